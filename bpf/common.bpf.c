@@ -1,0 +1,37 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Copyright The otelcol-tapio Authors
+
+/* What belongs to no family: the records' types for Go, and the question who we are. */
+#include "kernel.h"
+#include "event.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* A type is in the object's BTF, from which Go's is made, only if something refers to it. */
+#define FOR_GO(type) struct type *for_go_##type __attribute__((unused))
+
+FOR_GO(event_header);
+FOR_GO(process_exec);
+FOR_GO(process_fork);
+FOR_GO(process_exit);
+FOR_GO(process_oom_kill);
+FOR_GO(connection_connect);
+FOR_GO(connection_stats);
+FOR_GO(event_counters);
+enum event_type for_go_event_type __attribute__((unused));
+enum event_family for_go_event_family __attribute__((unused));
+enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
+enum connection_role for_go_connection_role __attribute__((unused));
+enum connection_flags for_go_connection_flags __attribute__((unused));
+
+/*
+ * Run once by the loader, never attached: the pid that the other programs will see for it, which
+ * in a container is not the one that it sees itself.
+ */
+SEC("raw_tp")
+int own_pid(void *ctx)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}

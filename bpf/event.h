@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/*
+ * The wire format: every record that the kernel side can send, and the one definition of it.
+ * The Go types are generated from this file (see gen.go), so what is changed here is changed
+ * there. All numbers are little endian and naturally aligned, without implicit padding.
+ */
+#ifndef TAPIO_EVENT_H
+#define TAPIO_EVENT_H
+
+/* The family is the high byte of an event's type: counters and the ledger are kept by family. */
+enum event_family {
+	FAMILY_PROCESS = 1,
+	FAMILY_NETWORK = 2,
+	FAMILY_COUNT = 16, /* room in the counters, not the number of families */
+};
+
+enum event_type {
+	PROCESS_EXEC = 0x0101,
+	PROCESS_FORK = 0x0102,
+	PROCESS_EXIT = 0x0103,
+	PROCESS_OOM_KILL = 0x0104,
+	CONNECTION_CONNECT = 0x0201,
+	CONNECTION_CLOSE = 0x0202,
+	CONNECTION_REPORT = 0x0203,
+};
+
+/* What every record starts with. The process is the one that acted, or that owns the socket. */
+struct event_header {
+	__u64 time;	  /* CLOCK_BOOTTIME, ns */
+	__u64 start_time; /* of the process, CLOCK_BOOTTIME, ns; with pid it names a process for good */
+	__u64 cgroup_id;  /* cgroup v2 id of the process or of the socket; 0: not known */
+	__u32 pid;	  /* thread group id in the host's pid namespace; 0: process not known */
+	__u16 type;	  /* enum event_type */
+	__u16 reserved;
+};
+
+/* Who a process is: the part that exec and fork share. */
+struct process_identity {
+	__u64 parent_start_time; /* CLOCK_BOOTTIME, ns */
+	__u32 parent_pid;
+	__u32 vpid;    /* the pid in the process's own, innermost pid namespace */
+	__u32 uid;     /* real user id, host's user namespace */
+	__u32 euid;    /* effective user id */
+	__u8 comm[16]; /* NUL-terminated */
+};
+
+#define MAX_ARGUMENT_BYTES 4096 /* what max_argument_bytes may ask for at the most */
+#define MAX_PATH_BYTES 4096	/* PATH_MAX: what the kernel itself accepts */
+
+enum process_exec_flags {
+	EXEC_ARGS_TRUNCATED = 1 << 0,
+	EXEC_ARGS_UNREADABLE = 1 << 1, /* the page was not in memory */
+	EXEC_EXE_TRUNCATED = 1 << 2,
+	EXEC_CWD_TRUNCATED = 1 << 3,
+	EXEC_EXE_UNLINKED = 1 << 4, /* the file has no name any more: deleted, or a memfd */
+};
+
+/*
+ * A program was started. Behind the fixed part stand, without gaps and with the sizes given:
+ * the executable's path and the working directory, each as its components from the last to the
+ * first, each ending with NUL ("sh\0bin\0usr\0" is /usr/bin/sh), then the arguments as the kernel
+ * keeps them, each ending with NUL.
+ */
+struct process_exec {
+	struct event_header header;
+	struct process_identity process;
+	__u16 exe_size;
+	__u16 cwd_size;
+	__u16 args_size;
+	__u16 flags; /* enum process_exec_flags */
+};
+
+struct process_fork {
+	struct event_header header; /* the child's */
+	struct process_identity process;
+};
+
+/* The last thread of a process has gone. */
+struct process_exit {
+	struct event_header header;
+	__u64 cpu_time;	     /* ns, user and system, all threads */
+	__u64 peak_memory;   /* bytes, the highest resident set size */
+	__u64 read_bytes;    /* from storage */
+	__u64 written_bytes; /* to storage */
+	__u32 status;	     /* as wait(2) has it: signal in bits 0-6, core dumped bit 7, exit code bits 8-15 */
+	__u32 has_io;	     /* 0: this kernel does not count read_bytes and written_bytes */
+};
+
+/* The kernel chose this process to free memory. Before Linux 6.8 only its pid is known. */
+struct process_oom_kill {
+	struct event_header header;
+};
+
+enum connection_role {
+	ROLE_UNKNOWN = 0, /* it was open before the start: who opened it cannot be told */
+	ROLE_CLIENT = 1,
+	ROLE_SERVER = 2,
+};
+
+/* The two ends of a connection or flow, seen from this side. */
+struct connection_ends {
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 peer_address[16];
+	__u16 local_port; /* host byte order */
+	__u16 peer_port;
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 role;     /* enum connection_role */
+	__u16 reserved;
+	__u32 netns; /* inode number of the network namespace; 0: not known */
+	__u32 reserved2;
+};
+
+/* A TCP handshake that this side began has ended: established, or failed with an errno. */
+struct connection_connect {
+	struct event_header header;
+	struct connection_ends ends;
+	__u64 opened; /* when the SYN was sent, CLOCK_BOOTTIME, ns */
+	__s32 error;  /* errno; 0: established; -1: failed without an errno */
+	__u32 reserved;
+};
+
+enum connection_flags {
+	CONNECTION_FIRST_RECORD = 1 << 0, /* no report of this connection came before */
+	CONNECTION_ABORTED = 1 << 1,	  /* this side ended it with a reset */
+	CONNECTION_HAS_RTT = 1 << 2,
+};
+
+/* What a connection or flow carried so far (CONNECTION_REPORT) or in all (CONNECTION_CLOSE). */
+struct connection_stats {
+	struct event_header header;
+	struct connection_ends ends;
+	__u64 opened;	      /* established, or a flow's first packet; ns; 0: before the start */
+	__u64 sent_bytes;     /* payload, each byte once */
+	__u64 received_bytes; /* payload, each byte once */
+	__u64 sent_packets;   /* UDP only */
+	__u64 received_packets;
+	__u64 sent_bytes_delta; /* since the report before */
+	__u64 received_bytes_delta;
+	__u32 retransmits; /* segments, TCP only */
+	__u32 retransmits_delta;
+	__u32 rtt;    /* smoothed round-trip time, us; valid with CONNECTION_HAS_RTT */
+	__s32 error;  /* errno that ended it; 0: none */
+	__u32 flags;  /* enum connection_flags */
+	__u32 reserved;
+};
+
+/* Kept per CPU and family; what the ledger starts from. */
+struct event_counters {
+	__u64 seen;	 /* events that a program decided to report */
+	__u64 ring_full; /* of these, those that the ring had no room for */
+};
+
+#endif

@@ -1,0 +1,647 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Copyright The otelcol-tapio Authors
+
+/* TCP connections and UDP flows: opened, refused, reported while they last, closed. */
+#include "kernel.h"
+#include "event.h"
+#include "packet.h"
+#include "ring.h"
+#include "scope.h"
+#include "socket.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#define ALLOW 1 /* what a cgroup_skb program returns to leave a packet alone */
+
+/* Set by the loader: how often a connection that lasts is reported, ns. */
+const volatile __u64 report_interval = 60000000000ULL;
+
+/* A UDP socket's traffic with one peer. */
+struct flow {
+	struct process_ref owner;
+	__u64 cgroup_id;
+	__u64 first; /* the first packet that we saw, ns */
+	__u64 last;  /* the last packet, ns */
+	__u64 reported;
+	__u64 sent_bytes;
+	__u64 received_bytes;
+	__u64 sent_packets;
+	__u64 received_packets;
+	__u64 sent_bytes_reported;
+	__u64 received_bytes_reported;
+	__u32 netns;
+	__u8 role;
+	__u8 reserved[3];
+};
+
+/* Made at a flow's first packet; deleted when its socket is released or it was silent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* --- what a TCP socket says of itself -------------------------------------------------------- */
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline __u32 netns_of(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline void fill_addresses(struct connection_ends *ends, struct sock *sk)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&ends->local_address, sk,
+				   __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&ends->peer_address, sk,
+				   __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+		return;
+	}
+	map_ipv4(ends->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	map_ipv4(ends->peer_address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+}
+
+static __always_inline void fill_tcp_ends(struct connection_ends *ends, struct sock *sk,
+					  struct socket_state *state)
+{
+	struct inet_sock *inet = (void *)sk;
+
+	fill_addresses(ends, sk);
+	/* not skc_num: at the close the kernel has put the port back, and only inet_sport is left */
+	ends->local_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+	ends->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	ends->protocol = IPPROTO_TCP;
+	ends->role = state->role;
+	ends->netns = netns_of(sk);
+}
+
+/* Payload that was sent, each byte once: bytes_sent counts what was sent again, too. */
+static __always_inline __u64 sent_bytes_of(struct tcp_sock *tcp)
+{
+	return BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+}
+
+/* Payload that arrived: the kernel counts sequence numbers, and a FIN has one of its own. */
+static __always_inline __u64 received_bytes_of(struct sock *sk)
+{
+	struct tcp_sock *tcp = (void *)sk;
+	bool fin_received = BPF_CORE_READ(sk, __sk_common.skc_flags) >> SOCK_DONE_BIT & 1;
+
+	return BPF_CORE_READ(tcp, bytes_received) - fin_received;
+}
+
+static __always_inline void fill_tcp_stats(struct connection_stats *event, struct sock *sk,
+					   struct socket_state *state)
+{
+	struct tcp_sock *tcp = (void *)sk;
+	__u32 srtt = BPF_CORE_READ(tcp, srtt_us) >> 3; /* kept in eighths */
+
+	event->opened = state->connected;
+	event->sent_bytes = sent_bytes_of(tcp);
+	event->received_bytes = received_bytes_of(sk);
+	event->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	if (state->followed) {
+		event->sent_bytes_delta = event->sent_bytes - state->sent_bytes_reported;
+		event->received_bytes_delta =
+			event->received_bytes - state->received_bytes_reported;
+		event->retransmits_delta = event->retransmits - state->retransmits_reported;
+	}
+	if (!state->reported)
+		event->flags |= CONNECTION_FIRST_RECORD;
+	if (srtt) {
+		event->rtt = srtt;
+		event->flags |= CONNECTION_HAS_RTT;
+	}
+}
+
+static __always_inline void fill_socket_header(struct event_header *header, struct sock *sk,
+					       struct socket_state *state)
+{
+	header->pid = state->owner.pid;
+	header->start_time = state->owner.start_time;
+	header->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
+}
+
+/* --- TCP: opened, refused, closed ------------------------------------------------------------ */
+
+static __always_inline void send_connect(struct sock *sk, struct socket_state *state)
+{
+	struct connection_connect *event;
+
+	if (owned_by_self(state) || !state->opened)
+		return;
+	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
+	if (!event)
+		return;
+	fill_socket_header(&event->header, sk, state);
+	fill_tcp_ends(&event->ends, sk, state);
+	event->opened = state->opened;
+	submit_event(&traffic_ring, event);
+}
+
+static __always_inline void send_connect_failure(struct sock *sk, struct socket_state *state)
+{
+	struct connection_connect *event;
+
+	if (owned_by_self(state) || !state->opened)
+		return;
+	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
+	if (!event)
+		return;
+	fill_socket_header(&event->header, sk, state);
+	fill_tcp_ends(&event->ends, sk, state);
+	event->opened = state->opened;
+	event->error = BPF_CORE_READ(sk, sk_err);
+	if (!event->error)
+		event->error = -1; /* it failed, but the kernel kept no errno */
+	submit_event(&traffic_ring, event);
+}
+
+static __always_inline void send_close(struct sock *sk, struct socket_state *state, bool aborted)
+{
+	struct connection_stats *event;
+
+	if (owned_by_self(state))
+		return;
+	event = reserve_event(&traffic_ring, CONNECTION_CLOSE, sizeof(*event));
+	if (!event)
+		return;
+	fill_socket_header(&event->header, sk, state);
+	fill_tcp_ends(&event->ends, sk, state);
+	fill_tcp_stats(event, sk, state);
+	event->error = BPF_CORE_READ(sk, sk_err);
+	if (aborted && !event->error)
+		event->flags |= CONNECTION_ABORTED;
+	submit_event(&traffic_ring, event);
+}
+
+static __always_inline void connecting(struct sock *sk)
+{
+	struct socket_state *state = create_socket_state(sk);
+
+	if (!state)
+		return;
+	__builtin_memset(state, 0, sizeof(*state)); /* a socket can connect again */
+	state->address = (__u64)sk;
+	state->opened = bpf_ktime_get_boot_ns();
+	state->role = ROLE_CLIENT;
+	state->followed = true;
+	own_by_current(state);
+}
+
+static __always_inline void established(struct sock *sk, int old_state)
+{
+	struct socket_state *state = create_socket_state(sk);
+
+	if (!state)
+		return;
+	if (old_state == TCP_SYN_RECV && state->role == ROLE_UNKNOWN)
+		state->role = ROLE_SERVER;
+	state->followed = true;
+	state->connected = bpf_ktime_get_boot_ns();
+	if (state->role == ROLE_CLIENT)
+		send_connect(sk, state);
+}
+
+/* An orderly end goes through FIN_WAIT or CLOSE_WAIT and LAST_ACK; without them it was a reset. */
+static __always_inline bool is_abort(int old_state)
+{
+	return old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT;
+}
+
+static __always_inline void closed(struct sock *sk, int old_state)
+{
+	struct socket_state *state = create_socket_state(sk);
+
+	if (!state)
+		return;
+	if (held_by_process(sk) && !state->owner.pid)
+		own_by_current(state);
+	if (!state->connected && state->role == ROLE_CLIENT)
+		send_connect_failure(sk, state);
+	else if (old_state != TCP_SYN_RECV)
+		send_close(sk, state, is_abort(old_state));
+	forget_socket(sk);
+}
+
+/* A process began to close it: for one that never read or wrote, the only time that it is seen. */
+static __always_inline void closing(struct sock *sk)
+{
+	struct socket_state *state = create_socket_state(sk);
+
+	if (state && !state->owner.pid && held_by_process(sk))
+		own_by_current(state);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
+{
+	if (!is_tcp(sk) || !socket_in_scope(sk))
+		return 0;
+	if (new_state == TCP_SYN_SENT)
+		connecting(sk);
+	else if (new_state == TCP_ESTABLISHED)
+		established(sk, old_state);
+	else if (new_state == TCP_FIN_WAIT1 || new_state == TCP_LAST_ACK)
+		closing(sk);
+	else if (new_state == TCP_CLOSE && old_state != TCP_LISTEN && old_state != TCP_CLOSE)
+		closed(sk, old_state);
+	return 0;
+}
+
+/* A process has read from the socket. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_read, struct sock *sk)
+{
+	struct socket_state *state = socket_state(sk);
+
+	if (state && held_by_process(sk))
+		own_by_current(state);
+	return 0;
+}
+
+/* --- UDP flows ------------------------------------------------------------------------------- */
+
+enum direction { INGRESS, EGRESS };
+
+static __always_inline bool make_flow_key(struct flow_key *key, struct __sk_buff *skb,
+					  struct packet *packet, enum direction direction)
+{
+	struct udp_header udp;
+
+	if (bpf_skb_load_bytes(skb, packet->transport_offset, &udp, sizeof(udp)))
+		return false;
+	__builtin_memset(key, 0, sizeof(*key));
+	key->socket = bpf_get_socket_cookie(skb);
+	if (direction == EGRESS) {
+		__builtin_memcpy(key->local_address, packet->source, 16);
+		__builtin_memcpy(key->peer_address, packet->destination, 16);
+		key->local_port = bpf_ntohs(udp.source);
+		key->peer_port = bpf_ntohs(udp.destination);
+	} else {
+		__builtin_memcpy(key->local_address, packet->destination, 16);
+		__builtin_memcpy(key->peer_address, packet->source, 16);
+		key->local_port = bpf_ntohs(udp.destination);
+		key->peer_port = bpf_ntohs(udp.source);
+	}
+	return true;
+}
+
+static __always_inline void count_packet(struct flow *flow, __u64 bytes, enum direction direction)
+{
+	if (direction == EGRESS) {
+		__sync_fetch_and_add(&flow->sent_bytes, bytes);
+		__sync_fetch_and_add(&flow->sent_packets, 1);
+	} else {
+		__sync_fetch_and_add(&flow->received_bytes, bytes);
+		__sync_fetch_and_add(&flow->received_packets, 1);
+	}
+}
+
+static __always_inline void begin_flow(struct flow *flow, struct socket_state *state,
+				       enum direction direction)
+{
+	struct sock *sk = sock_of(state);
+
+	flow->first = bpf_ktime_get_boot_ns();
+	flow->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
+	flow->netns = netns_of(sk);
+	if (state->seen_creation)
+		flow->role = direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER;
+}
+
+static __always_inline void fill_flow_event(struct connection_stats *event,
+					    const struct flow_key *key, const struct flow *flow)
+{
+	event->header.pid = flow->owner.pid;
+	event->header.start_time = flow->owner.start_time;
+	event->header.cgroup_id = flow->cgroup_id;
+	__builtin_memcpy(event->ends.local_address, key->local_address, 16);
+	__builtin_memcpy(event->ends.peer_address, key->peer_address, 16);
+	event->ends.local_port = key->local_port;
+	event->ends.peer_port = key->peer_port;
+	event->ends.protocol = IPPROTO_UDP;
+	event->ends.role = flow->role;
+	event->ends.netns = flow->netns;
+	if (flow->role != ROLE_UNKNOWN)
+		event->opened = flow->first; /* else the socket is older than we are */
+	event->sent_bytes = flow->sent_bytes;
+	event->received_bytes = flow->received_bytes;
+	event->sent_packets = flow->sent_packets;
+	event->received_packets = flow->received_packets;
+	event->sent_bytes_delta = flow->sent_bytes - flow->sent_bytes_reported;
+	event->received_bytes_delta = flow->received_bytes - flow->received_bytes_reported;
+	if (!flow->reported)
+		event->flags |= CONNECTION_FIRST_RECORD;
+}
+
+static __always_inline bool send_flow(__u16 type, const struct flow_key *key,
+				      const struct flow *flow)
+{
+	struct connection_stats *event;
+
+	event = reserve_event(&traffic_ring, type, sizeof(*event));
+	if (!event)
+		return false;
+	fill_flow_event(event, key, flow);
+	if (type == CONNECTION_CLOSE)
+		event->header.time = flow->last; /* a flow ended with its last packet */
+	submit_event(&traffic_ring, event);
+	return true;
+}
+
+/* The table is full: the packet is reported by itself rather than not at all. */
+static __always_inline void send_single_packet(const struct flow_key *key, struct flow *flow,
+					       struct socket_state *state)
+{
+	flow->owner = state->owner;
+	flow->last = flow->first;
+	send_flow(CONNECTION_CLOSE, key, flow);
+}
+
+static __always_inline void count_flow(struct __sk_buff *skb, struct bpf_sock *sk,
+				       struct packet *packet, enum direction direction)
+{
+	__u64 bytes = skb->len - packet->transport_offset - sizeof(struct udp_header);
+	struct socket_state *state = create_socket_state(sk);
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!state || !make_flow_key(&key, skb, packet, direction))
+		return;
+	if (direction == EGRESS)
+		own_by_current(state);
+	if (owned_by_self(state))
+		return;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow) {
+		struct flow fresh = {};
+
+		begin_flow(&fresh, state, direction);
+		bpf_map_update_elem(&flows, &key, &fresh, BPF_NOEXIST);
+		flow = bpf_map_lookup_elem(&flows, &key);
+		if (!flow) {
+			count_packet(&fresh, bytes, direction);
+			send_single_packet(&key, &fresh, state);
+			return;
+		}
+	}
+	flow->owner = state->owner;
+	flow->last = bpf_ktime_get_boot_ns();
+	count_packet(flow, bytes, direction);
+	state->last_flow = key;
+}
+
+/* --- packets --------------------------------------------------------------------------------- */
+
+static __always_inline void note_writer(struct bpf_sock *sk)
+{
+	struct socket_state *state = socket_state(sk);
+
+	if (state && held_by_process(sock_of(state)))
+		own_by_current(state);
+}
+
+static __always_inline int see_packet(struct __sk_buff *skb, enum direction direction)
+{
+	struct packet packet = {};
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return ALLOW;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return ALLOW; /* a handshake or a TIME_WAIT, which have no socket of their own */
+	if (sk->protocol == IPPROTO_TCP) {
+		if (direction == EGRESS)
+			note_writer(sk);
+		return ALLOW;
+	}
+	if (sk->protocol != IPPROTO_UDP)
+		return ALLOW;
+	if (parse_packet(skb, &packet) && packet.protocol == IPPROTO_UDP)
+		count_flow(skb, sk, &packet, direction);
+	return ALLOW;
+}
+
+SEC("cgroup_skb/egress")
+int packet_sent(struct __sk_buff *skb)
+{
+	return see_packet(skb, EGRESS);
+}
+
+SEC("cgroup_skb/ingress")
+int packet_received(struct __sk_buff *skb)
+{
+	return see_packet(skb, INGRESS);
+}
+
+/* --- UDP sockets ----------------------------------------------------------------------------- */
+
+static __always_inline bool is_udp(struct bpf_sock *sk)
+{
+	return sk->protocol == IPPROTO_UDP;
+}
+
+SEC("cgroup/sock_create")
+int socket_created(struct bpf_sock *sk)
+{
+	struct socket_state *state;
+
+	if (!is_udp(sk))
+		return ALLOW;
+	state = create_socket_state(sk);
+	if (!state)
+		return ALLOW;
+	state->seen_creation = true;
+	own_by_current(state);
+	return ALLOW;
+}
+
+static __always_inline void end_flow(struct flow_key *key)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
+	struct flow last;
+
+	if (!flow)
+		return;
+	last = *flow;
+	if (!bpf_map_delete_elem(&flows, key))
+		send_flow(CONNECTION_CLOSE, key, &last);
+}
+
+/* The last flow ends with the socket; others of the same socket when they have been silent. */
+SEC("cgroup/sock_release")
+int socket_released(struct bpf_sock *sk)
+{
+	struct socket_state *state;
+	struct flow_key key;
+
+	if (!is_udp(sk))
+		return ALLOW;
+	state = socket_state(sk);
+	if (!state)
+		return ALLOW;
+	key = state->last_flow;
+	end_flow(&key);
+	forget_socket(sk);
+	return ALLOW;
+}
+
+/* --- at an interval, and at the start -------------------------------------------------------- */
+
+static __always_inline bool is_due(__u64 since)
+{
+	return bpf_ktime_get_boot_ns() - since >= report_interval;
+}
+
+static __always_inline bool is_open(struct sock *sk)
+{
+	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+	return state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 ||
+	       state == TCP_FIN_WAIT2;
+}
+
+static __always_inline void report_connection(struct sock *sk, struct socket_state *state)
+{
+	struct connection_stats *event;
+
+	if (!is_tcp(sk) || !is_open(sk) || owned_by_self(state))
+		return;
+	if (!is_due(state->reported ? state->reported : state->connected))
+		return;
+	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
+	if (!event)
+		return; /* what it would have said is in the next one */
+	fill_socket_header(&event->header, sk, state);
+	fill_tcp_ends(&event->ends, sk, state);
+	fill_tcp_stats(event, sk, state);
+	state->reported = event->header.time;
+	state->sent_bytes_reported = event->sent_bytes;
+	state->received_bytes_reported = event->received_bytes;
+	state->retransmits_reported = event->retransmits;
+	submit_event(&traffic_ring, event);
+}
+
+SEC("iter/bpf_sk_storage_map")
+int report_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk;
+	struct socket_state *state;
+
+	if (!sk)
+		return 0; /* the end */
+	state = socket_state(sk);
+	if (state)
+		report_connection(sk, state);
+	return 0;
+}
+
+/* The fall-back's sockets have only addresses; an entry goes when its socket closes. */
+SEC("iter/bpf_map_elem")
+int report_sockets_by_address(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct socket_state *state;
+	__u64 *key = ctx->key;
+	__u64 address;
+
+	if (!key)
+		return 0; /* the end */
+	address = *key;
+	state = bpf_map_lookup_elem(&sockets_by_address, &address);
+	if (state)
+		report_connection((void *)address, state);
+	return 0;
+}
+
+static __always_inline void report_flow(struct flow_key *key, struct flow *flow)
+{
+	struct flow now = *flow;
+
+	if (!is_due(now.reported ? now.reported : now.first))
+		return;
+	if (!send_flow(CONNECTION_REPORT, key, &now))
+		return;
+	flow->reported = bpf_ktime_get_boot_ns();
+	flow->sent_bytes_reported = now.sent_bytes;
+	flow->received_bytes_reported = now.received_bytes;
+}
+
+SEC("iter/bpf_map_elem")
+int report_flows(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct flow_key *found = ctx->key;
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!found)
+		return 0; /* the end */
+	key = *found;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return 0;
+	if (is_due(flow->last))
+		end_flow(&key);
+	else
+		report_flow(&key, flow);
+	return 0;
+}
+
+static __always_inline void follow_from_now(struct sock *sk, struct socket_state *state)
+{
+	state->sent_bytes_reported = sent_bytes_of((void *)sk);
+	state->received_bytes_reported = received_bytes_of(sk);
+	state->retransmits_reported = BPF_CORE_READ((struct tcp_sock *)sk, total_retrans);
+	state->followed = true;
+}
+
+static __always_inline struct sock *socket_of_file(struct file *file)
+{
+	struct socket *socket;
+
+	if (has_socket_storage) {
+		socket = bpf_sock_from_file(file);
+		return socket ? socket->sk : NULL;
+	}
+	/* bpf_sock_from_file came with socket storage for tracing programs */
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* Run once: who has which socket open, for connections that are older than we are. */
+SEC("iter/task_file")
+int find_sockets(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket_state *state;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	sk = socket_of_file(file);
+	if (!sk || !socket_in_scope(sk))
+		return 0;
+	if (!is_tcp(sk) && BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
+		return 0;
+	state = create_socket_state(sk);
+	if (!state || state->owner.pid)
+		return 0;
+	state->owner.pid = task->tgid;
+	state->owner.start_time = start_time_of(task);
+	if (is_tcp(sk) && !state->followed)
+		follow_from_now(sk, state);
+	return 0;
+}

@@ -1,0 +1,305 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Copyright The otelcol-tapio Authors
+
+/* Processes: started, forked, gone, killed for memory. */
+#include "kernel.h"
+#include "event.h"
+#include "ring.h"
+#include "scope.h"
+#include "task.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#define MAX_PATH_COMPONENTS 64
+#define MAX_NAME_BYTES 256 /* NAME_MAX and its NUL */
+
+/* Both paths and the arguments, and room for the last write of each to overshoot. */
+#define MAX_TAIL_BYTES 16384
+#define TAIL_MASK (MAX_TAIL_BYTES - 1)
+
+/* Set by the loader. */
+const volatile __u32 max_argument_bytes = 1024; /* 0: arguments are not read */
+const volatile __u32 page_size = 4096;
+
+/*
+ * How much of the tail is used stands in memory and not in a register: the verifier then forgets
+ * its exact range at every step, and the many ways through a path's loop become one to it.
+ */
+struct exec_buffer {
+	__u64 used;
+	struct process_exec event;
+	char tail[MAX_TAIL_BYTES + MAX_ARGUMENT_BYTES];
+};
+
+/* A record under construction, too large for the stack. Used by process_started alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct exec_buffer);
+} exec_buffers SEC(".maps");
+
+struct exit_key {
+	__u64 start_time;
+	__u64 pid;
+};
+
+/*
+ * Processes whose end was reported: when the last threads leave at the same moment, each finds
+ * itself the last. Written by process_exited alone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct exit_key);
+	__type(value, __u8);
+} exited SEC(".maps");
+
+/* --- started --------------------------------------------------------------------------------- */
+
+static __always_inline struct mount *mount_of(struct vfsmount *vfsmount)
+{
+	return (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
+}
+
+static __always_inline struct vfsmount *vfsmount_of(struct mount *mount)
+{
+	return (void *)mount + bpf_core_field_offset(struct mount, mnt);
+}
+
+static __always_inline char *tail_of(struct exec_buffer *buffer)
+{
+	return &buffer->tail[buffer->used & TAIL_MASK];
+}
+
+static __always_inline void append_component(struct exec_buffer *buffer, struct dentry *dentry)
+{
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	long size = bpf_probe_read_kernel_str(tail_of(buffer), MAX_NAME_BYTES, name);
+
+	if (size > 0)
+		buffer->used += size;
+}
+
+/*
+ * The components of a path from the last to the first; returns false where a limit cut it off.
+ * The kernel's d_path may not be called from here, so its way is walked: dentries up to the
+ * mount's root, then on from where it is mounted.
+ */
+static __always_inline bool append_path(struct exec_buffer *buffer, struct path *path)
+{
+	struct dentry *dentry = BPF_CORE_READ(path, dentry);
+	struct vfsmount *vfsmount = BPF_CORE_READ(path, mnt);
+	__u64 limit = buffer->used + MAX_PATH_BYTES - MAX_NAME_BYTES;
+
+	for (int i = 0; i < MAX_PATH_COMPONENTS && buffer->used < limit; i++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+		if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
+			struct mount *mount = mount_of(vfsmount);
+			struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
+
+			if (mounted_on == mount)
+				return true; /* the top of all mounts */
+			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			vfsmount = vfsmount_of(mounted_on);
+			continue;
+		}
+		append_component(buffer, dentry);
+		if (parent == dentry)
+			return true; /* not reachable from a mount, as a memfd is */
+		dentry = parent;
+	}
+	return false;
+}
+
+/* The arguments as the kernel put them on the new stack; returns flags. */
+static __always_inline __u16 append_arguments(struct exec_buffer *buffer, struct mm_struct *mm)
+{
+	unsigned long start = BPF_CORE_READ(mm, arg_start);
+	unsigned long size = BPF_CORE_READ(mm, arg_end) - start;
+	unsigned long limit = max_argument_bytes;
+	__u16 flags = 0;
+
+	if (!limit || !size)
+		return 0;
+	if (limit > MAX_ARGUMENT_BYTES)
+		limit = MAX_ARGUMENT_BYTES;
+	if (size > limit) {
+		size = limit;
+		flags = EXEC_ARGS_TRUNCATED;
+	}
+	if (bpf_probe_read_user(tail_of(buffer), size, (void *)start))
+		return EXEC_ARGS_UNREADABLE;
+	buffer->used += size;
+	return flags;
+}
+
+static __always_inline void append_tail(struct exec_buffer *buffer, struct task_struct *task)
+{
+	struct process_exec *event = &buffer->event;
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	struct file *exe = BPF_CORE_READ(mm, exe_file);
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+
+	buffer->used = 0;
+	if (!BPF_CORE_READ(exe, f_inode, i_nlink))
+		event->flags |= EXEC_EXE_UNLINKED;
+	if (!append_path(buffer, &exe->f_path))
+		event->flags |= EXEC_EXE_TRUNCATED;
+	event->exe_size = buffer->used;
+	if (!append_path(buffer, &fs->pwd))
+		event->flags |= EXEC_CWD_TRUNCATED;
+	event->cwd_size = buffer->used - event->exe_size;
+	event->flags |= append_arguments(buffer, mm);
+	event->args_size = buffer->used - event->exe_size - event->cwd_size;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_started, struct task_struct *task)
+{
+	struct exec_buffer *buffer;
+	__u32 zero = 0;
+	__u64 tail;
+
+	if (!task_in_scope(task))
+		return 0;
+	buffer = bpf_map_lookup_elem(&exec_buffers, &zero);
+	if (!buffer)
+		return 0; /* cannot happen: an array's element always exists */
+
+	__builtin_memset(&buffer->event, 0, sizeof(buffer->event));
+	buffer->event.header.time = bpf_ktime_get_boot_ns();
+	buffer->event.header.type = PROCESS_EXEC;
+	fill_header(&buffer->event.header, task);
+	fill_identity(&buffer->event.process, task);
+	append_tail(buffer, task);
+	tail = buffer->used & TAIL_MASK; /* for the verifier: two paths and arguments are less */
+	output_event(&lifecycle_ring, PROCESS_EXEC, &buffer->event, sizeof(buffer->event) + tail);
+	return 0;
+}
+
+/* --- forked ---------------------------------------------------------------------------------- */
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *child)
+{
+	struct process_fork *event;
+
+	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
+		return 0; /* a thread is not a process */
+	if (!task_in_scope(child))
+		return 0;
+	event = reserve_event(&lifecycle_ring, PROCESS_FORK, sizeof(*event));
+	if (!event)
+		return 0;
+	fill_header(&event->header, child);
+	fill_identity(&event->process, child);
+	submit_event(&lifecycle_ring, event);
+	return 0;
+}
+
+/* --- gone ------------------------------------------------------------------------------------ */
+
+/* What wait(2) will tell the parent. */
+static __always_inline __u32 exit_status(struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+
+	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
+/*
+ * Threads that were already released have left their time in the signal struct; the last one and
+ * a leader that went before it have not.
+ */
+static __always_inline __u64 cpu_time_of(struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	__u64 time = BPF_CORE_READ(task, signal, sum_sched_runtime) +
+		     BPF_CORE_READ(task, se.sum_exec_runtime);
+
+	if (leader != task)
+		time += BPF_CORE_READ(leader, se.sum_exec_runtime);
+	return time;
+}
+
+static __always_inline void fill_io(struct process_exit *event, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	if (!bpf_core_field_exists(task->ioac.read_bytes))
+		return; /* built without CONFIG_TASK_IO_ACCOUNTING */
+	event->has_io = true;
+	event->read_bytes =
+		BPF_CORE_READ(task, signal, ioac.read_bytes) + BPF_CORE_READ(task, ioac.read_bytes);
+	event->written_bytes = BPF_CORE_READ(task, signal, ioac.write_bytes) +
+			       BPF_CORE_READ(task, ioac.write_bytes);
+	if (leader == task)
+		return;
+	event->read_bytes += BPF_CORE_READ(leader, ioac.read_bytes);
+	event->written_bytes += BPF_CORE_READ(leader, ioac.write_bytes);
+}
+
+static __always_inline bool first_to_report(struct task_struct *task)
+{
+	struct exit_key key = {
+		.start_time = start_time_of(task),
+		.pid = BPF_CORE_READ(task, tgid),
+	};
+	__u8 yes = 1;
+
+	return !bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exited, struct task_struct *task)
+{
+	struct process_exit *event;
+
+	if (BPF_CORE_READ(task, signal, live.counter))
+		return 0; /* other threads live on */
+	if (!task_in_scope(task) || !first_to_report(task))
+		return 0;
+	event = reserve_event(&lifecycle_ring, PROCESS_EXIT, sizeof(*event));
+	if (!event)
+		return 0;
+	fill_header(&event->header, task);
+	event->status = exit_status(task);
+	event->cpu_time = cpu_time_of(task);
+	event->peak_memory = BPF_CORE_READ(task, signal, maxrss) * page_size;
+	fill_io(event, task);
+	submit_event(&lifecycle_ring, event);
+	return 0;
+}
+
+/* --- killed for memory ----------------------------------------------------------------------- */
+
+/*
+ * Not tp_btf: the argument is the task since Linux 6.8 and was its pid before, and a typed program
+ * fits only one of the two. The old form names no cgroup; the receiver knows whether the process
+ * is one of ours.
+ */
+SEC("raw_tp/mark_victim")
+int process_oom_killed(struct bpf_raw_tracepoint_args *ctx)
+{
+	bool has_task = bpf_core_field_exists(struct trace_event_raw_mark_victim, uid);
+	struct task_struct *task = (void *)ctx->args[0];
+	struct process_oom_kill *event;
+
+	if (has_task && !task_in_scope(task))
+		return 0;
+	event = reserve_event(&lifecycle_ring, PROCESS_OOM_KILL, sizeof(*event));
+	if (!event)
+		return 0;
+	if (has_task)
+		fill_header(&event->header, task);
+	else
+		event->header.pid = ctx->args[0];
+	submit_event(&lifecycle_ring, event);
+	return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/* What identifies a process, wherever a program meets one. */
+#ifndef TAPIO_TASK_H
+#define TAPIO_TASK_H
+
+#include "event.h"
+#include "kernel.h"
+#include "scope.h"
+
+static __always_inline __u64 start_time_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+static __always_inline void fill_header(struct event_header *header, struct task_struct *task)
+{
+	header->pid = BPF_CORE_READ(task, tgid);
+	header->start_time = start_time_of(task);
+	header->cgroup_id = cgroup_id_of(cgroup_of_task(task));
+}
+
+static __always_inline __u32 innermost_pid(struct task_struct *task)
+{
+	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
+	__u32 level = BPF_CORE_READ(pid, level);
+	struct upid upid = {};
+
+	bpf_core_read(&upid, sizeof(upid),
+		      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			      level * bpf_core_type_size(struct upid));
+	return upid.nr;
+}
+
+static __always_inline void fill_identity(struct process_identity *process,
+					  struct task_struct *task)
+{
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+
+	process->parent_pid = BPF_CORE_READ(parent, tgid);
+	process->parent_start_time = start_time_of(parent);
+	process->vpid = innermost_pid(task);
+	process->uid = BPF_CORE_READ(task, cred, uid.val);
+	process->euid = BPF_CORE_READ(task, cred, euid.val);
+	BPF_CORE_READ_STR_INTO(&process->comm, task, comm);
+}
+
+#endif

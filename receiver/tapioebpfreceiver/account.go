@@ -1,0 +1,80 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+)
+
+// registerStats tells an extension that keeps a registry, if there is one, of this receiver.
+func (r *tapioReceiver) registerStats(host component.Host) (unregister func()) {
+	for _, extension := range host.GetExtensions() {
+		if registry, ok := extension.(StatsRegistry); ok {
+			return registry.RegisterStats(r.set.ID, r.stats)
+		}
+	}
+	return func() {}
+}
+
+// stats may be called from any goroutine while the receiver runs.
+func (r *tapioReceiver) stats() Stats {
+	now := time.Now()
+	s := Stats{
+		Source:          r.source.Name(),
+		StartTime:       float64(r.started.UnixMilli()) / 1e3,
+		UptimeSeconds:   int64(now.Sub(r.started).Seconds()),
+		EventCounts:     map[string]uint64{},
+		ActiveProcesses: int(r.reader.active.Load()),
+		Ledger:          map[string]LedgerRow{},
+		Ready:           true,
+	}
+	for _, c := range r.source.Capabilities() {
+		s.Capabilities = append(s.Capabilities, Capability(c))
+	}
+	if failed := r.reader.failed.Load(); failed != nil {
+		s.Ready, s.Reason = false, *failed
+	}
+	rows, err := r.ledger.Rows(r.source.Counters)
+	if err != nil {
+		s.Ready, s.Reason = false, err.Error()
+	}
+	for family, row := range rows {
+		s.Ledger[family.String()] = ledgerRow(row)
+		s.EventCounts[family.String()] = row.Exported + row.Aggregated
+		s.TotalEvents += row.Exported + row.Aggregated
+	}
+	return s
+}
+
+func ledgerRow(row ledger.Row) LedgerRow { return LedgerRow(row) }
+
+// observeEvents is the ledger as the collector's own metric.
+func (r *tapioReceiver) observeEvents(_ context.Context, observer metric.Int64Observer) error {
+	rows, err := r.ledger.Rows(r.source.Counters)
+	if err != nil {
+		r.set.Logger.Warn("The events metric cannot be read", zap.Error(err))
+		return err
+	}
+	for family, row := range rows {
+		observe := func(fate string, n uint64, more ...attribute.KeyValue) {
+			attributes := append(more, attribute.String("family", family.String()), attribute.String("fate", fate))
+			observer.Observe(int64(n), metric.WithAttributes(attributes...))
+		}
+		observe(ledger.Exported.String(), row.Exported)
+		observe(ledger.Aggregated.String(), row.Aggregated)
+		observe(ledger.Filtered.String(), row.Filtered)
+		for reason, n := range row.Lost {
+			observe("lost", n, attribute.String("reason", reason))
+		}
+	}
+	return nil
+}

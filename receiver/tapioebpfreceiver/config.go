@@ -1,0 +1,240 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
+)
+
+// Config of the receiver. Its keys are described in the README.
+type Config struct {
+	// Source is where events come from: "ebpf".
+	Source   string         `mapstructure:"source"`
+	Families FamiliesConfig `mapstructure:"families"`
+	Scope    ScopeConfig    `mapstructure:"scope"`
+	Ring     RingConfig     `mapstructure:"ring"`
+	Batch    BatchConfig    `mapstructure:"batch"`
+	Metrics  MetricsConfig  `mapstructure:"metrics"`
+
+	_ struct{}
+}
+
+// FamiliesConfig has one section a family of events; each is on unless its enabled is false.
+type FamiliesConfig struct {
+	Process configoptional.Optional[ProcessConfig] `mapstructure:"process"`
+	Network configoptional.Optional[NetworkConfig] `mapstructure:"network"`
+
+	_ struct{}
+}
+
+// ProcessConfig of the family process.
+type ProcessConfig struct {
+	// Arguments says whether command lines are read.
+	Arguments bool `mapstructure:"arguments"`
+	// MaxArgumentBytes are read of a command line at the most.
+	MaxArgumentBytes int `mapstructure:"max_argument_bytes"`
+
+	_ struct{}
+}
+
+// NetworkConfig of the family network.
+type NetworkConfig struct {
+	// ReportInterval is how often a connection that lasts is reported. A UDP flow ends when its
+	// socket is closed or when it was silent for as long.
+	ReportInterval time.Duration `mapstructure:"report_interval"`
+
+	_ struct{}
+}
+
+// ScopeConfig says who is observed.
+type ScopeConfig struct {
+	// Cgroups are cgroup v2 paths below the mount; with none, it is the whole node.
+	Cgroups []string `mapstructure:"cgroups"`
+
+	_ struct{}
+}
+
+// RingConfig of the two ring buffers between kernel and receiver.
+type RingConfig struct {
+	// Size of each ring.
+	Size ByteSize `mapstructure:"size"`
+	// FlushInterval is how long an event may wait in a ring.
+	FlushInterval time.Duration `mapstructure:"flush_interval"`
+
+	_ struct{}
+}
+
+// BatchConfig of what is handed to the next component.
+type BatchConfig struct {
+	// MaxEvents of a batch.
+	MaxEvents int `mapstructure:"max_events"`
+	// Timeout is how long an event may wait for its batch to fill.
+	Timeout time.Duration `mapstructure:"timeout"`
+	// QueueSize is how many batches may wait for the next component.
+	QueueSize int `mapstructure:"queue_size"`
+
+	_ struct{}
+}
+
+// MetricsConfig of the metrics that are made from the events.
+type MetricsConfig struct {
+	// Interval at which they are handed on.
+	Interval time.Duration `mapstructure:"interval"`
+	// SeriesLimit of each table of metrics; what is more goes to one series for all.
+	SeriesLimit int `mapstructure:"series_limit"`
+
+	_ struct{}
+}
+
+// ByteSize is a number of bytes, in YAML also with a unit: 8MiB.
+type ByteSize uint32
+
+var byteUnits = []struct {
+	suffix string
+	factor uint64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *ByteSize) UnmarshalText(text []byte) error {
+	number, factor := strings.TrimSpace(string(text)), uint64(1)
+	for _, unit := range byteUnits {
+		if before, ok := strings.CutSuffix(number, unit.suffix); ok {
+			number, factor = strings.TrimSpace(before), unit.factor
+			break
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n*factor > 1<<32-1 {
+		return fmt.Errorf("%q is not a size such as 8MiB, or not below 4GiB", text)
+	}
+	*s = ByteSize(n * factor)
+	return nil
+}
+
+// String implements fmt.Stringer.
+func (s ByteSize) String() string {
+	for i := len(byteUnits) - 2; i >= 0; i-- {
+		if unit := byteUnits[i]; s > 0 && uint64(s)%unit.factor == 0 {
+			return strconv.FormatUint(uint64(s)/unit.factor, 10) + unit.suffix
+		}
+	}
+	return strconv.FormatUint(uint64(s), 10) + "B"
+}
+
+const (
+	sourceEBPF = "ebpf"
+
+	maxArgumentBytes = 4096 // MAX_ARGUMENT_BYTES, bpf/event.h
+	minRingSize      = 64 << 10
+	maxRingSize      = 512 << 20
+	maxCgroups       = 256
+)
+
+var (
+	_ component.Config    = (*Config)(nil)
+	_ confmap.Validator   = (*Config)(nil)
+	_ confmap.Unmarshaler = (*Config)(nil)
+)
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		Source: sourceEBPF,
+		Families: FamiliesConfig{
+			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
+			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+		},
+		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
+		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64},
+		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
+	}
+}
+
+// Unmarshal implements confmap.Unmarshaler. An empty cgroup is none, so that a list can be given by
+// an environment variable that may be unset.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := conf.Unmarshal(c); err != nil {
+		return err
+	}
+	var named []string
+	for _, cgroup := range c.Scope.Cgroups {
+		if cgroup != "" {
+			named = append(named, cgroup)
+		}
+	}
+	c.Scope.Cgroups = named
+	return nil
+}
+
+// Validate implements confmap.Validator.
+func (c *Config) Validate() error {
+	if c.Source != sourceEBPF {
+		return fmt.Errorf("source: %q is not known, it must be %q", c.Source, sourceEBPF)
+	}
+	return nil
+}
+
+// Validate implements confmap.Validator.
+func (c *FamiliesConfig) Validate() error {
+	if !c.Process.HasValue() && !c.Network.HasValue() {
+		return errors.New("all are off: enable process or network, or remove the receiver")
+	}
+	return nil
+}
+
+// Validate implements confmap.Validator.
+func (c *ProcessConfig) Validate() error {
+	return within("max_argument_bytes", c.MaxArgumentBytes, 1, maxArgumentBytes)
+}
+
+// Validate implements confmap.Validator.
+func (c *NetworkConfig) Validate() error {
+	return within("report_interval", c.ReportInterval, time.Second, 24*time.Hour)
+}
+
+// Validate implements confmap.Validator.
+func (c *ScopeConfig) Validate() error {
+	return within("number of cgroups", len(c.Cgroups), 0, maxCgroups)
+}
+
+// Validate implements confmap.Validator.
+func (c *RingConfig) Validate() error {
+	size := c.Size
+	if size < minRingSize || size > maxRingSize || bits.OnesCount32(uint32(size)) != 1 {
+		return fmt.Errorf("size: %v must be a power of two from %v to %v", size, ByteSize(minRingSize), ByteSize(maxRingSize))
+	}
+	return within("flush_interval", c.FlushInterval, time.Millisecond, 10*time.Second)
+}
+
+// Validate implements confmap.Validator.
+func (c *BatchConfig) Validate() error {
+	return errors.Join(
+		within("max_events", c.MaxEvents, 1, 1<<20),
+		within("timeout", c.Timeout, time.Millisecond, time.Minute),
+		within("queue_size", c.QueueSize, 1, 1<<16),
+	)
+}
+
+// Validate implements confmap.Validator.
+func (c *MetricsConfig) Validate() error {
+	return errors.Join(
+		within("interval", c.Interval, 100*time.Millisecond, time.Hour),
+		within("series_limit", c.SeriesLimit, 1, 1<<20),
+	)
+}
+
+func within[T int | time.Duration](key string, value, lowest, highest T) error {
+	if value < lowest || value > highest {
+		return fmt.Errorf("%s: %v must be from %v to %v", key, value, lowest, highest)
+	}
+	return nil
+}

@@ -1,0 +1,351 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package identity says who did it: it knows processes from their start to a while after their
+// end, and the resource that each belongs to.
+//
+// It belongs to the one goroutine that reads the records; nothing in it is locked.
+package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+
+import (
+	"path"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// nsPerTick is the unit in which /proc/PID/stat has a process's start: USER_HZ is 100 on amd64 and
+// arm64 (proc_pid_stat(5)).
+const nsPerTick = 10_000_000
+
+// Key names a process for good. Within one tick a pid is not given out twice: the kernel hands out
+// all others before it returns to one.
+type Key struct {
+	PID        uint32
+	StartTicks uint64
+}
+
+// KeyOf a record's process.
+func KeyOf(pid uint32, startTime uint64) Key {
+	return Key{PID: pid, StartTicks: startTime / nsPerTick}
+}
+
+// Process is what is known of a process.
+type Process struct {
+	Key
+	StartTime uint64 // CLOCK_BOOTTIME, ns; of processes older than the source to a tick
+	VPID      uint32 // in its innermost pid namespace; 0: not known
+	ParentPID uint32
+	UID, EUID uint32
+	Resource  *Resource
+	Directory string
+	Arguments []string // redacted; nil: not known
+
+	// Exec is the program that runs now; zero where its start was not seen.
+	Exec Exec
+
+	exitedAt uint64 // CLOCK_BOOTTIME, ns; 0: it lives
+}
+
+// Exec is the start of a program, and the span that will tell of it when it has ended.
+type Exec struct {
+	Time    uint64 // CLOCK_BOOTTIME, ns; 0: not seen
+	Flags   uint16 // event.Exec*
+	TraceID [16]byte
+	SpanID  [8]byte
+}
+
+// Resource is what a process's records have in common: one executable.
+type Resource struct {
+	Name string // the executable's file name; empty: not known
+	Path string // empty: not known
+
+	alive int // processes that run it now
+}
+
+// Alive is how many processes run the executable now.
+func (r *Resource) Alive() int { return r.alive }
+
+// Limits. Where a cache is full it is begun anew: what is still in use comes back by itself.
+const (
+	maxExited    = 32768 // processes that are remembered after their end
+	maxResources = 16384
+	maxStrings   = 16384
+
+	// retention is how long an ended process is remembered. Its connections may outlive it: a FIN
+	// that nobody answers is given up after a minute (tcp_fin_timeout).
+	retention = 90e9 // ns
+)
+
+// Index finds processes.
+type Index struct {
+	live   map[uint32]*Process
+	ended  map[Key]*Process
+	queue  []*Process // the ended ones, oldest first
+	unused []*Process // to be used again
+
+	resources   map[string]*Resource // by path, as the record has it
+	paths       map[string]*Resource // by path
+	directories map[string]string
+	arguments   map[string][]string
+	unknown     *Resource
+
+	resolve func(pid uint32) (source.Process, bool)
+	path    []byte // scratch
+}
+
+// NewIndex returns an index that asks resolve for processes of which it saw no record.
+func NewIndex(resolve func(pid uint32) (source.Process, bool)) *Index {
+	return &Index{
+		live:        map[uint32]*Process{},
+		ended:       map[Key]*Process{},
+		resources:   map[string]*Resource{},
+		paths:       map[string]*Resource{},
+		directories: map[string]string{},
+		arguments:   map[string][]string{},
+		unknown:     &Resource{},
+		resolve:     resolve,
+	}
+}
+
+// Unknown is the resource of what no process is known for.
+func (x *Index) Unknown() *Resource { return x.unknown }
+
+// Active is the number of processes that are known to live.
+func (x *Index) Active() int { return len(x.live) }
+
+// Load adds processes that are older than the source.
+func (x *Index) Load(processes []source.Process) {
+	for i := range processes {
+		x.add(&processes[i])
+	}
+}
+
+func (x *Index) add(known *source.Process) *Process {
+	p := x.begin(Key{PID: known.PID, StartTicks: known.StartTicks}, known.StartTicks*nsPerTick)
+	p.ParentPID, p.VPID = known.ParentPID, known.VPID
+	p.UID, p.EUID = known.UID, known.EUID
+	p.Directory = known.Directory
+	p.Arguments = x.internArguments(known.Arguments)
+	x.setResource(p, x.resourceOf(known.Executable))
+	return p
+}
+
+// begin makes the entry of a process that lives now. Another one of the same pid has ended, even
+// if nothing was heard of that.
+func (x *Index) begin(key Key, startTime uint64) *Process {
+	if old := x.live[key.PID]; old != nil {
+		if old.Key == key {
+			return old
+		}
+		x.end(old, startTime)
+	}
+	p := x.fresh()
+	p.Key, p.StartTime, p.Resource = key, startTime, x.unknown
+	x.unknown.alive++
+	x.live[key.PID] = p
+	return p
+}
+
+func (x *Index) fresh() *Process {
+	if n := len(x.unused); n > 0 {
+		p := x.unused[n-1]
+		x.unused = x.unused[:n-1]
+		*p = Process{}
+		return p
+	}
+	return new(Process)
+}
+
+func (x *Index) setResource(p *Process, r *Resource) {
+	p.Resource.alive--
+	p.Resource = r
+	r.alive++
+}
+
+// Started notes a program's start and returns its process. What the process ran before is replaced.
+func (x *Index) Started(e *event.ProcessExec) *Process {
+	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
+	setIdentity(p, &e.Process)
+	x.setResource(p, x.internExecutable(e.Exe, e.Flags&event.ExecExeTruncated != 0))
+	p.Directory = x.internDirectory(e.Cwd, e.Flags&event.ExecCwdTruncated != 0)
+	p.Arguments = x.internArguments(e.Args)
+	p.Exec = Exec{Time: e.Header.Time, Flags: e.Flags}
+	return p
+}
+
+// Forked notes a new process, which runs what its parent runs.
+func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
+	parent := x.Find(e.Process.ParentPid, e.Process.ParentStartTime)
+	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
+	setIdentity(p, &e.Process)
+	if parent != nil {
+		x.setResource(p, parent.Resource)
+		p.Directory, p.Arguments = parent.Directory, parent.Arguments
+	}
+	return p
+}
+
+func setIdentity(p *Process, identity *bpf.WireProcessIdentity) {
+	p.ParentPID, p.VPID = identity.ParentPid, identity.Vpid
+	p.UID, p.EUID = identity.Uid, identity.Euid
+}
+
+// Find returns the process, or nil if nothing is known of it. It asks the source once for one that
+// it does not know, and remembers also that nothing was found.
+func (x *Index) Find(pid uint32, startTime uint64) *Process {
+	if pid == 0 {
+		return nil
+	}
+	key := KeyOf(pid, startTime)
+	if p := x.live[pid]; p != nil && p.Key == key {
+		return p
+	}
+	if p := x.ended[key]; p != nil {
+		return p
+	}
+	return x.ask(key, startTime)
+}
+
+// FindByPID returns the process that has the pid now, or had it last.
+func (x *Index) FindByPID(pid uint32) *Process {
+	if p := x.live[pid]; p != nil {
+		return p
+	}
+	for i := len(x.queue) - 1; i >= 0; i-- {
+		if x.queue[i].PID == pid {
+			return x.queue[i]
+		}
+	}
+	return nil
+}
+
+func (x *Index) ask(key Key, startTime uint64) *Process {
+	if known, ok := x.resolve(key.PID); ok && known.StartTicks == key.StartTicks {
+		return x.add(&known)
+	}
+	if newer := x.live[key.PID]; newer != nil {
+		return nil // the pid has a new owner, and its old one was never known
+	}
+	return x.begin(key, startTime)
+}
+
+// Ended notes a process's end. It is still found for a while: what it left behind, such as
+// connections, may end later.
+func (x *Index) Ended(p *Process, now uint64) {
+	if p.exitedAt == 0 {
+		x.end(p, now)
+	}
+}
+
+func (x *Index) end(p *Process, now uint64) {
+	p.exitedAt = max(now, 1)
+	p.Resource.alive--
+	delete(x.live, p.PID)
+	x.ended[p.Key] = p
+	x.queue = append(x.queue, p)
+	if len(x.queue)-maxExited > 0 {
+		x.forget(1)
+	}
+}
+
+// Expire forgets processes that ended long before now (CLOCK_BOOTTIME, ns).
+func (x *Index) Expire(now uint64) {
+	n := 0
+	for n < len(x.queue) && x.queue[n].exitedAt+retention < now {
+		n++
+	}
+	x.forget(n)
+}
+
+func (x *Index) forget(n int) {
+	for _, p := range x.queue[:n] {
+		delete(x.ended, p.Key)
+		x.unused = append(x.unused, p)
+	}
+	x.queue = x.queue[n:]
+	if len(x.queue) == 0 {
+		x.queue = nil // let go of the array
+	}
+}
+
+// Resources are those that a process runs now.
+func (x *Index) Resources(visit func(*Resource)) {
+	if x.unknown.alive > 0 {
+		visit(x.unknown)
+	}
+	for _, r := range x.paths {
+		if r.alive > 0 {
+			visit(r)
+		}
+	}
+}
+
+func (x *Index) internExecutable(exe event.ReversePath, truncated bool) *Resource {
+	if r, ok := x.resources[string(exe)]; ok {
+		return r
+	}
+	if len(exe) == 0 {
+		return x.unknown
+	}
+	x.path = exe.Append(x.path[:0], truncated)
+	r := x.resourceOf(string(x.path))
+	if len(x.resources) >= maxResources {
+		clear(x.resources)
+	}
+	x.resources[string(exe)] = r
+	return r
+}
+
+func (x *Index) resourceOf(executable string) *Resource {
+	if executable == "" {
+		return x.unknown
+	}
+	if r, ok := x.paths[executable]; ok {
+		return r
+	}
+	if len(x.paths) >= maxResources {
+		x.dropUnusedResources()
+	}
+	r := &Resource{Name: path.Base(executable), Path: executable}
+	x.paths[executable] = r
+	return r
+}
+
+func (x *Index) dropUnusedResources() {
+	clear(x.resources)
+	for executable, r := range x.paths {
+		if r.alive == 0 {
+			delete(x.paths, executable)
+		}
+	}
+}
+
+func (x *Index) internDirectory(cwd event.ReversePath, truncated bool) string {
+	if directory, ok := x.directories[string(cwd)]; ok {
+		return directory
+	}
+	x.path = cwd.Append(x.path[:0], truncated)
+	if len(x.directories) >= maxStrings {
+		clear(x.directories)
+	}
+	directory := string(x.path)
+	x.directories[string(cwd)] = directory
+	return directory
+}
+
+func (x *Index) internArguments(raw []byte) []string {
+	if len(raw) == 0 {
+		return nil
+	}
+	if arguments, ok := x.arguments[string(raw)]; ok {
+		return arguments
+	}
+	if len(x.arguments) >= maxStrings {
+		clear(x.arguments)
+	}
+	arguments := Redact(splitArguments(raw))
+	x.arguments[string(raw)] = arguments
+	return arguments
+}

@@ -1,0 +1,91 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// scope is the part of the node that is observed.
+type scope struct {
+	wholeNode bool
+	cgroups   []cgroup // of the whole node: the root
+}
+
+type cgroup struct {
+	path string // below the mount, "/" the root
+	dir  string // in the file system
+	id   uint64
+}
+
+// resolveScope finds the named cgroups, or the root where none is named.
+func resolveScope(paths []string) (scope, error) {
+	mount, err := cgroup2Mount()
+	if err != nil {
+		return scope{}, err
+	}
+	if len(paths) == 0 {
+		root, err := findCgroup(mount, "/")
+		return scope{wholeNode: true, cgroups: []cgroup{root}}, err
+	}
+	found := scope{}
+	for i, path := range withoutNested(paths) {
+		group, err := findCgroup(mount, path)
+		if err != nil {
+			return scope{}, fmt.Errorf("scope::cgroups::%d: %w", i, err)
+		}
+		found.cgroups = append(found.cgroups, group)
+	}
+	return found, nil
+}
+
+// withoutNested leaves out a cgroup whose ancestor is named too: a packet would be counted twice.
+func withoutNested(paths []string) []string {
+	var kept []string
+	for _, path := range paths {
+		kept = append(kept, filepath.Join("/", path))
+	}
+	slices.Sort(kept)
+	kept = slices.Compact(kept)
+	return slices.DeleteFunc(slices.Clone(kept), func(path string) bool {
+		return slices.ContainsFunc(kept, func(other string) bool {
+			return other != path && strings.HasPrefix(path, strings.TrimSuffix(other, "/")+"/")
+		})
+	})
+}
+
+func findCgroup(mount, path string) (cgroup, error) {
+	dir := filepath.Join(mount, path)
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return cgroup{}, fmt.Errorf("cgroup %q: %w (paths are those below the cgroup v2 mount %s)",
+			path, &os.PathError{Op: "stat", Path: dir, Err: err}, mount)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return cgroup{}, fmt.Errorf("cgroup %q: %s is not a cgroup", path, dir)
+	}
+	return cgroup{path: path, dir: dir, id: stat.Ino}, nil
+}
+
+// cgroup2Mount is where the cgroup v2 hierarchy is mounted: on its own, or beside v1 (hybrid).
+func cgroup2Mount() (string, error) {
+	mounts, err := procfs.GetMounts()
+	if err != nil {
+		return "", fmt.Errorf("look for the cgroup v2 mount: %w", err)
+	}
+	for _, mount := range mounts {
+		if mount.FSType == "cgroup2" {
+			return mount.MountPoint, nil
+		}
+	}
+	return "", errors.New("look for the cgroup v2 mount: there is none in /proc/self/mountinfo (mount -t cgroup2 none /sys/fs/cgroup)")
+}

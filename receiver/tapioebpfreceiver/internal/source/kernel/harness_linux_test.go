@@ -1,0 +1,217 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package kernel
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// workloads are what this test binary does when it is started as a program to be observed.
+var workloads = map[string]func(args []string) error{}
+
+const workloadEnv = "TAPIO_TEST_WORKLOAD"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(workloadEnv); name != "" {
+		if err := workloads[name](os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// requireBPF skips where eBPF cannot be had, or fails where it must be.
+func requireBPF(t testing.TB) {
+	t.Helper()
+	err := checkPrivileges()
+	if err == nil {
+		return
+	}
+	if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
+		t.Fatalf("TAPIO_REQUIRE_BPF=1: %v", err)
+	}
+	t.Skip(err)
+}
+
+// world is a cgroup of its own and a source that has just this in scope.
+type world struct {
+	t      testing.TB
+	cgroup string // its directory
+	source *Source
+
+	mu      sync.Mutex
+	records [][]byte
+
+	stop chan struct{}
+	done chan struct{}
+}
+
+func newWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
+	requireBPF(t)
+	w := &world{t: t, stop: make(chan struct{}), done: make(chan struct{})}
+	w.cgroup = newCgroup(t, "")
+	mount, err := cgroup2Mount()
+	require.NoError(t, err)
+	scope, err := filepath.Rel(mount, w.cgroup)
+	require.NoError(t, err)
+	options := Options{
+		Families:         []string{"process", "network"},
+		Cgroups:          []string{scope},
+		RingSize:         1 << 20,
+		FlushInterval:    5 * time.Millisecond,
+		MaxArgumentBytes: 1024,
+		ReportInterval:   time.Minute,
+	}
+	if change != nil {
+		change(&options)
+	}
+	opened, err := New(options, zaptest.NewLogger(t))
+	require.NoError(t, err)
+	w.source = opened.(*Source)
+	go w.read()
+	t.Cleanup(func() {
+		w.finish()
+		require.NoError(t, w.source.Close())
+	})
+	return w
+}
+
+// newCgroup makes a cgroup below parent (the mount if empty), removed when the test ends.
+func newCgroup(t testing.TB, parent string) string {
+	t.Helper()
+	if parent == "" {
+		mount, err := cgroup2Mount()
+		require.NoError(t, err)
+		parent = mount
+	}
+	dir, err := os.MkdirTemp(parent, "tapio-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		// its last process may still be on its way out
+		require.Eventually(t, func() bool { return syscall.Rmdir(dir) == nil }, 5*time.Second, 10*time.Millisecond)
+	})
+	return dir
+}
+
+func (w *world) read() {
+	defer close(w.done)
+	for {
+		select {
+		case <-w.stop:
+			return
+		default:
+		}
+		if err := w.source.Read(w.keep); err != nil {
+			w.t.Errorf("read: %v", err)
+			return
+		}
+	}
+}
+
+func (w *world) keep(record []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.records = append(w.records, slices.Clone(record))
+}
+
+// finish stops reading; what is still in the rings is read.
+func (w *world) finish() {
+	select {
+	case <-w.stop:
+		return
+	default:
+	}
+	close(w.stop)
+	<-w.done
+	require.NoError(w.t, w.source.Stop())
+	require.NoError(w.t, w.source.Read(w.keep))
+}
+
+// ofType returns copies of the records of one type so far.
+func (w *world) ofType(wanted event.Type) [][]byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var found [][]byte
+	for _, record := range w.records {
+		header, err := event.DecodeHeader(record)
+		require.NoError(w.t, err)
+		if event.Type(header.Type) == wanted {
+			found = append(found, record)
+		}
+	}
+	return found
+}
+
+// await waits until there are n records of a type.
+func (w *world) await(wanted event.Type, n int) [][]byte {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool { return len(w.ofType(wanted)) >= n }, 10*time.Second, 5*time.Millisecond,
+		"%d records of type %#x", n, wanted)
+	return w.ofType(wanted)
+}
+
+// command is a program that starts inside the world's cgroup.
+func (w *world) command(name string, args ...string) *exec.Cmd {
+	return commandIn(w.t, w.cgroup, name, args...)
+}
+
+func commandIn(t testing.TB, cgroup, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := os.Open(cgroup)
+	require.NoError(t, err)
+	t.Cleanup(func() { dir.Close() })
+	command := exec.Command(name, args...)
+	command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	command.Stderr = os.Stderr
+	return command
+}
+
+// workload is this test binary as one of its workloads.
+func (w *world) workload(name string, args ...string) *exec.Cmd {
+	return workloadIn(w.t, w.cgroup, name, args...)
+}
+
+func workloadIn(t testing.TB, cgroup, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	command := commandIn(t, cgroup, self, args...)
+	command.Env = append(os.Environ(), workloadEnv+"="+name)
+	return command
+}
+
+// talker is a workload that is told what to do line by line and answers line by line.
+type talker struct {
+	t       testing.TB
+	command *exec.Cmd
+	in      io.WriteCloser
+	out     *bytes.Buffer
+}
+
+func (w *world) capability(hook string) source.Capability {
+	i := slices.IndexFunc(w.source.Capabilities(), func(c source.Capability) bool { return c.Hook == hook })
+	require.GreaterOrEqual(w.t, i, 0, "hook %s is in no report", hook)
+	return w.source.Capabilities()[i]
+}

@@ -1,0 +1,28 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel is the source of real events: it loads the eBPF programs, finds out which of them
+// this kernel supports, attaches these, and reads what they send.
+package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+
+import "time"
+
+// Name is what the source's resources carry as tapio.source.
+const Name = "ebpf"
+
+// Options say what to observe.
+type Options struct {
+	// Families are the event families to load: "process", "network".
+	Families []string
+	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
+	// none: the whole node.
+	Cgroups []string
+	// RingSize is the size of each ring in bytes, a power of two and a multiple of the page size.
+	RingSize uint32
+	// FlushInterval is how long a record may wait in a ring.
+	FlushInterval time.Duration
+	// MaxArgumentBytes of a process's arguments are read; 0: none.
+	MaxArgumentBytes uint32
+	// ReportInterval is how often a connection that lasts is reported.
+	ReportInterval time.Duration
+}

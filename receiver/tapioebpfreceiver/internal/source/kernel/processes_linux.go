@@ -1,0 +1,105 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// Processes implements source.Source: what /proc has of the processes in scope.
+func (s *Source) Processes() []source.Process {
+	all, err := procfs.AllProcs()
+	if err != nil {
+		return nil
+	}
+	var found []source.Process
+	for _, proc := range all {
+		if process, ok := s.describe(proc); ok {
+			found = append(found, process)
+		}
+	}
+	return found
+}
+
+// Process implements source.Source.
+func (s *Source) Process(pid uint32) (source.Process, bool) {
+	proc, err := procfs.NewProc(int(pid))
+	if err != nil {
+		return source.Process{}, false
+	}
+	return s.describe(proc)
+}
+
+// describe reads nothing of a process before its cgroup has shown that it is in scope. Each read
+// may find the process gone or without what was asked, as kernel threads have no executable; then
+// just that stays unknown.
+func (s *Source) describe(proc procfs.Proc) (source.Process, bool) {
+	if proc.PID == os.Getpid() || !s.procInScope(proc) {
+		return source.Process{}, false
+	}
+	stat, err := proc.Stat()
+	if err != nil || stat.Flags&kernelThread != 0 {
+		return source.Process{}, false
+	}
+	status, err := proc.NewStatus()
+	if err != nil {
+		return source.Process{}, false
+	}
+	process := source.Process{
+		PID:        uint32(proc.PID),
+		ParentPID:  uint32(stat.PPID),
+		StartTicks: stat.Starttime,
+		UID:        uint32(status.UIDs[0]),
+		EUID:       uint32(status.UIDs[1]),
+	}
+	if n := len(status.NSpids); n > 0 {
+		process.VPID = uint32(status.NSpids[n-1])
+	}
+	dir := filepath.Join("/proc", strconv.Itoa(proc.PID))
+	process.Executable, _ = os.Readlink(filepath.Join(dir, "exe"))
+	process.Executable = strings.TrimSuffix(process.Executable, " (deleted)")
+	process.Directory, _ = os.Readlink(filepath.Join(dir, "cwd"))
+	process.Arguments = s.arguments(dir)
+	return process, true
+}
+
+const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
+
+func (s *Source) arguments(dir string) []byte {
+	if s.options.MaxArgumentBytes == 0 {
+		return nil
+	}
+	arguments, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		return nil
+	}
+	return arguments[:min(len(arguments), int(s.options.MaxArgumentBytes))]
+}
+
+func (s *Source) procInScope(proc procfs.Proc) bool {
+	if s.scope.wholeNode {
+		return true
+	}
+	cgroups, err := proc.Cgroups()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(cgroups, func(c procfs.Cgroup) bool {
+		return c.HierarchyID == 0 && s.scope.contains(c.Path)
+	})
+}
+
+func (s scope) contains(path string) bool {
+	return slices.ContainsFunc(s.cgroups, func(c cgroup) bool {
+		return path == c.path || strings.HasPrefix(path, strings.TrimSuffix(c.path, "/")+"/")
+	})
+}

@@ -1,0 +1,273 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// Source is the kernel.
+type Source struct {
+	options Options
+	logger  *zap.Logger
+	scope   scope
+
+	loader       *loader
+	links        []link.Link
+	reporters    []*link.Iter
+	capabilities []source.Capability // complete when New returns
+
+	lifecycle, traffic *ringbuf.Reader
+	first, record      ringbuf.Record // buffers that are used again and again
+	stopped            bool
+
+	stopReports chan struct{}
+	reports     sync.WaitGroup
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New loads and attaches the programs of the families that the options name. A hook that cannot be
+// had costs itself only and is told by Capabilities; if none at all can be had, that is an error.
+func New(options Options, logger *zap.Logger) (source.Source, error) {
+	s := &Source{options: options, logger: logger, stopReports: make(chan struct{})}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Source) open() error {
+	if err := checkPrivileges(); err != nil {
+		return err
+	}
+	var err error
+	if s.scope, err = resolveScope(s.options.Cgroups); err != nil {
+		return err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("lift the memory limit that Linux before 5.11 sets for eBPF (add CAP_SYS_RESOURCE there): %w", err)
+	}
+	programs, err := s.load()
+	if err != nil {
+		return err
+	}
+	if err := s.openRings(); err != nil {
+		return err
+	}
+	s.attachAll(programs)
+	if err := s.checkAttached(); err != nil {
+		return err
+	}
+	s.startReports()
+	return nil
+}
+
+func (s *Source) load() ([]program, error) {
+	self, err := ownPID()
+	if err != nil {
+		return nil, explain(err)
+	}
+	features, err := detectFeatures()
+	if err != nil {
+		return nil, err
+	}
+	s.loader = s.newLoader(features, self)
+	var programs []program
+	for _, family := range families {
+		if !slices.Contains(s.options.Families, family.name) {
+			continue
+		}
+		loaded, err := s.loader.loadFamily(family.name, family.load, s.options, features)
+		if err != nil {
+			return nil, explain(err)
+		}
+		programs = append(programs, loaded...)
+	}
+	return programs, s.nameScope()
+}
+
+// explain adds what is most likely behind a refusal in spite of all capabilities.
+func explain(err error) error {
+	if isDenied(err) {
+		return fmt.Errorf("%w (the capabilities are there, but the kernel refuses: a user namespace other than the host's, a seccomp profile that blocks bpf(2), or lockdown)", err)
+	}
+	return err
+}
+
+// nameScope tells the programs the cgroups in scope.
+func (s *Source) nameScope() error {
+	if s.scope.wholeNode {
+		return nil
+	}
+	for _, group := range s.scope.cgroups {
+		if err := s.loader.shared["scope_cgroups"].Put(group.id, uint8(1)); err != nil {
+			return fmt.Errorf("put cgroup %s in scope: %w", group.path, err)
+		}
+	}
+	return nil
+}
+
+func (s *Source) openRings() error {
+	var err error
+	if s.lifecycle, err = ringbuf.NewReader(s.loader.shared["lifecycle_ring"]); err != nil {
+		return fmt.Errorf("read ring for lifecycle records: %w", err)
+	}
+	if s.traffic, err = ringbuf.NewReader(s.loader.shared["traffic_ring"]); err != nil {
+		return fmt.Errorf("read ring for traffic records: %w", err)
+	}
+	return nil
+}
+
+func (s *Source) attachAll(programs []program) {
+	for _, p := range programs {
+		s.reportHook(p.family, p.hook(), s.attach(p))
+	}
+}
+
+// reportHook notes whether a hook is in use, and why not.
+func (s *Source) reportHook(family, hook string, err error) {
+	capability := source.Capability{Family: family, Hook: hook, State: source.Attached}
+	if err != nil {
+		capability.State, capability.Reason = source.Unsupported, reasonOf(err)
+		if isDenied(err) {
+			capability.State = source.Denied
+		}
+	}
+	s.capabilities = append(s.capabilities, capability)
+	s.logger.Info("Hook", zap.String("family", family), zap.String("hook", hook),
+		zap.String("state", capability.State), zap.String("reason", capability.Reason))
+}
+
+// reasonOf is one line, also of a verifier's log.
+func reasonOf(err error) string {
+	var verifier *ebpf.VerifierError
+	if !errors.As(err, &verifier) {
+		return err.Error()
+	}
+	reason := verifier.Cause.Error()
+	for _, line := range slices.Backward(verifier.Log) {
+		if line != "" && !strings.HasPrefix(line, "processed ") {
+			return reason + ": " + line
+		}
+	}
+	return reason
+}
+
+func (s *Source) checkAttached() error {
+	var reasons []string
+	for _, c := range s.capabilities {
+		if c.State == source.Attached {
+			return nil
+		}
+		reasons = append(reasons, fmt.Sprintf("%s is %s: %s", c.Hook, c.State, c.Reason))
+	}
+	return fmt.Errorf("not one hook of the families %s can be had on this kernel: %s",
+		strings.Join(s.options.Families, ", "), strings.Join(reasons, "; "))
+}
+
+// Name implements source.Source.
+func (*Source) Name() string { return Name }
+
+// Capabilities implements source.Source.
+func (s *Source) Capabilities() []source.Capability { return s.capabilities }
+
+// Counters implements source.Source.
+func (s *Source) Counters() (map[uint8]source.Counters, error) {
+	counters := map[uint8]source.Counters{}
+	for family := range uint32(bpf.WireEventFamilyFAMILY_COUNT) {
+		var perCPU []bpf.WireEventCounters
+		if err := s.loader.shared["event_counts"].Lookup(family, &perCPU); err != nil {
+			return nil, fmt.Errorf("read the kernel's event counts: %w", err)
+		}
+		var sum source.Counters
+		for _, c := range perCPU {
+			sum.Seen += c.Seen
+			sum.RingFull += c.RingFull
+		}
+		if sum.Seen > 0 {
+			counters[uint8(family)] = sum
+		}
+	}
+	return counters, nil
+}
+
+// startReports runs the iterators that report what lasts. They have a goroutine of their own,
+// since they fill the ring that the reader empties.
+func (s *Source) startReports() {
+	if len(s.reporters) == 0 {
+		return
+	}
+	s.reports.Go(func() {
+		ticker := time.NewTicker(s.reportTick())
+		defer ticker.Stop()
+		for {
+			select {
+			case <-s.stopReports:
+				return
+			case <-ticker.C:
+				s.runReports()
+			}
+		}
+	})
+}
+
+// reportTick is shorter than the interval: a connection is due at its own time.
+func (s *Source) reportTick() time.Duration {
+	return max(s.options.ReportInterval/6, 100*time.Millisecond)
+}
+
+func (s *Source) runReports() {
+	for _, reporter := range s.reporters {
+		if err := run(reporter); err != nil {
+			s.logger.Warn("Connections that last were not reported this time", zap.Error(err))
+		}
+	}
+}
+
+// Stop implements source.Source.
+func (s *Source) Stop() error {
+	if s.stopped {
+		return nil
+	}
+	s.stopped = true
+	close(s.stopReports)
+	s.reports.Wait()
+	var errs []error
+	for _, reporter := range s.reporters {
+		errs = append(errs, reporter.Close())
+	}
+	for _, l := range s.links {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close implements source.Source.
+func (s *Source) Close() error {
+	errs := []error{s.Stop()}
+	for _, reader := range []*ringbuf.Reader{s.lifecycle, s.traffic} {
+		if reader != nil {
+			errs = append(errs, reader.Close())
+		}
+	}
+	if s.loader != nil {
+		errs = append(errs, s.loader.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,65 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package source is where records come from. What stands behind it in the data's way does not
+// know whether a kernel wrote them.
+package source // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+
+// Source hands out binary records in the layout of bpf/event.h.
+//
+// Read, Stop and Close belong to one goroutine; the other methods may be called from any.
+type Source interface {
+	// Name is the value of the resource attribute tapio.source.
+	Name() string
+	// Read waits for records, no longer than the source's flush interval, and calls handle for
+	// each that is there: records of process lifecycles before those of the traffic that came
+	// after them. A record is valid only during the call. An error is final.
+	Read(handle func(record []byte)) error
+	// Stop ends the making of records. What was made before can still be read.
+	Stop() error
+	// Close gives back what the source holds.
+	Close() error
+	// Counters are the source's own counts by family, the high byte of a record's type.
+	Counters() (map[uint8]Counters, error)
+	// Capabilities say of each hook whether it is in use.
+	Capabilities() []Capability
+	// BootTime is when CLOCK_BOOTTIME was 0, in ns since 1970, measured anew at each call.
+	BootTime() (int64, error)
+	// Processes are those that are older than the source. Empty where that has no meaning.
+	Processes() []Process
+	// Process is what is known now of one process of which no record was seen.
+	Process(pid uint32) (Process, bool)
+}
+
+// Counters start a family's row in the ledger.
+type Counters struct {
+	Seen     uint64 // events that a program decided to report
+	RingFull uint64 // of these, those for which the ring had no room
+}
+
+// State of a hook.
+const (
+	Attached    = "attached"
+	Unsupported = "unsupported" // this kernel does not have it
+	Denied      = "denied"      // this kernel has it and does not let us use it
+)
+
+// Capability is a hook in the kernel and whether it is in use.
+type Capability struct {
+	Family string
+	Hook   string // program type and target, as "tp_btf/sched_process_exec"
+	State  string
+	Reason string // why it is not attached
+}
+
+// Process is what a source knows of a process without a record of its start.
+type Process struct {
+	PID        uint32
+	ParentPID  uint32
+	VPID       uint32 // in its innermost pid namespace; 0: not known
+	StartTicks uint64 // since boot, in units of 10 ms as /proc has it
+	UID, EUID  uint32
+	Executable string // path; empty: not known
+	Directory  string
+	Arguments  []byte // each ending with NUL
+}

@@ -1,0 +1,82 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package translate turns events into pdata: spans, log records and metric points.
+//
+// It belongs to the one goroutine that reads the records; nothing in it is locked.
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+// SchemaURL is that of the semantic conventions whose names are used here.
+const SchemaURL = semconv.SchemaURL
+
+// Attributes of the semantic conventions.
+const (
+	attrServiceName = string(semconv.ServiceNameKey)
+	attrHostName    = string(semconv.HostNameKey)
+
+	attrProcessPID              = string(semconv.ProcessPIDKey)
+	attrProcessParentPID        = string(semconv.ProcessParentPIDKey)
+	attrProcessVPID             = string(semconv.ProcessVpidKey)
+	attrProcessExecutableName   = string(semconv.ProcessExecutableNameKey)
+	attrProcessExecutablePath   = string(semconv.ProcessExecutablePathKey)
+	attrProcessCommand          = string(semconv.ProcessCommandKey)
+	attrProcessCommandArgs      = string(semconv.ProcessCommandArgsKey)
+	attrProcessUserID           = string(semconv.ProcessUserIDKey)
+	attrProcessRealUserID       = string(semconv.ProcessRealUserIDKey)
+	attrProcessWorkingDirectory = string(semconv.ProcessWorkingDirectoryKey)
+	attrProcessCreationTime     = string(semconv.ProcessCreationTimeKey)
+	attrProcessExitCode         = string(semconv.ProcessExitCodeKey)
+	attrProcessExitTime         = string(semconv.ProcessExitTimeKey)
+
+	attrNetworkTransport    = string(semconv.NetworkTransportKey)
+	attrNetworkType         = string(semconv.NetworkTypeKey)
+	attrNetworkLocalAddress = string(semconv.NetworkLocalAddressKey)
+	attrNetworkLocalPort    = string(semconv.NetworkLocalPortKey)
+	attrNetworkPeerAddress  = string(semconv.NetworkPeerAddressKey)
+	attrNetworkPeerPort     = string(semconv.NetworkPeerPortKey)
+	attrNetworkIODirection  = string(semconv.NetworkIODirectionKey)
+	attrServerAddress       = string(semconv.ServerAddressKey)
+	attrServerPort          = string(semconv.ServerPortKey)
+	attrClientAddress       = string(semconv.ClientAddressKey)
+	attrClientPort          = string(semconv.ClientPortKey)
+
+	attrErrorType      = string(semconv.ErrorTypeKey)
+	attrMetricOverflow = "otel.metric.overflow" // OpenTelemetry metrics SDK, cardinality limits
+)
+
+// Attributes that the conventions lack; the receiver's README says why of each.
+const (
+	attrSource = "tapio.source"
+
+	attrProcessExitSignal      = "tapio.process.exit.signal"
+	attrProcessCPUTime         = "tapio.process.cpu.time"
+	attrProcessMemoryPeak      = "tapio.process.memory.peak"
+	attrProcessIOReadBytes     = "tapio.process.io.read_bytes"
+	attrProcessIOWrittenBytes  = "tapio.process.io.written_bytes"
+	attrProcessArgsTruncated   = "tapio.process.command_args.truncated"
+	attrProcessExeUnlinked     = "tapio.process.executable.unlinked"
+	attrNetworkRole            = "tapio.network.role"
+	attrNetworkSentBytes       = "tapio.network.sent_bytes"
+	attrNetworkReceivedBytes   = "tapio.network.received_bytes"
+	attrNetworkSentPackets     = "tapio.network.sent_packets"
+	attrNetworkReceivedPackets = "tapio.network.received_packets"
+	attrNetworkDuration        = "tapio.network.duration"
+	attrTCPRetransmits         = "tapio.tcp.retransmits"
+	attrTCPRTT                 = "tapio.tcp.rtt"
+	attrTCPReset               = "tapio.tcp.reset"
+)
+
+// Names of spans and events.
+const (
+	spanProcessExec = "process.exec"
+	spanTCPConnect  = "tcp.connect"
+
+	eventProcessExec      = "tapio.process.exec"
+	eventProcessFork      = "tapio.process.fork"
+	eventProcessExit      = "tapio.process.exit"
+	eventProcessOOMKill   = "tapio.process.oom_kill"
+	eventConnectionClose  = "tapio.network.connection.close"
+	eventConnectionReport = "tapio.network.connection.report"
+)

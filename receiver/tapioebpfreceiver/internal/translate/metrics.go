@@ -1,0 +1,205 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+// staleAfter is how long a series is told on without an event. One that comes back begins anew,
+// with a start time after its last point.
+const staleAfter = 15 * time.Minute
+
+// metrics are made from every event, whatever is done to spans and logs later. All are cumulative.
+type metrics struct {
+	describe  Describe
+	start     pcommon.Timestamp // when counting began
+	since     pcommon.Timestamp // start time of series that are new
+	processes table[processKey, processSeries]
+	traffic   table[trafficKey, trafficSeries]
+	outcomes  table[outcomeKey, outcomeSeries]
+	overflow  *identity.Resource
+}
+
+func newMetrics(describe Describe, start pcommon.Timestamp, limit int) metrics {
+	return metrics{
+		describe:  describe,
+		start:     start,
+		since:     start,
+		processes: newTable[processKey, processSeries](limit),
+		traffic:   newTable[trafficKey, trafficSeries](limit),
+		outcomes:  newTable[outcomeKey, outcomeSeries](limit),
+		overflow:  &identity.Resource{},
+	}
+}
+
+// series is one set of attributes of one resource, and all that is counted for it.
+type series[V any] struct {
+	start, last pcommon.Timestamp
+	value       V
+}
+
+// table has the series of a family's events. What comes when it is full is counted in one series
+// for all, the one of the zero key, as the cardinality limits of OpenTelemetry's SDKs have it.
+type table[K comparable, V any] struct {
+	limit  int
+	series map[K]*series[V]
+}
+
+func newTable[K comparable, V any](limit int) table[K, V] {
+	return table[K, V]{limit: limit, series: map[K]*series[V]{}}
+}
+
+// at returns the value to count in, for an event at the given time.
+func (t *table[K, V]) at(key K, since, now pcommon.Timestamp) *V {
+	s, ok := t.series[key]
+	if !ok {
+		if len(t.series) >= t.limit {
+			var overflow K
+			key = overflow
+			s, ok = t.series[key]
+		}
+		if !ok {
+			s = &series[V]{start: since}
+			t.series[key] = s
+		}
+	}
+	s.last = max(s.last, now)
+	return &s.value
+}
+
+func (t *table[K, V]) dropStale(now pcommon.Timestamp) {
+	for key, s := range t.series {
+		if s.last+pcommon.Timestamp(staleAfter) < now {
+			delete(t.series, key)
+		}
+	}
+}
+
+// histogram counts values in buckets.
+type histogram struct {
+	buckets []uint64
+	count   uint64
+	sum     float64
+}
+
+// add counts a value; bounds are the same at every call.
+func (h *histogram) add(bounds []float64, value float64) {
+	if h.buckets == nil {
+		h.buckets = make([]uint64, len(bounds)+1)
+	}
+	at, _ := slices.BinarySearch(bounds, value)
+	h.buckets[at]++
+	h.count++
+	h.sum += value
+}
+
+// instrument names a metric.
+type instrument struct {
+	name, description, unit string
+	bounds                  []float64 // of a histogram
+	gauge                   bool      // of a sum: it can go down
+}
+
+// collection is one round of metrics under construction.
+type collection struct {
+	describe  Describe
+	now       pcommon.Timestamp
+	out       pmetric.Metrics
+	resources map[*identity.Resource]*resourceMetrics
+}
+
+type resourceMetrics struct {
+	metrics pmetric.MetricSlice
+	byName  map[string]pmetric.Metric
+}
+
+func (c *collection) metric(r *identity.Resource, i *instrument) (metric pmetric.Metric, isNew bool) {
+	of, ok := c.resources[r]
+	if !ok {
+		resource := c.out.ResourceMetrics().AppendEmpty()
+		resource.SetSchemaUrl(SchemaURL)
+		c.describe.resource(resource.Resource(), r)
+		scope := resource.ScopeMetrics().AppendEmpty()
+		scope.SetSchemaUrl(SchemaURL)
+		c.describe.scope(scope.Scope())
+		of = &resourceMetrics{metrics: scope.Metrics(), byName: map[string]pmetric.Metric{}}
+		c.resources[r] = of
+	}
+	if metric, ok = of.byName[i.name]; ok {
+		return metric, false
+	}
+	metric = of.metrics.AppendEmpty()
+	metric.SetName(i.name)
+	metric.SetDescription(i.description)
+	metric.SetUnit(i.unit)
+	of.byName[i.name] = metric
+	return metric, true
+}
+
+// sum adds a point and returns its attributes.
+func (c *collection) sum(r *identity.Resource, i *instrument, start pcommon.Timestamp, value uint64) pcommon.Map {
+	metric, isNew := c.metric(r, i)
+	if isNew {
+		sum := metric.SetEmptySum()
+		sum.SetIsMonotonic(!i.gauge)
+		sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	}
+	point := metric.Sum().DataPoints().AppendEmpty()
+	point.SetStartTimestamp(start)
+	point.SetTimestamp(c.now)
+	point.SetIntValue(int64(value))
+	return point.Attributes()
+}
+
+// histogram adds a point and returns its attributes.
+func (c *collection) histogram(r *identity.Resource, i *instrument, start pcommon.Timestamp, h *histogram) pcommon.Map {
+	metric, isNew := c.metric(r, i)
+	if isNew {
+		metric.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	}
+	point := metric.Histogram().DataPoints().AppendEmpty()
+	point.SetStartTimestamp(start)
+	point.SetTimestamp(c.now)
+	point.SetCount(h.count)
+	point.SetSum(h.sum)
+	point.ExplicitBounds().FromRaw(i.bounds)
+	point.BucketCounts().FromRaw(h.buckets)
+	return point.Attributes()
+}
+
+// collect writes down what all series are now; false if there are none.
+func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric.Metrics, bool) {
+	c := &collection{
+		describe:  m.describe,
+		now:       now,
+		out:       pmetric.NewMetrics(),
+		resources: map[*identity.Resource]*resourceMetrics{},
+	}
+	m.processes.dropStale(now)
+	m.traffic.dropStale(now)
+	m.outcomes.dropStale(now)
+	m.collectProcesses(c, index)
+	m.collectConnections(c)
+	m.since = now
+	return c.out, c.out.DataPointCount() > 0
+}
+
+// owner is whom a series' points belong to; the overflow series belongs to the node alone.
+func (m *metrics) owner(r *identity.Resource) *identity.Resource {
+	if r == nil {
+		return m.overflow
+	}
+	return r
+}
+
+func markOverflow(attributes pcommon.Map) {
+	attributes.PutBool(attrMetricOverflow, true)
+}

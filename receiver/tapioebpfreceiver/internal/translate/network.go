@@ -1,0 +1,189 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+// connectionConnect: the span of a handshake. One that failed is a log record too, since no close
+// will follow.
+func (t *Translator) connectionConnect(record []byte) (outcome, error) {
+	e, err := event.DecodeConnectionConnect(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	r := t.resourceOf(p)
+	errorType := event.ErrorType(e.Error)
+	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
+	if t.signals.Traces {
+		t.connectSpan(r, p, e, errorType)
+	}
+	failed := errorType != ""
+	if t.signals.Logs && failed {
+		log := t.log(r, eventConnectionClose, t.wall(e.Header.Time), plog.SeverityNumberWarn)
+		t.describeConnect(log.Attributes(), p, e, errorType)
+	}
+	return carriedIf(t.signals.Traces || t.signals.Logs && failed), nil
+}
+
+func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
+	span := t.span(r, spanTCPConnect, ptrace.SpanKindClient, t.wall(e.Opened), t.wall(e.Header.Time))
+	span.SetTraceID(t.ids.TraceID())
+	span.SetSpanID(t.ids.SpanID())
+	t.describeConnect(span.Attributes(), p, e, errorType)
+	if errorType != "" {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+}
+
+func (t *Translator) describeConnect(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
+	attributes.EnsureCapacity(14)
+	t.putOwner(attributes, e.Header.Pid, p)
+	t.putEnds(attributes, &e.Ends)
+	if errorType != "" {
+		attributes.PutStr(attrErrorType, errorType)
+	}
+}
+
+// connectionStats: what a connection carried in all, or so far.
+func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, error) {
+	e, err := event.DecodeConnectionStats(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	r := t.resourceOf(p)
+	errorType := endOf(e)
+	closed := kind == event.TypeConnectionClose
+	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
+	if t.signals.Logs {
+		name, severity := eventConnectionReport, plog.SeverityNumberInfo
+		if closed {
+			name = eventConnectionClose
+		}
+		if errorType != "" {
+			severity = plog.SeverityNumberWarn
+		}
+		log := t.log(r, name, t.wall(e.Header.Time), severity)
+		t.describeStats(log.Attributes(), p, e, errorType)
+	}
+	return carriedIf(t.signals.Logs), nil
+}
+
+// endOf is the error that ended a connection; a reset that this side sent is one too.
+func endOf(e *bpf.WireConnectionStats) string {
+	if e.Flags&event.ConnectionAborted != 0 {
+		return event.ErrorConnectionReset
+	}
+	return event.ErrorType(e.Error)
+}
+
+func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
+	attributes.EnsureCapacity(21)
+	t.putOwner(attributes, e.Header.Pid, p)
+	t.putEnds(attributes, &e.Ends)
+	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
+	attributes.PutInt(attrNetworkReceivedBytes, int64(e.ReceivedBytes))
+	if e.Opened != 0 {
+		attributes.PutDouble(attrNetworkDuration, seconds(e.Header.Time-e.Opened))
+	}
+	if e.Ends.Protocol == event.ProtocolTCP {
+		t.putTCP(attributes, e, errorType)
+	} else {
+		attributes.PutInt(attrNetworkSentPackets, int64(e.SentPackets))
+		attributes.PutInt(attrNetworkReceivedPackets, int64(e.ReceivedPackets))
+	}
+	if errorType != "" {
+		attributes.PutStr(attrErrorType, errorType)
+	}
+}
+
+func (t *Translator) putTCP(attributes pcommon.Map, e *bpf.WireConnectionStats, errorType string) {
+	attributes.PutInt(attrTCPRetransmits, int64(e.Retransmits))
+	if e.Flags&event.ConnectionHasRTT != 0 {
+		attributes.PutDouble(attrTCPRTT, rttSeconds(e))
+	}
+	switch {
+	case e.Flags&event.ConnectionAborted != 0:
+		attributes.PutStr(attrTCPReset, "sent")
+	case errorType == event.ErrorConnectionReset:
+		attributes.PutStr(attrTCPReset, "received")
+	}
+}
+
+func rttSeconds(e *bpf.WireConnectionStats) float64 { return float64(e.Rtt) / 1e6 }
+
+func (t *Translator) resourceOf(p *identity.Process) *identity.Resource {
+	if p == nil {
+		return t.index.Unknown()
+	}
+	return p.Resource
+}
+
+func (t *Translator) putOwner(attributes pcommon.Map, pid uint32, p *identity.Process) {
+	if pid != 0 {
+		attributes.PutInt(attrProcessPID, int64(pid))
+	}
+	if p != nil && p.Resource.Name != "" {
+		attributes.PutStr(attrProcessExecutableName, p.Resource.Name)
+	}
+}
+
+// putEnds says between whom it is. Who is client and who server is said only where it is known who
+// opened the connection.
+func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnds) {
+	local, peer := t.addresses.of(ends.LocalAddress), t.addresses.of(ends.PeerAddress)
+	localPort, peerPort := int64(ends.LocalPort), int64(ends.PeerPort)
+	attributes.PutStr(attrNetworkTransport, transportOf(ends))
+	attributes.PutStr(attrNetworkType, typeOf(ends))
+	attributes.PutStr(attrNetworkLocalAddress, local)
+	attributes.PutInt(attrNetworkLocalPort, localPort)
+	attributes.PutStr(attrNetworkPeerAddress, peer)
+	attributes.PutInt(attrNetworkPeerPort, peerPort)
+	switch ends.Role {
+	case event.RoleClient:
+		attributes.PutStr(attrNetworkRole, roleOf(ends))
+		attributes.PutStr(attrServerAddress, peer)
+		attributes.PutInt(attrServerPort, peerPort)
+	case event.RoleServer:
+		attributes.PutStr(attrNetworkRole, roleOf(ends))
+		attributes.PutStr(attrClientAddress, peer)
+		attributes.PutInt(attrClientPort, peerPort)
+		attributes.PutStr(attrServerAddress, local)
+		attributes.PutInt(attrServerPort, localPort)
+	}
+}
+
+func transportOf(ends *bpf.WireConnectionEnds) string {
+	if ends.Protocol == event.ProtocolUDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+func typeOf(ends *bpf.WireConnectionEnds) string {
+	if event.Address(ends.PeerAddress).Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
+func roleOf(ends *bpf.WireConnectionEnds) string {
+	switch ends.Role {
+	case event.RoleClient:
+		return "client"
+	case event.RoleServer:
+		return "server"
+	default:
+		return ""
+	}
+}

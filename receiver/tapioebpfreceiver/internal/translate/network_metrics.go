@@ -1,0 +1,150 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+var (
+	// roundTripBounds go from a neighbour in the rack (0.1 ms) to a SYN that was sent again twice.
+	roundTripBounds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+	// lifetimeBounds go from a request of its own to connection pools.
+	lifetimeBounds = []float64{0.005, 0.025, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600}
+
+	tcpHandshake   = &instrument{name: "tapio.tcp.handshake.duration", description: "Time from the SYN to the established or failed connection.", unit: "s", bounds: roundTripBounds}
+	tcpLifetime    = &instrument{name: "tapio.tcp.connection.duration", description: "Time from a connection's establishment to its end.", unit: "s", bounds: lifetimeBounds}
+	tcpRTT         = &instrument{name: "tapio.tcp.rtt", description: "Smoothed round-trip time of a connection at its end or report.", unit: "s", bounds: roundTripBounds}
+	tcpRetransmits = &instrument{name: "tapio.tcp.retransmits", description: "Segments that were sent again.", unit: "{segment}"}
+	tcpConnections = &instrument{name: "tapio.tcp.connections", description: "Connections that were opened, or failed to.", unit: "{connection}"}
+	networkIO      = &instrument{name: "tapio.network.io", description: "Payload that was sent and received.", unit: "By"}
+)
+
+// ends are what tells one connection's series from another's.
+type ends struct {
+	transport, kind, role string
+}
+
+func endsOf(e *bpf.WireConnectionEnds) ends {
+	return ends{transport: transportOf(e), kind: typeOf(e), role: roleOf(e)}
+}
+
+func (e ends) describe(attributes pcommon.Map) {
+	attributes.PutStr(attrNetworkTransport, e.transport)
+	attributes.PutStr(attrNetworkType, e.kind)
+	if e.role != "" {
+		attributes.PutStr(attrNetworkRole, e.role)
+	}
+}
+
+type trafficKey struct {
+	resource *identity.Resource
+	ends     ends
+}
+
+type trafficSeries struct {
+	sent, received, retransmits uint64
+	rtt                         histogram
+}
+
+type outcomeKey struct {
+	resource  *identity.Resource
+	ends      ends
+	errorType string
+}
+
+type outcomeSeries struct {
+	connections         uint64
+	handshake, lifetime histogram
+}
+
+func (m *metrics) connected(r *identity.Resource, e *bpf.WireConnectionConnect, errorType string, now pcommon.Timestamp) {
+	series := m.outcomes.at(outcomeKey{resource: r, ends: endsOf(&e.Ends), errorType: errorType}, m.since, now)
+	series.connections++
+	series.handshake.add(roundTripBounds, seconds(e.Header.Time-e.Opened))
+}
+
+// carried counts a close or report. A client's connection was counted when it was opened, a
+// server's is when it is heard of first, since only then its process is known.
+func (m *metrics) carried(r *identity.Resource, e *bpf.WireConnectionStats, closed bool, errorType string, now pcommon.Timestamp) {
+	between := endsOf(&e.Ends)
+	traffic := m.traffic.at(trafficKey{resource: r, ends: between}, m.since, now)
+	traffic.sent += e.SentBytesDelta
+	traffic.received += e.ReceivedBytesDelta
+	if e.Ends.Protocol != event.ProtocolTCP {
+		return
+	}
+	traffic.retransmits += uint64(e.RetransmitsDelta)
+	if e.Flags&event.ConnectionHasRTT != 0 {
+		traffic.rtt.add(roundTripBounds, rttSeconds(e))
+	}
+	if e.Ends.Role == event.RoleServer && e.Flags&event.ConnectionFirstRecord != 0 {
+		m.outcomes.at(outcomeKey{resource: r, ends: between}, m.since, now).connections++
+	}
+	if closed && e.Opened != 0 {
+		outcome := m.outcomes.at(outcomeKey{resource: r, ends: between, errorType: errorType}, m.since, now)
+		outcome.lifetime.add(lifetimeBounds, seconds(e.Header.Time-e.Opened))
+	}
+}
+
+func (m *metrics) collectConnections(c *collection) {
+	for key, s := range m.traffic.series {
+		m.collectTraffic(c, key, s)
+	}
+	for key, s := range m.outcomes.series {
+		m.collectOutcomes(c, key, s)
+	}
+}
+
+func (m *metrics) collectTraffic(c *collection, key trafficKey, s *series[trafficSeries]) {
+	r := m.owner(key.resource)
+	sent := c.sum(r, networkIO, s.start, s.value.sent)
+	sent.PutStr(attrNetworkIODirection, "transmit")
+	describeTrafficPoint(sent, key)
+	received := c.sum(r, networkIO, s.start, s.value.received)
+	received.PutStr(attrNetworkIODirection, "receive")
+	describeTrafficPoint(received, key)
+	if key.ends.transport == "tcp" || key.resource == nil {
+		describeTrafficPoint(c.sum(r, tcpRetransmits, s.start, s.value.retransmits), key)
+	}
+	if s.value.rtt.count > 0 {
+		describeTrafficPoint(c.histogram(r, tcpRTT, s.start, &s.value.rtt), key)
+	}
+}
+
+func (m *metrics) collectOutcomes(c *collection, key outcomeKey, s *series[outcomeSeries]) {
+	r := m.owner(key.resource)
+	if s.value.connections > 0 {
+		describeOutcomePoint(c.sum(r, tcpConnections, s.start, s.value.connections), key)
+	}
+	if s.value.handshake.count > 0 {
+		describeOutcomePoint(c.histogram(r, tcpHandshake, s.start, &s.value.handshake), key)
+	}
+	if s.value.lifetime.count > 0 {
+		describeOutcomePoint(c.histogram(r, tcpLifetime, s.start, &s.value.lifetime), key)
+	}
+}
+
+func describeTrafficPoint(attributes pcommon.Map, key trafficKey) {
+	if key.resource == nil {
+		markOverflow(attributes)
+		return
+	}
+	key.ends.describe(attributes)
+}
+
+func describeOutcomePoint(attributes pcommon.Map, key outcomeKey) {
+	if key.resource == nil {
+		markOverflow(attributes)
+		return
+	}
+	key.ends.describe(attributes)
+	if key.errorType != "" {
+		attributes.PutStr(attrErrorType, key.errorType)
+	}
+}

@@ -1,0 +1,261 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"strconv"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+// processExec: the program that the process ran before has ended, and a new one begins. Its log
+// record is made now, its span when it ends.
+func (t *Translator) processExec(record []byte) (outcome, error) {
+	e, err := event.DecodeProcessExec(record)
+	if err != nil {
+		return absorbed, err
+	}
+	if before := t.index.Find(e.Header.Pid, e.Header.StartTime); before != nil {
+		t.replacedSpan(before, e.Header.Time)
+	}
+	p := t.index.Started(&e)
+	p.Exec.TraceID, p.Exec.SpanID = t.ids.TraceID(), t.ids.SpanID()
+	t.metrics.processStarted(p.Resource, t.wall(e.Header.Time))
+	if t.signals.Logs {
+		log := t.log(p.Resource, eventProcessExec, t.wall(e.Header.Time), plog.SeverityNumberInfo)
+		setTraceContext(log, p)
+		t.describeExec(log.Attributes(), p, 0)
+	}
+	return carriedIf(t.signals.Logs), nil
+}
+
+// replacedSpan ends the span of a program that started another in its place.
+func (t *Translator) replacedSpan(p *identity.Process, now uint64) {
+	if t.signals.Traces && p.Exec.Time != 0 {
+		span := t.execSpan(p, now)
+		t.describeExec(span.Attributes(), p, 0)
+	}
+}
+
+func (t *Translator) processFork(record []byte) (outcome, error) {
+	e, err := event.DecodeProcessFork(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Forked(e)
+	if t.signals.Logs {
+		log := t.log(p.Resource, eventProcessFork, t.wall(e.Header.Time), plog.SeverityNumberInfo)
+		attributes := log.Attributes()
+		attributes.EnsureCapacity(7)
+		t.identify(attributes, p)
+	}
+	return carriedIf(t.signals.Logs), nil
+}
+
+func (t *Translator) processExit(record []byte) (outcome, error) {
+	e, err := event.DecodeProcessExit(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	if p == nil {
+		return t.strangersExit(e), nil
+	}
+	ending := endingOf(e)
+	t.metrics.processEnded(p.Resource, ending.errorType, t.wall(e.Header.Time))
+	hasSpan := t.signals.Traces && p.Exec.Time != 0
+	if hasSpan {
+		t.exitSpan(p, e, ending)
+	}
+	if t.signals.Logs {
+		log := t.log(p.Resource, eventProcessExit, t.wall(e.Header.Time), ending.severity)
+		setTraceContext(log, p)
+		attributes := log.Attributes()
+		attributes.EnsureCapacity(7 + exitAttributes)
+		t.identify(attributes, p)
+		t.describeExit(attributes, e, ending)
+	}
+	t.index.Ended(p, e.Header.Time)
+	return carriedIf(t.signals.Logs || hasSpan), nil
+}
+
+// strangersExit is the end of a process of which nothing is known, but that it was.
+func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
+	ending := endingOf(e)
+	t.metrics.processEnded(t.index.Unknown(), ending.errorType, t.wall(e.Header.Time))
+	if t.signals.Logs {
+		log := t.log(t.index.Unknown(), eventProcessExit, t.wall(e.Header.Time), ending.severity)
+		attributes := log.Attributes()
+		attributes.PutInt(attrProcessPID, int64(e.Header.Pid))
+		t.describeExit(attributes, e, ending)
+	}
+	return carriedIf(t.signals.Logs)
+}
+
+// processOOMKill: kernels that tell just a pid cannot tell the scope; a process that is not known
+// is then none of ours.
+func (t *Translator) processOOMKill(record []byte) (outcome, error) {
+	e, err := event.DecodeProcessOOMKill(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	if e.Header.StartTime == 0 {
+		p = t.index.FindByPID(e.Header.Pid)
+	}
+	if p == nil {
+		return excluded, nil
+	}
+	if t.signals.Logs {
+		log := t.log(p.Resource, eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
+		setTraceContext(log, p)
+		attributes := log.Attributes()
+		attributes.EnsureCapacity(7)
+		t.identify(attributes, p)
+	}
+	return carriedIf(t.signals.Logs), nil
+}
+
+func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
+	span := t.span(p.Resource, spanProcessExec, ptrace.SpanKindInternal, t.wall(p.Exec.Time), t.wall(end))
+	span.SetTraceID(p.Exec.TraceID)
+	span.SetSpanID(p.Exec.SpanID)
+	return span
+}
+
+func (t *Translator) exitSpan(p *identity.Process, e *bpf.WireProcessExit, ending ending) {
+	span := t.execSpan(p, e.Header.Time)
+	t.describeExec(span.Attributes(), p, exitAttributes)
+	t.describeExit(span.Attributes(), e, ending)
+	if ending.errorType != "" {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+}
+
+func setTraceContext(log plog.LogRecord, p *identity.Process) {
+	if p.Exec.Time == 0 {
+		return
+	}
+	log.SetTraceID(p.Exec.TraceID)
+	log.SetSpanID(p.Exec.SpanID)
+}
+
+// identify says which process it is.
+func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
+	attributes.PutInt(attrProcessPID, int64(p.PID))
+	if p.Resource.Name != "" {
+		attributes.PutStr(attrProcessExecutableName, p.Resource.Name)
+	}
+	if p.ParentPID != 0 {
+		attributes.PutInt(attrProcessParentPID, int64(p.ParentPID))
+	}
+	if p.VPID != 0 {
+		attributes.PutInt(attrProcessVPID, int64(p.VPID))
+	}
+	attributes.PutStr(attrProcessUserID, userID(p.EUID))
+	attributes.PutStr(attrProcessRealUserID, userID(p.UID))
+	attributes.PutStr(attrProcessCreationTime, t.times.format(t.wall(p.StartTime)))
+}
+
+// describeExec says what runs in the process; more is the room for attributes to come.
+func (t *Translator) describeExec(attributes pcommon.Map, p *identity.Process, more int) {
+	attributes.EnsureCapacity(13 + more)
+	t.identify(attributes, p)
+	if p.Resource.Path != "" {
+		attributes.PutStr(attrProcessExecutablePath, p.Resource.Path)
+	}
+	if p.Directory != "" {
+		attributes.PutStr(attrProcessWorkingDirectory, p.Directory)
+	}
+	if len(p.Arguments) > 0 {
+		attributes.PutStr(attrProcessCommand, p.Arguments[0])
+		putStrings(attributes, attrProcessCommandArgs, p.Arguments)
+	}
+	if p.Exec.Flags&event.ExecArgsTruncated != 0 {
+		attributes.PutBool(attrProcessArgsTruncated, true)
+	}
+	if p.Exec.Flags&event.ExecExeUnlinked != 0 {
+		attributes.PutBool(attrProcessExeUnlinked, true)
+	}
+}
+
+func putStrings(attributes pcommon.Map, key string, values []string) {
+	slice := attributes.PutEmptySlice(key)
+	slice.EnsureCapacity(len(values))
+	for _, value := range values {
+		slice.AppendEmpty().SetStr(value)
+	}
+}
+
+// exitAttributes is how many attributes describeExit adds at the most.
+const exitAttributes = 8
+
+func (t *Translator) describeExit(attributes pcommon.Map, e *bpf.WireProcessExit, ending ending) {
+	attributes.PutStr(attrProcessExitTime, t.times.format(t.wall(e.Header.Time)))
+	if ending.signal != "" {
+		attributes.PutStr(attrProcessExitSignal, ending.signal)
+	} else {
+		attributes.PutInt(attrProcessExitCode, int64(ending.code))
+	}
+	if ending.errorType != "" {
+		attributes.PutStr(attrErrorType, ending.errorType)
+	}
+	attributes.PutDouble(attrProcessCPUTime, seconds(e.CpuTime))
+	if e.PeakMemory != 0 { // a process that ends has used memory: 0 is a kernel that did not count
+		attributes.PutInt(attrProcessMemoryPeak, int64(e.PeakMemory))
+	}
+	if e.HasIo != 0 {
+		attributes.PutInt(attrProcessIOReadBytes, int64(e.ReadBytes))
+		attributes.PutInt(attrProcessIOWrittenBytes, int64(e.WrittenBytes))
+	}
+}
+
+// ending is how a process ended.
+type ending struct {
+	code      int    // of exit(2), where no signal ended it
+	signal    string // "SIGKILL"
+	errorType string // empty: exit code 0
+	severity  plog.SeverityNumber
+}
+
+func endingOf(e *bpf.WireProcessExit) ending {
+	status := event.WaitStatus(e.Status)
+	if code, ok := status.ExitCode(); ok {
+		return ending{code: code, errorType: exitErrorType(code), severity: plog.SeverityNumberInfo}
+	}
+	name := event.SignalName(status.Signal())
+	return ending{signal: name, errorType: name, severity: plog.SeverityNumberWarn}
+}
+
+// exitErrors and userIDs are made once: the numbers are few.
+var exitErrors = func() (names [256]string) {
+	for code := 1; code < len(names); code++ {
+		names[code] = "exit_" + strconv.Itoa(code)
+	}
+	return names
+}()
+
+func exitErrorType(code int) string { return exitErrors[code&0xff] }
+
+var userIDs = func() (ids [2048]string) {
+	for id := range ids {
+		ids[id] = strconv.Itoa(id)
+	}
+	return ids
+}()
+
+func userID(id uint32) string {
+	if int(id) < len(userIDs) {
+		return userIDs[id]
+	}
+	return strconv.FormatUint(uint64(id), 10)
+}
+
+func seconds[T uint32 | uint64](ns T) float64 { return float64(ns) / 1e9 }

@@ -1,0 +1,162 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"fmt"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+)
+
+// Signals are those that a consumer is there for; the others are not built.
+type Signals struct {
+	Traces, Metrics, Logs bool
+}
+
+// Options of a Translator.
+type Options struct {
+	Signals     Signals
+	Describe    Describe
+	Start       pcommon.Timestamp // when counting began
+	SeriesLimit int               // of each of a family's tables of metrics
+}
+
+// Translator turns records into batches and metrics.
+type Translator struct {
+	signals  Signals
+	index    *identity.Index
+	ids      *correlate.IDs
+	ledger   *ledger.Ledger
+	bootTime int64 // when CLOCK_BOOTTIME was 0, ns since 1970
+
+	builder   builder
+	times     timeFormatter
+	addresses addressNames
+	metrics   metrics
+}
+
+// New returns a Translator. SetBootTime must be called before the first record.
+func New(options Options, index *identity.Index, ids *correlate.IDs, account *ledger.Ledger) *Translator {
+	return &Translator{
+		signals:   options.Signals,
+		index:     index,
+		ids:       ids,
+		ledger:    account,
+		builder:   newBuilder(options.Describe),
+		addresses: addressNames{},
+		metrics:   newMetrics(options.Describe, options.Start, options.SeriesLimit),
+	}
+}
+
+// SetBootTime sets what CLOCK_BOOTTIME 0 is in ns since 1970.
+func (t *Translator) SetBootTime(ns int64) { t.bootTime = ns }
+
+// wall turns CLOCK_BOOTTIME into time since 1970.
+func (t *Translator) wall(boot uint64) pcommon.Timestamp {
+	return pcommon.Timestamp(t.bootTime + int64(boot))
+}
+
+// outcome is what a record led to.
+type outcome uint8
+
+const (
+	absorbed outcome = iota // it is in metrics and state only
+	carried                 // it is in the batch
+	excluded                // it is not in scope
+)
+
+// Handle translates one record. Its event is in the ledger at once, unless it ends with the batch.
+func (t *Translator) Handle(record []byte) {
+	header, err := event.DecodeHeader(record)
+	if err != nil {
+		t.ledger.Add(event.FamilyOther, ledger.LostUndecodable, 1)
+		return
+	}
+	family := event.Type(header.Type).Family()
+	result, err := t.translate(event.Type(header.Type), record)
+	switch {
+	case err != nil:
+		t.ledger.Add(family, ledger.LostUndecodable, 1)
+	case result == carried:
+		batch := t.builder.current()
+		batch.Counts[family]++
+		batch.Events++
+	case result == excluded:
+		t.ledger.Add(family, ledger.Filtered, 1)
+	default:
+		t.ledger.Add(family, ledger.Aggregated, 1)
+	}
+}
+
+func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) {
+	switch kind {
+	case event.TypeProcessExec:
+		return t.processExec(record)
+	case event.TypeProcessFork:
+		return t.processFork(record)
+	case event.TypeProcessExit:
+		return t.processExit(record)
+	case event.TypeProcessOOMKill:
+		return t.processOOMKill(record)
+	case event.TypeConnectionConnect:
+		return t.connectionConnect(record)
+	case event.TypeConnectionClose, event.TypeConnectionReport:
+		return t.connectionStats(kind, record)
+	default:
+		return absorbed, fmt.Errorf("%w: type %#x is not known", event.ErrUndecodable, uint16(kind))
+	}
+}
+
+// Events in the batch so far.
+func (t *Translator) Events() int {
+	if t.builder.batch == nil {
+		return 0
+	}
+	return t.builder.batch.Events
+}
+
+// Take ends the batch and returns it; nil if it is empty.
+func (t *Translator) Take() *Batch { return t.builder.take() }
+
+// Metrics returns what the metrics are now; false if there are none.
+func (t *Translator) Metrics(now pcommon.Timestamp) (pmetric.Metrics, bool) {
+	return t.metrics.collect(now, t.index)
+}
+
+// carriedIf says that the event is in the batch if one of the signals that show it is wired.
+func carriedIf(wired bool) outcome {
+	if wired {
+		return carried
+	}
+	return absorbed
+}
+
+// log begins a log record of an event.
+func (t *Translator) log(r *identity.Resource, name string, time pcommon.Timestamp, severity plog.SeverityNumber) plog.LogRecord {
+	record := t.builder.record(r)
+	record.SetEventName(name)
+	record.SetTimestamp(time)
+	record.SetObservedTimestamp(time)
+	record.SetSeverityNumber(severity)
+	record.SetSeverityText(severity.String())
+	return record
+}
+
+// span begins a span.
+func (t *Translator) span(r *identity.Resource, name string, kind ptrace.SpanKind, start, end pcommon.Timestamp) ptrace.Span {
+	span := t.builder.span(r)
+	span.SetName(name)
+	span.SetKind(kind)
+	span.SetStartTimestamp(start)
+	span.SetEndTimestamp(max(start, end))
+	return span
+}

@@ -1,0 +1,196 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+)
+
+// housekeepingInterval is how often the clock is measured again and old processes are forgotten.
+const housekeepingInterval = time.Second
+
+// settleTime is how long, after the programs were detached, those that are still running on other
+// CPUs may take to hand in their last record.
+const settleTime = time.Second
+
+// reader is the one goroutine that owns all state: it reads the records, and everything up to the
+// finished batch happens in it, without a lock on the way.
+type reader struct {
+	receiver   *tapioReceiver
+	host       component.Host
+	source     source.Source
+	translator *translate.Translator
+	index      *identity.Index
+
+	batchBegan   time.Time
+	lastMetrics  time.Time
+	lastCleaning time.Time
+
+	stopping atomic.Bool
+	done     sync.WaitGroup
+
+	active atomic.Int64           // processes, for /stats
+	failed atomic.Pointer[string] // why reading ended, if it did
+}
+
+func newReader(r *tapioReceiver, host component.Host, hostName string) *reader {
+	index := identity.NewIndex(r.source.Process)
+	return &reader{
+		receiver: r,
+		host:     host,
+		source:   r.source,
+		index:    index,
+		translator: translate.New(translate.Options{
+			Signals: translate.Signals{
+				Traces:  r.next.traces != nil,
+				Metrics: r.next.metrics != nil,
+				Logs:    r.next.logs != nil,
+			},
+			Describe: translate.Describe{
+				Source:       r.source.Name(),
+				HostName:     hostName,
+				ScopeName:    metadata.ScopeName,
+				ScopeVersion: r.set.BuildInfo.Version,
+			},
+			Start:       pcommon.NewTimestampFromTime(r.started),
+			SeriesLimit: r.config.Metrics.SeriesLimit,
+		}, index, correlate.NewIDs(), &r.ledger),
+	}
+}
+
+func (r *reader) start() {
+	r.done.Go(r.run)
+}
+
+// stop returns when all that was seen is translated and in the sender's queue.
+func (r *reader) stop() {
+	r.stopping.Store(true)
+	r.done.Wait()
+}
+
+func (r *reader) run() {
+	r.clean(time.Now()) // sets the clock
+	r.index.Load(r.source.Processes())
+	for !r.stopping.Load() {
+		if err := r.source.Read(r.take); err != nil {
+			r.fail(err)
+			return
+		}
+		r.turn(time.Now())
+	}
+	r.finish()
+}
+
+// turn is what is done beside the records.
+func (r *reader) turn(now time.Time) {
+	r.active.Store(int64(r.index.Active()))
+	if now.Sub(r.lastCleaning) >= housekeepingInterval {
+		r.clean(now)
+	}
+	if now.Sub(r.lastMetrics) >= r.receiver.config.Metrics.Interval {
+		r.sendMetrics(now)
+	}
+	r.sendIfDue(now)
+}
+
+func (r *reader) clean(now time.Time) {
+	r.lastCleaning = now
+	bootTime, err := r.source.BootTime()
+	if err != nil {
+		r.receiver.set.Logger.Warn("The clock cannot be measured; times stay as they were", zap.Error(err))
+		return
+	}
+	r.translator.SetBootTime(bootTime)
+	r.index.Expire(uint64(now.UnixNano() - bootTime))
+}
+
+// take translates a record; a batch that is full goes out at once.
+func (r *reader) take(record []byte) {
+	r.translator.Handle(record)
+	if r.translator.Events() >= r.receiver.config.Batch.MaxEvents {
+		r.sendBatch()
+	}
+}
+
+func (r *reader) sendIfDue(now time.Time) {
+	if r.translator.Events() == 0 {
+		r.batchBegan = time.Time{}
+		return
+	}
+	if r.batchBegan.IsZero() {
+		r.batchBegan = now
+	}
+	if now.Sub(r.batchBegan) >= r.receiver.config.Batch.Timeout {
+		r.sendBatch()
+	}
+}
+
+func (r *reader) sendBatch() {
+	r.batchBegan = time.Time{}
+	if batch := r.translator.Take(); batch != nil {
+		r.receiver.sender.send(batch)
+	}
+}
+
+func (r *reader) sendMetrics(now time.Time) {
+	r.lastMetrics = now
+	if r.receiver.next.metrics == nil {
+		return
+	}
+	if metrics, any := r.translator.Metrics(pcommon.NewTimestampFromTime(now)); any {
+		r.receiver.sender.sendMetrics(metrics)
+	}
+}
+
+// finish detaches the programs and reads until every record that they made is there.
+func (r *reader) finish() {
+	if err := r.source.Stop(); err != nil {
+		r.receiver.set.Logger.Warn("Not every program could be detached", zap.Error(err))
+	}
+	for deadline := time.Now().Add(settleTime); ; {
+		if err := r.source.Read(r.take); err != nil {
+			r.fail(err)
+			return
+		}
+		if r.allRead() || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r.sendMetrics(time.Now())
+	r.sendBatch()
+}
+
+// allRead says that what is not at its end is in the batch or with the sender.
+func (r *reader) allRead() bool {
+	rows, err := r.receiver.ledger.Rows(r.source.Counters)
+	if err != nil {
+		return true
+	}
+	var inFlight uint64
+	for _, row := range rows {
+		inFlight += row.InFlight
+	}
+	return inFlight <= uint64(r.translator.Events())+r.receiver.sender.waiting()
+}
+
+func (r *reader) fail(err error) {
+	reason := fmt.Sprintf("reading events has ended: %v", err)
+	r.failed.Store(&reason)
+	componentstatus.ReportStatus(r.host, componentstatus.NewFatalErrorEvent(fmt.Errorf("read events: %w", err)))
+}

@@ -1,0 +1,156 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+)
+
+// transport is what receiverhelper's own metrics name as the way the data came.
+const transport = "ebpf"
+
+// tapioReceiver is one receiver for all three signals.
+type tapioReceiver struct {
+	set    receiver.Settings
+	config *Config
+	next   consumers
+
+	obsreport  *receiverhelper.ObsReport
+	telemetry  *metadata.TelemetryBuilder
+	openSource func(*Config, *zap.Logger) (source.Source, error)
+
+	startOnce, shutdownOnce sync.Once
+	startErr, shutdownErr   error
+	started                 time.Time
+	ledger                  ledger.Ledger
+	source                  source.Source
+	reader                  *reader
+	sender                  *sender
+	unregister              func()
+}
+
+// consumers are the next components; nil where a signal is in no pipeline.
+type consumers struct {
+	traces  consumer.Traces
+	metrics consumer.Metrics
+	logs    consumer.Logs
+}
+
+func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
+	obsreport, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID:             set.ID,
+		Transport:              transport,
+		ReceiverCreateSettings: set,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create the receiver's own telemetry: %w", err)
+	}
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, fmt.Errorf("create the receiver's own telemetry: %w", err)
+	}
+	return &tapioReceiver{
+		set: set, config: cfg, obsreport: obsreport, telemetry: telemetry,
+		openSource: openKernel, unregister: func() {},
+	}, nil
+}
+
+func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	options := kernel.Options{
+		Cgroups:       cfg.Scope.Cgroups,
+		RingSize:      uint32(cfg.Ring.Size),
+		FlushInterval: cfg.Ring.FlushInterval,
+	}
+	if process := cfg.Families.Process.Get(); process != nil {
+		options.Families = append(options.Families, "process")
+		if process.Arguments {
+			options.MaxArgumentBytes = uint32(process.MaxArgumentBytes)
+		}
+	}
+	if network := cfg.Families.Network.Get(); network != nil {
+		options.Families = append(options.Families, "network")
+		options.ReportInterval = network.ReportInterval
+	}
+	return kernel.New(options, logger)
+}
+
+// Start implements component.Component. The collector calls it once a signal; the first call starts
+// the receiver.
+func (r *tapioReceiver) Start(_ context.Context, host component.Host) error {
+	r.startOnce.Do(func() { r.startErr = r.start(host) })
+	return r.startErr
+}
+
+func (r *tapioReceiver) start(host component.Host) error {
+	hostName, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("read host name: %w", err)
+	}
+	if r.source, err = r.openSource(r.config, r.set.Logger); err != nil {
+		return err
+	}
+	r.started = time.Now()
+	r.sender = newSender(r, host)
+	r.reader = newReader(r, host, hostName)
+	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
+		return errors.Join(fmt.Errorf("register the events metric: %w", err), r.source.Close())
+	}
+	r.sender.start()
+	r.reader.start()
+	r.unregister = r.registerStats(host)
+	componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
+	return nil
+}
+
+// Shutdown implements component.Component: no more events are made, those that were made go out,
+// and what the next components do not take before ctx ends is in the ledger as lost.
+func (r *tapioReceiver) Shutdown(ctx context.Context) error {
+	r.shutdownOnce.Do(func() { r.shutdownErr = r.shutdown(ctx) })
+	return r.shutdownErr
+}
+
+func (r *tapioReceiver) shutdown(ctx context.Context) error {
+	shared.remove(r.config)
+	r.unregister()
+	if r.reader == nil {
+		return nil // it never started
+	}
+	r.reader.stop()
+	r.sender.stop(ctx)
+	r.logLedger()
+	r.telemetry.Shutdown()
+	if err := r.source.Close(); err != nil {
+		return fmt.Errorf("close the source: %w", err)
+	}
+	return nil
+}
+
+// logLedger says at the end what became of everything, since nobody can ask any more.
+func (r *tapioReceiver) logLedger() {
+	rows, err := r.ledger.Rows(r.source.Counters)
+	if err != nil {
+		r.set.Logger.Error("The final ledger cannot be read", zap.Error(err))
+		return
+	}
+	for family, row := range rows {
+		r.set.Logger.Info("Final ledger", zap.Stringer("family", family), zap.Any("row", ledgerRow(row)))
+	}
+}
