@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/footprint"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
@@ -116,6 +117,9 @@ func (r *tapioReceiver) start(host component.Host) error {
 	r.sender.start()
 	r.reader.start()
 	r.unregister = r.registerStats(host)
+	if err := footprint.Trim(); err != nil {
+		r.set.Logger.Debug("Memory of the start was not given back", zap.Error(err))
+	}
 	componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 )
@@ -18,6 +19,10 @@ import (
 // fallbackSockets is how many sockets are followed where the kernel cannot keep our state with
 // each socket itself.
 const fallbackSockets = 65536
+
+// lifecycleShare is how much smaller the ring of lifecycle records is: processes start at a small
+// fraction of the rate at which they send.
+const lifecycleShare = 8
 
 // wakeUpShare of a ring must be filled before the reader is woken ahead of its interval.
 const wakeUpShare = 4
@@ -42,6 +47,7 @@ func (p program) hook() string {
 // loader loads objects program by program, so that one that the kernel refuses costs only itself.
 type loader struct {
 	constants map[string]any
+	types     *btf.Cache // the kernel's own, decoded once for all programs
 	shared    map[string]*ebpf.Map
 	opened    []interface{ Close() error }
 	report    func(family, hook string, err error)
@@ -73,8 +79,9 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 			"page_size":          uint32(os.Getpagesize()),
 			"report_interval":    uint64(s.options.ReportInterval),
 			"has_socket_storage": features.socketStorage,
-			"wakeup_bytes":       uint64(s.options.RingSize / wakeUpShare),
+			"wakeup_bytes":       uint64(s.options.RingSize / wakeUpShare), // of the traffic ring: the reader waits for that one
 		},
+		types:  btf.NewCache(),
 		shared: map[string]*ebpf.Map{},
 		report: s.reportHook,
 	}
@@ -132,10 +139,11 @@ func (l *loader) setConstants(spec *ebpf.CollectionSpec) error {
 }
 
 func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeatures) {
-	for _, name := range []string{"lifecycle_ring", "traffic_ring"} {
-		if ring, ok := spec.Maps[name]; ok {
-			ring.MaxEntries = options.RingSize
-		}
+	if ring, ok := spec.Maps["traffic_ring"]; ok {
+		ring.MaxEntries = options.RingSize
+	}
+	if ring, ok := spec.Maps["lifecycle_ring"]; ok {
+		ring.MaxEntries = options.RingSize / lifecycleShare
 	}
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets
@@ -171,7 +179,7 @@ func isData(mapName string) bool { return mapName[0] == '.' }
 func (l *loader) loadProgram(spec *ebpf.CollectionSpec, name string, objectMaps map[string]*ebpf.Map) (*ebpf.Program, error) {
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{name: one.Programs[name]}
-	collection, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: objectMaps})
+	collection, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: objectMaps, Cache: l.types})
 	if err != nil {
 		return nil, fmt.Errorf("load program %s: %w", name, err)
 	}

@@ -17,7 +17,8 @@ type Options struct {
 	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
 	// none: the whole node.
 	Cgroups []string
-	// RingSize is the size of each ring in bytes, a power of two and a multiple of the page size.
+	// RingSize is the size of the ring for traffic in bytes, a power of two; the ring for lifecycle
+	// records has an eighth of it, and at least a page.
 	RingSize uint32
 	// FlushInterval is how long a record may wait in a ring.
 	FlushInterval time.Duration

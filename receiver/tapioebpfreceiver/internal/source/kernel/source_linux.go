@@ -99,6 +99,7 @@ func (s *Source) load() ([]program, error) {
 		}
 		programs = append(programs, loaded...)
 	}
+	s.loader.types = nil // megabytes that only loading needs
 	return programs, s.nameScope()
 }
 
