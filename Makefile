@@ -1,0 +1,108 @@
+# Copyright The otelcol-tapio Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# "make" lists the targets. "make build" needs only Go, "make generate" also clang.
+
+CLANG        ?= clang-19
+LLVM_STRIP   ?= llvm-strip-19
+CLANG_FORMAT ?= clang-format-19
+GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+TOOLS := $(CURDIR)/internal/tools/go.mod
+# The tools run here, also when GOOS and GOARCH say what to build.
+TOOL  := GOOS= GOARCH= go tool -modfile=$(TOOLS)
+OCB    = $$($(TOOL) -n builder) --config builder-config.yaml
+
+# For another platform: make build GOOS=linux GOARCH=arm64
+HOST   := $(shell go env GOHOSTOS)_$(shell go env GOHOSTARCH)
+TARGET := $(shell GOOS=$(GOOS) go env GOOS)_$(shell GOARCH=$(GOARCH) go env GOARCH)
+EXE    := $(shell GOOS=$(GOOS) go env GOEXE)
+BINARY ?= bin/otelcol-tapio$(if $(filter-out $(HOST),$(TARGET)),_$(TARGET))$(EXE)
+
+# 0.1.0+g1a2b3c4.dirty, or 0.1.0 without git.
+COMMIT  = $(shell git rev-parse --short HEAD 2>/dev/null)
+DIRTY   = $(shell git diff --quiet HEAD || echo .dirty)
+VERSION = $(shell sed -n 's/^  version: //p' builder-config.yaml)$(if $(COMMIT),+g$(COMMIT)$(DIRTY))
+
+METADATA := $(wildcard receiver/*/metadata.yaml extension/*/metadata.yaml)
+# What "make generate" writes.
+GENERATED := '*_bpfel.go' '*_bpfel.o' '*/generated_*' '*/documentation.md'
+
+TESTFLAGS  ?=
+BENCHFLAGS ?=
+
+.DEFAULT_GOAL := help
+# make lock build: one after the other.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: check-lock ## Build bin/otelcol-tapio, for GOOS and GOARCH if set. Needs no clang.
+	@mkdir -p $(dir $(BINARY))
+	@# ocb takes dist.version from the environment, so Go need not stamp the commit (-buildvcs).
+	@# The lock has to fit (-mod=readonly).
+	env 'dist.version=$(VERSION)' GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' $(OCB) --skip-get-modules || \
+		{ echo "If Go complains about go.mod or go.sum, run: make lock build" >&2; exit 1; }
+	mv distribution/otelcol-tapio$(EXE) $(BINARY)
+
+.PHONY: check-lock
+check-lock: # ocb would not notice that the lock has another version than builder-config.yaml.
+	@sed -n 's/^  - gomod: //p' builder-config.yaml | while read -r module; do \
+		grep -qE "^	$$module( //.*)?$$" distribution/go.mod || \
+			{ echo "distribution/go.mod has no $$module. Run: make lock" >&2; exit 1; }; \
+	done
+
+.PHONY: lock
+lock: ## Resolve the modules of the distribution anew, after a change of builder-config.yaml or go.mod.
+	env GOWORK=off GOFLAGS=-buildvcs=false $(OCB) --skip-compilation
+
+.PHONY: run
+run: build ## Build, then run with otelcol-config.yaml.
+	@[ "$$(id -u)" = 0 ] || echo "Not root: eBPF will be refused. Run: sudo -E make run" >&2
+	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux): eBPF will be refused." >&2
+	$(BINARY) --config otelcol-config.yaml
+
+.PHONY: test
+test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
+	go vet ./...
+	go test $(TESTFLAGS) ./...
+
+.PHONY: test-kernels
+test-kernels: ## Test on several kernels in QEMU.
+	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -timeout 30m -v
+
+.PHONY: bench
+bench: ## Run the benchmarks. BENCHFLAGS adds flags.
+	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...
+
+.PHONY: generate
+generate: ## Compile the eBPF programs and run mdatagen.
+	@for tool in $(CLANG) $(LLVM_STRIP); do \
+		command -v $$tool >/dev/null || \
+			{ echo "$$tool is missing. Run: apt-get install clang-19 llvm-19 libbpf-dev" >&2; exit 1; }; \
+	done
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./bpf
+	$(foreach m,$(METADATA),cd $(CURDIR)/$(dir $m) && $(TOOL) mdatagen metadata.yaml &&) true
+
+.PHONY: check-generated
+check-generated: generate ## Fail if a generated file in git is not what make generate writes.
+	@git --no-pager diff --exit-code -- $(GENERATED) && \
+		[ -z "$$(git ls-files --others --exclude-standard -- $(GENERATED) | tee /dev/stderr)" ] || \
+		{ echo "Generated files differ from git. Run: make generate, then git add the files above" >&2; exit 1; }
+
+.PHONY: fmt
+fmt: ## Format Go and C.
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	$(CLANG_FORMAT) -i $$(git ls-files -co --exclude-standard '*.[ch]')
+
+.PHONY: lint
+lint: ## Lint Go and C.
+	go run $(GOLANGCI) run ./...
+	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files -co --exclude-standard '*.[ch]')
+
+.PHONY: clean
+clean: ## Remove what make build wrote.
+	rm -rf bin distribution/*.go distribution/otelcol-tapio*
