@@ -6,13 +6,14 @@
 package kernel
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -202,13 +203,48 @@ func workloadIn(t testing.TB, cgroup, name string, args ...string) *exec.Cmd {
 	return command
 }
 
-// talker is a workload that is told what to do line by line and answers line by line.
+// talker is a workload that goes on step by step: each line that it is sent is answered by one.
 type talker struct {
 	t       testing.TB
 	command *exec.Cmd
 	in      io.WriteCloser
-	out     *bytes.Buffer
+	out     *bufio.Reader
 }
+
+func startTalker(t testing.TB, command *exec.Cmd) *talker {
+	t.Helper()
+	in, err := command.StdinPipe()
+	require.NoError(t, err)
+	out, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	t.Cleanup(func() { command.Process.Kill() })
+	return &talker{t: t, command: command, in: in, out: bufio.NewReader(out)}
+}
+
+// say sends a line and returns the answer.
+func (k *talker) say(line string) string {
+	k.t.Helper()
+	_, err := fmt.Fprintln(k.in, line)
+	require.NoError(k.t, err)
+	return k.hear()
+}
+
+func (k *talker) hear() string {
+	k.t.Helper()
+	answer, err := k.out.ReadString('\n')
+	require.NoError(k.t, err)
+	return strings.TrimSpace(answer)
+}
+
+// end lets the workload come to its end.
+func (k *talker) end() {
+	k.t.Helper()
+	require.NoError(k.t, k.in.Close())
+	require.NoError(k.t, k.command.Wait())
+}
+
+func (k *talker) pid() uint32 { return uint32(k.command.Process.Pid) }
 
 func (w *world) capability(hook string) source.Capability {
 	i := slices.IndexFunc(w.source.Capabilities(), func(c source.Capability) bool { return c.Hook == hook })

@@ -6,27 +6,390 @@
 package kernel
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
-func TestExecSmoke(t *testing.T) {
-	w := newWorld(t, nil)
-	for _, c := range w.source.Capabilities() {
-		t.Log(c)
+func init() {
+	workloads["exit"] = func(args []string) error {
+		code, err := strconv.Atoi(args[0])
+		os.Exit(code)
+		return err
 	}
-	cmd := w.command("/bin/sh", "-c", "exit 7", "a b", "")
-	cmd.Dir = "/tmp"
-	require.Error(t, cmd.Run())
-	recs := w.await(event.TypeProcessExec, 1)
-	e, err := event.DecodeProcessExec(recs[0])
+	workloads["burn"] = burnWorkload
+	workloads["leader-leaves"] = leaderLeavesWorkload
+	workloads["thread-execs"] = threadExecsWorkload
+	workloads["memfd"] = memfdWorkload
+	workloads["hog"] = hogWorkload
+}
+
+// burnWorkload uses 100 ms of CPU.
+func burnWorkload([]string) error {
+	for usage := (syscall.Rusage{}); usage.Utime.Nano() < 100e6; {
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaderLeavesWorkload ends its first thread while another one lives on and ends the process.
+func leaderLeavesWorkload([]string) error {
+	go func() {
+		runtime.LockOSThread()
+		time.Sleep(100 * time.Millisecond)
+		os.Exit(5)
+	}()
+	syscall.RawSyscall(syscall.SYS_EXIT, 9, 0, 0)
+	return fmt.Errorf("the thread did not end")
+}
+
+// threadExecsWorkload starts a program from a thread that is not the first one.
+func threadExecsWorkload([]string) error {
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		failed <- syscall.Exec("/bin/sh", []string{"sh", "-c", "exit 6"}, nil)
+	}()
+	return <-failed
+}
+
+// memfdWorkload starts a program that is in memory only.
+func memfdWorkload([]string) error {
+	fd, err := unix.MemfdCreate("hidden", 0)
+	if err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, self); err != nil {
+		return err
+	}
+	return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"hidden", "3"}, []string{workloadEnv + "=exit"})
+}
+
+// hogWorkload takes memory until it is killed.
+func hogWorkload([]string) error {
+	for {
+		block := make([]byte, 1<<20)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
+		}
+		hogged = append(hogged, block)
+	}
+}
+
+var hogged [][]byte
+
+type execution struct {
+	event.ProcessExec
+	exe, cwd string
+	args     []string
+}
+
+func decodeExecs(t *testing.T, records [][]byte) map[uint32]execution {
+	t.Helper()
+	found := map[uint32]execution{}
+	for _, record := range records {
+		e, err := event.DecodeProcessExec(record)
+		require.NoError(t, err)
+		found[e.Header.Pid] = execution{
+			ProcessExec: e,
+			exe:         string(e.Exe.Append(nil, e.Flags&event.ExecExeTruncated != 0)),
+			cwd:         string(e.Cwd.Append(nil, e.Flags&event.ExecCwdTruncated != 0)),
+			args:        strings.Split(strings.TrimSuffix(string(e.Args), "\x00"), "\x00"),
+		}
+	}
+	return found
+}
+
+func decodeExits(t *testing.T, records [][]byte) map[uint32]*bpf.WireProcessExit {
+	t.Helper()
+	found := map[uint32]*bpf.WireProcessExit{}
+	for _, record := range records {
+		e, err := event.DecodeProcessExit(record)
+		require.NoError(t, err)
+		require.NotContains(t, found, e.Header.Pid, "an end that was reported twice")
+		found[e.Header.Pid] = e
+	}
+	return found
+}
+
+func resolved(t *testing.T, path string) string {
+	t.Helper()
+	real, err := filepath.EvalSymlinks(path)
 	require.NoError(t, err)
-	t.Logf("%+v exe=%s cwd=%s args=%q", *e.WireProcessExec, e.Exe.Append(nil, false), e.Cwd.Append(nil, false), e.Args)
-	recs = w.await(event.TypeProcessExit, 1)
-	x, err := event.DecodeProcessExit(recs[0])
+	return real
+}
+
+func TestExec(t *testing.T) {
+	w := newWorld(t, nil)
+	deep := filepath.Join(t.TempDir(), strings.Repeat("d", 200), strings.Repeat("e", 255), "f")
+	require.NoError(t, os.MkdirAll(deep, 0o755))
+	long := strings.Repeat("x", 2000)
+
+	for _, c := range []struct {
+		name  string
+		args  []string
+		dir   string
+		want  []string
+		flags uint16
+	}{
+		{"plain", []string{"-c", "exit 0"}, "/", nil, 0},
+		{"empty and odd arguments", []string{"-c", "exit 0", "", "a b", "ü€", "--x=\n"}, "/tmp", nil, 0},
+		{"long names", []string{"-c", "exit 0"}, deep, nil, 0},
+		{"arguments cut off", []string{"-c", "exit 0", long}, "/", []string{"/bin/sh", "-c", "exit 0", long[:1024-len("/bin/sh -c exit 0 ")]}, event.ExecArgsTruncated},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command := w.command("/bin/sh", c.args...)
+			command.Dir = c.dir
+			before := len(w.ofType(event.TypeProcessExec))
+			require.NoError(t, command.Run())
+			got := decodeExecs(t, w.await(event.TypeProcessExec, before+1))[uint32(command.Process.Pid)]
+
+			want := c.want
+			if want == nil {
+				want = append([]string{"/bin/sh"}, c.args...)
+			}
+			assert.Equal(t, want, got.args)
+			assert.Equal(t, c.flags, got.Flags)
+			assert.Equal(t, resolved(t, "/bin/sh"), got.exe)
+			assert.Equal(t, resolved(t, c.dir), got.cwd)
+			assert.EqualValues(t, os.Getpid(), got.Process.ParentPid)
+			assert.EqualValues(t, command.Process.Pid, got.Process.Vpid)
+			assert.Less(t, got.Header.StartTime, got.Header.Time)
+			assert.NotZero(t, got.Header.CgroupId)
+		})
+	}
+}
+
+func TestExecAsAnotherUserInAnotherPIDNamespace(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.command("/bin/sh", "-c", "exit 0")
+	command.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	command.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	require.NoError(t, command.Run())
+	got := decodeExecs(t, w.await(event.TypeProcessExec, 1))[uint32(command.Process.Pid)]
+	assert.EqualValues(t, 65534, got.Process.Uid)
+	assert.EqualValues(t, 65534, got.Process.Euid)
+	assert.EqualValues(t, 1, got.Process.Vpid)
+}
+
+func TestExecOfMemory(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.workload("memfd")
+	assert.Error(t, command.Run())
+	require.Equal(t, 3, command.ProcessState.ExitCode())
+	got := decodeExecs(t, w.await(event.TypeProcessExec, 2)) // the last one of the pid
+	assert.Equal(t, "/memfd:hidden", got[uint32(command.Process.Pid)].exe)
+	assert.Equal(t, event.ExecExeUnlinked, got[uint32(command.Process.Pid)].Flags&event.ExecExeUnlinked)
+}
+
+func TestExecWithoutArguments(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.MaxArgumentBytes = 0 })
+	command := w.command("/bin/sh", "-c", "exit 0")
+	require.NoError(t, command.Run())
+	got := decodeExecs(t, w.await(event.TypeProcessExec, 1))[uint32(command.Process.Pid)]
+	assert.Empty(t, got.Args)
+	assert.Zero(t, got.Flags)
+}
+
+func TestExit(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, c := range []struct {
+		name   string
+		script string
+		code   int
+		signal int
+	}{
+		{"success", "exit 0", 0, 0},
+		{"failure", "exit 255", 255, 0},
+		{"terminated", "kill -TERM $$", 0, int(unix.SIGTERM)},
+		{"killed", "kill -KILL $$", 0, int(unix.SIGKILL)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command := w.command("/bin/sh", "-c", c.script)
+			before := len(w.ofType(event.TypeProcessExit))
+			_ = command.Run() // its error is what the test looks at
+			got := decodeExits(t, w.await(event.TypeProcessExit, before+1))[uint32(command.Process.Pid)]
+			require.NotNil(t, got)
+
+			status := event.WaitStatus(got.Status)
+			code, exited := status.ExitCode()
+			assert.Equal(t, c.signal, status.Signal())
+			assert.Equal(t, c.signal == 0, exited)
+			if exited {
+				assert.Equal(t, c.code, code)
+			}
+			assert.Equal(t, uint32(command.ProcessState.Sys().(syscall.WaitStatus)), got.Status)
+			assert.EqualValues(t, command.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10, got.PeakMemory)
+		})
+	}
+}
+
+func TestExitAccountsForCPUTimeOfAllThreads(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.workload("burn")
+	require.NoError(t, command.Run())
+	got := decodeExits(t, w.await(event.TypeProcessExit, 1))[uint32(command.Process.Pid)]
+	usage := command.ProcessState.SysUsage().(*syscall.Rusage)
+	used := usage.Utime.Nano() + usage.Stime.Nano()
+	// the scheduler brings the running thread's time up to date at its ticks only
+	assert.InDelta(t, used, got.CpuTime, float64(30*time.Millisecond))
+}
+
+func TestExitIsOfTheLastThread(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.workload("leader-leaves")
+	assert.Error(t, command.Run())
+	require.Equal(t, 5, command.ProcessState.ExitCode())
+	got := decodeExits(t, w.await(event.TypeProcessExit, 1))
+	require.Len(t, got, 1)
+	code, _ := event.WaitStatus(got[uint32(command.Process.Pid)].Status).ExitCode()
+	assert.Equal(t, 5, code)
+}
+
+func TestExecByThreadKeepsTheProcess(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.workload("thread-execs")
+	assert.Error(t, command.Run())
+	execs := w.await(event.TypeProcessExec, 2)
+	first, err := event.DecodeProcessExec(execs[0])
 	require.NoError(t, err)
-	t.Logf("%+v", *x)
+	second, err := event.DecodeProcessExec(execs[1])
+	require.NoError(t, err)
+	assert.Equal(t, first.Header.Pid, second.Header.Pid)
+	assert.Equal(t, first.Header.StartTime, second.Header.StartTime)
+	exit := decodeExits(t, w.await(event.TypeProcessExit, 1))[first.Header.Pid]
+	assert.Equal(t, first.Header.StartTime, exit.Header.StartTime)
+}
+
+func TestForkWithoutExec(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.command("/bin/sh", "-c", "(exit 4) & wait $!")
+	assert.Error(t, command.Run())
+	exits := decodeExits(t, w.await(event.TypeProcessExit, 2))
+	var child *bpf.WireProcessFork
+	for _, record := range w.ofType(event.TypeProcessFork) {
+		fork, err := event.DecodeProcessFork(record)
+		require.NoError(t, err)
+		if fork.Process.ParentPid == uint32(command.Process.Pid) {
+			child = fork
+		}
+	}
+	require.NotNil(t, child)
+	code, _ := event.WaitStatus(exits[child.Header.Pid].Status).ExitCode()
+	assert.Equal(t, 4, code)
+	assert.Equal(t, exits[child.Header.Pid].Header.StartTime, child.Header.StartTime)
+}
+
+func TestOOMKill(t *testing.T) {
+	w := newWorld(t, nil)
+	command := w.workload("hog")
+	enter := memoryLimit(t, w, 64<<20)
+	enter(command)
+	require.Error(t, command.Run())
+	record := w.await(event.TypeProcessOOMKill, 1)[0]
+	kill, err := event.DecodeProcessOOMKill(record)
+	require.NoError(t, err)
+	assert.EqualValues(t, command.Process.Pid, kill.Header.Pid)
+	exit := decodeExits(t, w.await(event.TypeProcessExit, 1))[kill.Header.Pid]
+	assert.Equal(t, int(unix.SIGKILL), event.WaitStatus(exit.Status).Signal())
+}
+
+// memoryLimit prepares a limit, in the v1 or the v2 hierarchy, whichever has the memory controller,
+// and returns what puts a command under it.
+func memoryLimit(t *testing.T, w *world, bytes int) func(*exec.Cmd) {
+	t.Helper()
+	limit := []byte(strconv.Itoa(bytes))
+	const v1 = "/sys/fs/cgroup/memory"
+	if _, err := os.Stat(filepath.Join(v1, "memory.limit_in_bytes")); err == nil {
+		dir := newCgroup(t, v1)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), limit, 0))
+		return func(c *exec.Cmd) {
+			// a shell enters the v1 cgroup and becomes the workload
+			c.Args = append([]string{"/bin/sh", "-c", `echo $$ > "$0/cgroup.procs"; exec "$@"`, dir, c.Path}, c.Args[1:]...)
+			c.Path = "/bin/sh"
+		}
+	}
+	parent := filepath.Dir(w.cgroup)
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0))
+	require.NoError(t, os.WriteFile(filepath.Join(w.cgroup, "memory.max"), limit, 0))
+	return func(*exec.Cmd) {}
+}
+
+func TestScope(t *testing.T) {
+	w := newWorld(t, nil)
+	outside, inside := newCgroup(t, ""), newCgroup(t, w.cgroup)
+	stranger := commandIn(t, outside, "/bin/sh", "-c", "exit 1")
+	require.Error(t, stranger.Run())
+	nested := commandIn(t, inside, "/bin/sh", "-c", "exit 0")
+	require.NoError(t, nested.Run())
+	own := w.command("/bin/sh", "-c", "exit 0")
+	require.NoError(t, own.Run())
+
+	execs := decodeExecs(t, w.await(event.TypeProcessExec, 2))
+	w.finish()
+	assert.Len(t, w.ofType(event.TypeProcessExec), 2)
+	assert.Contains(t, execs, uint32(nested.Process.Pid))
+	assert.Contains(t, execs, uint32(own.Process.Pid))
+}
+
+func TestProcessesThatAreOlder(t *testing.T) {
+	w := newWorld(t, nil)
+	old := w.command("/bin/sleep", "100")
+	require.NoError(t, old.Start())
+	t.Cleanup(func() { old.Process.Kill(); old.Wait() })
+	w.await(event.TypeProcessExec, 1)
+
+	started := decodeExecs(t, w.ofType(event.TypeProcessExec))[uint32(old.Process.Pid)]
+	known := w.source.Processes()
+	require.Len(t, known, 1)
+	assert.EqualValues(t, old.Process.Pid, known[0].PID)
+	assert.EqualValues(t, os.Getpid(), known[0].ParentPID)
+	assert.Equal(t, started.exe, known[0].Executable)
+	assert.Equal(t, started.cwd, known[0].Directory)
+	assert.Equal(t, string(started.Args), string(known[0].Arguments))
+	assert.Equal(t, started.Header.StartTime/10_000_000, known[0].StartTicks, "both clocks name the process alike")
+
+	one, ok := w.source.Process(uint32(old.Process.Pid))
+	assert.True(t, ok)
+	assert.Equal(t, known[0], one)
+	_, ok = w.source.Process(1)
+	assert.False(t, ok, "not in scope")
+}
+
+// TestNothingIsLostInSilence lets a small ring overflow: what was seen was read or is counted.
+func TestNothingIsLostInSilence(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.RingSize = 64 << 10
+		o.FlushInterval = 2 * time.Second // nobody reads meanwhile
+	})
+	storm := w.command("/bin/sh", "-c", "i=0; while [ $i -lt 400 ]; do /bin/true; i=$((i+1)); done")
+	require.NoError(t, storm.Run())
+	w.finish()
+	counters, err := w.source.Counters()
+	require.NoError(t, err)
+	process := counters[uint8(event.FamilyProcess)]
+	read := len(w.ofType(event.TypeProcessExec)) + len(w.ofType(event.TypeProcessFork)) + len(w.ofType(event.TypeProcessExit))
+	assert.Positive(t, process.RingFull)
+	assert.EqualValues(t, process.Seen, uint64(read)+process.RingFull)
+	assert.EqualValues(t, 3*400+2+1, process.Seen, "exec, fork and exit of each, and of the shell all but its fork")
 }

@@ -1,0 +1,122 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernels runs this module's eBPF tests on the kernels that it supports.
+package kernels
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/test/kernels/internal/vm"
+)
+
+// packages are those whose tests run in each guest.
+var packages = []string{
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel",
+}
+
+const (
+	guestLimit = 4 * time.Minute
+	// testLimit is shorter, so that a test that hangs says where.
+	testLimit = guestLimit - 30*time.Second
+)
+
+// TestKernels boots each kernel once and shows every test of the guest as one of its own.
+func TestKernels(t *testing.T) {
+	if os.Getenv("TAPIO_KERNELS") != "1" {
+		t.Skip("set TAPIO_KERNELS=1 to run; it needs qemu-system-x86, cpio, apt and some minutes")
+	}
+	dir := t.TempDir()
+	for _, kernel := range vm.Kernels {
+		t.Run(kernel.Name, func(t *testing.T) {
+			requireEmulator(t, kernel)
+			guest := newGuest(t, dir, kernel)
+			start := time.Now()
+			console, err := guest.Run(t.Context())
+			t.Logf("kernel %s took %s", kernel.Name, time.Since(start).Round(100*time.Millisecond))
+			report(t, guest, console, err)
+		})
+	}
+}
+
+// requireEmulator lets only the foreign architecture do without its QEMU.
+func requireEmulator(t *testing.T, kernel vm.Kernel) {
+	_, err := kernel.Emulator()
+	if err != nil && kernel.Arch != "amd64" {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+}
+
+func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
+	initBinary, err := vm.BuildInit(t.Context(), dir, kernel.Arch)
+	require.NoError(t, err)
+	guest := vm.Guest{
+		Kernel: kernel,
+		Init:   initBinary,
+		Flags:  []string{"-test.timeout=" + testLimit.String()},
+		Limit:  guestLimit,
+	}
+	for _, pkg := range packages {
+		binary, err := vm.BuildTest(t.Context(), dir, kernel.Arch, pkg)
+		require.NoError(t, err)
+		guest.Binaries = append(guest.Binaries, binary)
+	}
+	return guest
+}
+
+func report(t *testing.T, guest vm.Guest, console string, runErr error) {
+	results, parseErr := vm.Parse(console)
+	ended := map[string]bool{}
+	for _, result := range results {
+		ended[result.Binary] = true
+		t.Run(result.Name(), func(t *testing.T) { reportBinary(t, result) })
+	}
+	for _, binary := range guest.Binaries {
+		if !ended[binary.Name] {
+			t.Errorf("%s did not end", binary.Name)
+		}
+	}
+	if runErr != nil {
+		t.Error(runErr)
+	}
+	if parseErr != nil {
+		t.Error(parseErr)
+	}
+	if t.Failed() {
+		t.Logf("the guest's console:\n%s", console)
+	}
+}
+
+func reportBinary(t *testing.T, result vm.Result) {
+	if len(result.Tests) == 0 {
+		t.Error("ran no test")
+	}
+	for _, test := range result.Tests {
+		t.Run(test.Name, func(t *testing.T) { reportTest(t, test) })
+		if test.Outcome == vm.Skipped {
+			t.Logf("skipped in the guest: %s: %s", test.Name, strings.TrimSpace(test.Output))
+		}
+	}
+	// A panic outside of any test leaves no test that failed.
+	if result.Exit != "0" {
+		t.Errorf("exit code %q", result.Exit)
+	}
+}
+
+func reportTest(t *testing.T, test vm.Test) {
+	switch test.Outcome {
+	case vm.Passed:
+	case vm.Skipped:
+		t.Skip(strings.TrimSpace(test.Output))
+	case vm.Failed:
+		t.Error(strings.TrimSpace(test.Output))
+	default:
+		t.Errorf("did not end:\n%s", test.Output)
+	}
+}
