@@ -23,6 +23,7 @@ FOR_GO(event_counters);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
 enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
+enum process_exit_flags for_go_process_exit_flags __attribute__((unused));
 enum connection_role for_go_connection_role __attribute__((unused));
 enum connection_flags for_go_connection_flags __attribute__((unused));
 

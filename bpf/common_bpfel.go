@@ -134,8 +134,15 @@ type WireProcessExit struct {
 	ReadBytes    uint64
 	WrittenBytes uint64
 	Status       uint32
-	HasIo        uint32
+	Flags        uint32
 }
+
+type WireProcessExitFlags uint32
+
+const (
+	WireProcessExitFlagsEXIT_HAS_USAGE WireProcessExitFlags = 1
+	WireProcessExitFlagsEXIT_HAS_IO    WireProcessExitFlags = 2
+)
 
 type WireProcessFork struct {
 	_       structs.HostLayout
@@ -174,6 +181,7 @@ const (
 	WireVarForGoProcessExec       = "for_go_process_exec"
 	WireVarForGoProcessExecFlags  = "for_go_process_exec_flags"
 	WireVarForGoProcessExit       = "for_go_process_exit"
+	WireVarForGoProcessExitFlags  = "for_go_process_exit_flags"
 	WireVarForGoProcessFork       = "for_go_process_fork"
 	WireVarForGoProcessOomKill    = "for_go_process_oom_kill"
 )
@@ -244,6 +252,7 @@ type WireVariableSpecs struct {
 	ForGoProcessExec       *ebpf.VariableSpec `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.VariableSpec `ebpf:"for_go_process_exit"`
+	ForGoProcessExitFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.VariableSpec `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.VariableSpec `ebpf:"for_go_process_oom_kill"`
 }
@@ -289,6 +298,7 @@ type WireVariables struct {
 	ForGoProcessExec       *ebpf.Variable `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.Variable `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.Variable `ebpf:"for_go_process_exit"`
+	ForGoProcessExitFlags  *ebpf.Variable `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.Variable `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.Variable `ebpf:"for_go_process_oom_kill"`
 }

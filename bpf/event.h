@@ -77,6 +77,11 @@ struct process_fork {
 	struct process_identity process;
 };
 
+enum process_exit_flags {
+	EXIT_HAS_USAGE = 1 << 0, /* cpu_time is there; not if too many threads left together */
+	EXIT_HAS_IO = 1 << 1,	 /* read_bytes and written_bytes are, too: this kernel counts them */
+};
+
 /* The last thread of a process has gone. */
 struct process_exit {
 	struct event_header header;
@@ -85,7 +90,7 @@ struct process_exit {
 	__u64 read_bytes;    /* from storage */
 	__u64 written_bytes; /* to storage */
 	__u32 status;	     /* as wait(2) has it: signal in bits 0-6, core dumped bit 7, exit code bits 8-15 */
-	__u32 has_io;	     /* 0: this kernel does not count read_bytes and written_bytes */
+	__u32 flags;	     /* enum process_exit_flags */
 };
 
 /* The kernel chose this process to free memory. Before Linux 6.8 only its pid is known. */

@@ -135,6 +135,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct task_io_accounting {
 	__u64 read_bytes;
 	__u64 write_bytes;
@@ -142,6 +146,8 @@ struct task_io_accounting {
 
 struct signal_struct {
 	atomic_t live;
+	int nr_threads;
+	struct list_head thread_head;
 	int group_exit_code;
 	unsigned int flags;
 	struct pid *pids[4];
@@ -168,6 +174,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct sched_entity se;
 	struct task_io_accounting ioac;
+	struct list_head thread_node;
 	struct css_set *cgroups;
 	char comm[16];
 };

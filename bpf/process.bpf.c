@@ -14,6 +14,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define MAX_PATH_COMPONENTS 64
 #define MAX_NAME_BYTES 256 /* NAME_MAX and its NUL */
+#define MAX_UNRELEASED_THREADS 256
 
 /* Both paths and the arguments, and room for the last write of each to overshoot. */
 #define MAX_TAIL_BYTES 16384
@@ -213,36 +214,76 @@ static __always_inline __u32 exit_status(struct task_struct *task)
 	return BPF_CORE_READ(task, group_leader, exit_code);
 }
 
-/*
- * Threads that were already released have left their time in the signal struct; the last one and
- * a leader that went before it have not.
- */
-static __always_inline __u64 cpu_time_of(struct task_struct *task)
-{
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	__u64 time = BPF_CORE_READ(task, signal, sum_sched_runtime) +
-		     BPF_CORE_READ(task, se.sum_exec_runtime);
+struct usage {
+	__u64 cpu_time;
+	__u64 read_bytes;
+	__u64 written_bytes;
+};
 
-	if (leader != task)
-		time += BPF_CORE_READ(leader, se.sum_exec_runtime);
-	return time;
+static __always_inline void add_io(struct usage *usage, struct task_io_accounting *io)
+{
+	if (!bpf_core_field_exists(io->read_bytes))
+		return; /* built without CONFIG_TASK_IO_ACCOUNTING */
+	usage->read_bytes += BPF_CORE_READ(io, read_bytes);
+	usage->written_bytes += BPF_CORE_READ(io, write_bytes);
 }
 
-static __always_inline void fill_io(struct process_exit *event, struct task_struct *task)
+static __always_inline void add_thread(struct usage *usage, struct task_struct *thread)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	usage->cpu_time += BPF_CORE_READ(thread, se.sum_exec_runtime);
+	add_io(usage, &thread->ioac);
+}
 
-	if (!bpf_core_field_exists(task->ioac.read_bytes))
-		return; /* built without CONFIG_TASK_IO_ACCOUNTING */
-	event->has_io = true;
-	event->read_bytes =
-		BPF_CORE_READ(task, signal, ioac.read_bytes) + BPF_CORE_READ(task, ioac.read_bytes);
-	event->written_bytes = BPF_CORE_READ(task, signal, ioac.write_bytes) +
-			       BPF_CORE_READ(task, ioac.write_bytes);
-	if (leader == task)
+/*
+ * Threads that were released have left what they used in the signal struct, those that have only
+ * exited still have it themselves. False if there are too many of these.
+ */
+static __always_inline bool sum_usage(struct usage *usage, struct signal_struct *signal)
+{
+	struct list_head *head = &signal->thread_head;
+	struct list_head *node = BPF_CORE_READ(head, next);
+
+	*usage = (struct usage){ .cpu_time = BPF_CORE_READ(signal, sum_sched_runtime) };
+	add_io(usage, &signal->ioac);
+	for (int i = 0; i < MAX_UNRELEASED_THREADS; i++) {
+		if (!node || node == head)
+			return true;
+		add_thread(usage, (void *)node - bpf_core_field_offset(struct task_struct,
+								       thread_node));
+		node = BPF_CORE_READ(node, next);
+	}
+	return false;
+}
+
+/* Summed again if a thread was released meanwhile: it would be missing, or be there twice. */
+static __always_inline bool usage_of(struct usage *usage, struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	bool complete = false;
+
+	for (int attempt = 0; attempt < 3; attempt++) {
+		int threads = BPF_CORE_READ(signal, nr_threads);
+
+		complete = sum_usage(usage, signal);
+		if (threads == BPF_CORE_READ(signal, nr_threads))
+			break;
+	}
+	return complete;
+}
+
+static __always_inline void fill_usage(struct process_exit *event, struct task_struct *task)
+{
+	struct usage usage;
+
+	if (!usage_of(&usage, task))
 		return;
-	event->read_bytes += BPF_CORE_READ(leader, ioac.read_bytes);
-	event->written_bytes += BPF_CORE_READ(leader, ioac.write_bytes);
+	event->flags |= EXIT_HAS_USAGE;
+	event->cpu_time = usage.cpu_time;
+	if (!bpf_core_field_exists(task->ioac.read_bytes))
+		return;
+	event->flags |= EXIT_HAS_IO;
+	event->read_bytes = usage.read_bytes;
+	event->written_bytes = usage.written_bytes;
 }
 
 static __always_inline bool first_to_report(struct task_struct *task)
@@ -270,9 +311,8 @@ int BPF_PROG(process_exited, struct task_struct *task)
 		return 0;
 	fill_header(&event->header, task);
 	event->status = exit_status(task);
-	event->cpu_time = cpu_time_of(task);
 	event->peak_memory = BPF_CORE_READ(task, signal, maxrss) * page_size;
-	fill_io(event, task);
+	fill_usage(event, task);
 	submit_event(&lifecycle_ring, event);
 	return 0;
 }

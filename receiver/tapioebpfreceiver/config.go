@@ -6,6 +6,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -97,7 +98,7 @@ type MetricsConfig struct {
 }
 
 // ByteSize is a number of bytes, in YAML also with a unit: 8MiB.
-type ByteSize uint32
+type ByteSize uint64
 
 var byteUnits = []struct {
 	suffix string
@@ -113,9 +114,9 @@ func (s *ByteSize) UnmarshalText(text []byte) error {
 			break
 		}
 	}
-	n, err := strconv.ParseUint(number, 10, 32)
-	if err != nil || n*factor > 1<<32-1 {
-		return fmt.Errorf("%q is not a size such as 8MiB, or not below 4GiB", text)
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || n > math.MaxUint64/factor {
+		return fmt.Errorf("%q is not a size such as 8MiB", text)
 	}
 	*s = ByteSize(n * factor)
 	return nil
@@ -175,60 +176,74 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	return nil
 }
 
-// Validate implements confmap.Validator.
+// Validate implements confmap.Validator. All is checked here and not section by section, so that an
+// error can name the whole key.
 func (c *Config) Validate() error {
+	return errors.Join(
+		c.validateSource(),
+		c.Families.validate(),
+		c.Scope.validate(),
+		c.Ring.validate(),
+		c.Batch.validate(),
+		c.Metrics.validate(),
+	)
+}
+
+func (c *Config) validateSource() error {
 	if c.Source != sourceEBPF {
 		return fmt.Errorf("source: %q is not known, it must be %q", c.Source, sourceEBPF)
 	}
 	return nil
 }
 
-// Validate implements confmap.Validator.
-func (c *FamiliesConfig) Validate() error {
-	if !c.Process.HasValue() && !c.Network.HasValue() {
-		return errors.New("all are off: enable process or network, or remove the receiver")
+func (c *FamiliesConfig) validate() error {
+	process, network := c.Process.Get(), c.Network.Get()
+	if process == nil && network == nil {
+		return errors.New("families: all are off: enable process or network, or remove the receiver")
+	}
+	var errs []error
+	if process != nil {
+		errs = append(errs, within("families::process::max_argument_bytes", process.MaxArgumentBytes, 1, maxArgumentBytes))
+	}
+	if network != nil {
+		errs = append(errs, within("families::network::report_interval", network.ReportInterval, time.Second, 24*time.Hour))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *ScopeConfig) validate() error {
+	if n := len(c.Cgroups); n > maxCgroups {
+		return fmt.Errorf("scope::cgroups: %d are too many, the most are %d", n, maxCgroups)
 	}
 	return nil
 }
 
-// Validate implements confmap.Validator.
-func (c *ProcessConfig) Validate() error {
-	return within("max_argument_bytes", c.MaxArgumentBytes, 1, maxArgumentBytes)
-}
-
-// Validate implements confmap.Validator.
-func (c *NetworkConfig) Validate() error {
-	return within("report_interval", c.ReportInterval, time.Second, 24*time.Hour)
-}
-
-// Validate implements confmap.Validator.
-func (c *ScopeConfig) Validate() error {
-	return within("number of cgroups", len(c.Cgroups), 0, maxCgroups)
-}
-
-// Validate implements confmap.Validator.
-func (c *RingConfig) Validate() error {
-	size := c.Size
-	if size < minRingSize || size > maxRingSize || bits.OnesCount32(uint32(size)) != 1 {
-		return fmt.Errorf("size: %v must be a power of two from %v to %v", size, ByteSize(minRingSize), ByteSize(maxRingSize))
-	}
-	return within("flush_interval", c.FlushInterval, time.Millisecond, 10*time.Second)
-}
-
-// Validate implements confmap.Validator.
-func (c *BatchConfig) Validate() error {
+func (c *RingConfig) validate() error {
 	return errors.Join(
-		within("max_events", c.MaxEvents, 1, 1<<20),
-		within("timeout", c.Timeout, time.Millisecond, time.Minute),
-		within("queue_size", c.QueueSize, 1, 1<<16),
+		c.validateSize(),
+		within("ring::flush_interval", c.FlushInterval, time.Millisecond, 10*time.Second),
 	)
 }
 
-// Validate implements confmap.Validator.
-func (c *MetricsConfig) Validate() error {
+func (c *RingConfig) validateSize() error {
+	if c.Size < minRingSize || c.Size > maxRingSize || bits.OnesCount64(uint64(c.Size)) != 1 {
+		return fmt.Errorf("ring::size: %v must be a power of two from %v to %v", c.Size, ByteSize(minRingSize), ByteSize(maxRingSize))
+	}
+	return nil
+}
+
+func (c *BatchConfig) validate() error {
 	return errors.Join(
-		within("interval", c.Interval, 100*time.Millisecond, time.Hour),
-		within("series_limit", c.SeriesLimit, 1, 1<<20),
+		within("batch::max_events", c.MaxEvents, 1, 1<<20),
+		within("batch::timeout", c.Timeout, time.Millisecond, time.Minute),
+		within("batch::queue_size", c.QueueSize, 1, 1<<16),
+	)
+}
+
+func (c *MetricsConfig) validate() error {
+	return errors.Join(
+		within("metrics::interval", c.Interval, 100*time.Millisecond, time.Hour),
+		within("metrics::series_limit", c.SeriesLimit, 1, 1<<20),
 	)
 }
 

@@ -20,6 +20,12 @@ const (
 	ExecExeUnlinked    = uint16(bpf.WireProcessExecFlagsEXEC_EXE_UNLINKED)
 )
 
+// What a process_exit record has.
+const (
+	ExitHasUsage = uint32(bpf.WireProcessExitFlagsEXIT_HAS_USAGE)
+	ExitHasIO    = uint32(bpf.WireProcessExitFlagsEXIT_HAS_IO)
+)
+
 // ProcessExec is a program that was started.
 type ProcessExec struct {
 	*bpf.WireProcessExec

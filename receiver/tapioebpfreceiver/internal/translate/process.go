@@ -207,11 +207,13 @@ func (t *Translator) describeExit(attributes pcommon.Map, e *bpf.WireProcessExit
 	if ending.errorType != "" {
 		attributes.PutStr(attrErrorType, ending.errorType)
 	}
-	attributes.PutDouble(attrProcessCPUTime, seconds(e.CpuTime))
+	if e.Flags&event.ExitHasUsage != 0 {
+		attributes.PutDouble(attrProcessCPUTime, seconds(e.CpuTime))
+	}
 	if e.PeakMemory != 0 { // a process that ends has used memory: 0 is a kernel that did not count
 		attributes.PutInt(attrProcessMemoryPeak, int64(e.PeakMemory))
 	}
-	if e.HasIo != 0 {
+	if e.Flags&event.ExitHasIO != 0 {
 		attributes.PutInt(attrProcessIOReadBytes, int64(e.ReadBytes))
 		attributes.PutInt(attrProcessIOWrittenBytes, int64(e.WrittenBytes))
 	}
