@@ -152,7 +152,7 @@ func (r *reader) sendMetrics(now time.Time) {
 	if r.receiver.next.metrics == nil {
 		return
 	}
-	if metrics, any := r.translator.Metrics(pcommon.NewTimestampFromTime(now)); any {
+	if metrics, ok := r.translator.Metrics(pcommon.NewTimestampFromTime(now)); ok {
 		r.receiver.sender.sendMetrics(metrics)
 	}
 }

@@ -9,6 +9,7 @@ package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpf
 
 import (
 	"path"
+	"strings"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -34,6 +35,7 @@ func KeyOf(pid uint32, startTime uint64) Key {
 // Process is what is known of a process.
 type Process struct {
 	Key
+	Known     bool   // false: it was named by a record, and nobody knows more than that
 	StartTime uint64 // CLOCK_BOOTTIME, ns; of processes older than the source to a tick
 	VPID      uint32 // in its innermost pid namespace; 0: not known
 	ParentPID uint32
@@ -72,6 +74,7 @@ const (
 	maxExited    = 32768 // processes that are remembered after their end
 	maxResources = 16384
 	maxStrings   = 16384
+	maxStrangers = 16384
 
 	// retention is how long an ended process is remembered. Its connections may outlive it: a FIN
 	// that nobody answers is given up after a minute (tcp_fin_timeout).
@@ -89,9 +92,11 @@ type Index struct {
 	paths       map[string]*Resource // by path
 	directories map[string]string
 	arguments   map[string][]string
+	strangers   map[Key]struct{}
 	unknown     *Resource
 
 	resolve func(pid uint32) (source.Process, bool)
+	now     uint64 // CLOCK_BOOTTIME, ns, as of the last Expire
 	path    []byte // scratch
 }
 
@@ -104,6 +109,7 @@ func NewIndex(resolve func(pid uint32) (source.Process, bool)) *Index {
 		paths:       map[string]*Resource{},
 		directories: map[string]string{},
 		arguments:   map[string][]string{},
+		strangers:   map[Key]struct{}{},
 		unknown:     &Resource{},
 		resolve:     resolve,
 	}
@@ -124,11 +130,12 @@ func (x *Index) Load(processes []source.Process) {
 
 func (x *Index) add(known *source.Process) *Process {
 	p := x.begin(Key{PID: known.PID, StartTicks: known.StartTicks}, known.StartTicks*nsPerTick)
+	p.Known = true
 	p.ParentPID, p.VPID = known.ParentPID, known.VPID
 	p.UID, p.EUID = known.UID, known.EUID
-	p.Directory = known.Directory
+	p.Directory = validUTF8(known.Directory)
 	p.Arguments = x.internArguments(known.Arguments)
-	x.setResource(p, x.resourceOf(known.Executable))
+	x.setResource(p, x.resourceOf(validUTF8(known.Executable)))
 	return p
 }
 
@@ -152,7 +159,6 @@ func (x *Index) fresh() *Process {
 	if n := len(x.unused); n > 0 {
 		p := x.unused[n-1]
 		x.unused = x.unused[:n-1]
-		*p = Process{}
 		return p
 	}
 	return new(Process)
@@ -177,17 +183,21 @@ func (x *Index) Started(e *event.ProcessExec) *Process {
 
 // Forked notes a new process, which runs what its parent runs.
 func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
-	parent := x.Find(e.Process.ParentPid, e.Process.ParentStartTime)
+	var inherited Process // a copy: the parent's entry may be the one that is used again for the child
+	if parent := x.Find(e.Process.ParentPid, e.Process.ParentStartTime); parent != nil {
+		inherited = *parent
+	}
 	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
 	setIdentity(p, &e.Process)
-	if parent != nil {
-		x.setResource(p, parent.Resource)
-		p.Directory, p.Arguments = parent.Directory, parent.Arguments
+	if inherited.Resource != nil {
+		x.setResource(p, x.resourceOf(inherited.Resource.Path))
+		p.Directory, p.Arguments = inherited.Directory, inherited.Arguments
 	}
 	return p
 }
 
 func setIdentity(p *Process, identity *bpf.WireProcessIdentity) {
+	p.Known = true
 	p.ParentPID, p.VPID = identity.ParentPid, identity.Vpid
 	p.UID, p.EUID = identity.Uid, identity.Euid
 }
@@ -205,30 +215,36 @@ func (x *Index) Find(pid uint32, startTime uint64) *Process {
 	if p := x.ended[key]; p != nil {
 		return p
 	}
-	return x.ask(key, startTime)
+	return x.ask(key)
 }
 
-// FindByPID returns the process that has the pid now, or had it last.
+// FindByPID returns the known process that has the pid now, or had it last.
 func (x *Index) FindByPID(pid uint32) *Process {
 	if p := x.live[pid]; p != nil {
 		return p
 	}
 	for i := len(x.queue) - 1; i >= 0; i-- {
-		if x.queue[i].PID == pid {
+		if x.queue[i].PID == pid && x.queue[i].Known {
 			return x.queue[i]
 		}
 	}
 	return nil
 }
 
-func (x *Index) ask(key Key, startTime uint64) *Process {
+// ask looks a process up at the source. One that it does not know, or that is not in scope, is a
+// stranger from then on, so that each is asked for once.
+func (x *Index) ask(key Key) *Process {
+	if _, ok := x.strangers[key]; ok {
+		return nil
+	}
 	if known, ok := x.resolve(key.PID); ok && known.StartTicks == key.StartTicks {
 		return x.add(&known)
 	}
-	if newer := x.live[key.PID]; newer != nil {
-		return nil // the pid has a new owner, and its old one was never known
+	if len(x.strangers) >= maxStrangers {
+		clear(x.strangers)
 	}
-	return x.begin(key, startTime)
+	x.strangers[key] = struct{}{}
+	return nil
 }
 
 // Ended notes a process's end. It is still found for a while: what it left behind, such as
@@ -252,6 +268,7 @@ func (x *Index) end(p *Process, now uint64) {
 
 // Expire forgets processes that ended long before now (CLOCK_BOOTTIME, ns).
 func (x *Index) Expire(now uint64) {
+	x.now = now
 	n := 0
 	for n < len(x.queue) && x.queue[n].exitedAt+retention < now {
 		n++
@@ -261,7 +278,10 @@ func (x *Index) Expire(now uint64) {
 
 func (x *Index) forget(n int) {
 	for _, p := range x.queue[:n] {
-		delete(x.ended, p.Key)
+		if x.ended[p.Key] == p { // not one that began anew after it was remembered
+			delete(x.ended, p.Key)
+		}
+		*p = Process{}
 		x.unused = append(x.unused, p)
 	}
 	x.queue = x.queue[n:]
@@ -282,15 +302,19 @@ func (x *Index) Resources(visit func(*Resource)) {
 	}
 }
 
+// internExecutable keeps no path that was cut off: its components may be those of one that is whole.
 func (x *Index) internExecutable(exe event.ReversePath, truncated bool) *Resource {
+	if truncated {
+		return x.resourceOf(validUTF8(string(exe.Append(nil, true))))
+	}
 	if r, ok := x.resources[string(exe)]; ok {
 		return r
 	}
 	if len(exe) == 0 {
 		return x.unknown
 	}
-	x.path = exe.Append(x.path[:0], truncated)
-	r := x.resourceOf(string(x.path))
+	x.path = exe.Append(x.path[:0], false)
+	r := x.resourceOf(validUTF8(string(x.path)))
 	if len(x.resources) >= maxResources {
 		clear(x.resources)
 	}
@@ -323,14 +347,17 @@ func (x *Index) dropUnusedResources() {
 }
 
 func (x *Index) internDirectory(cwd event.ReversePath, truncated bool) string {
+	if truncated {
+		return validUTF8(string(cwd.Append(nil, true)))
+	}
 	if directory, ok := x.directories[string(cwd)]; ok {
 		return directory
 	}
-	x.path = cwd.Append(x.path[:0], truncated)
+	x.path = cwd.Append(x.path[:0], false)
 	if len(x.directories) >= maxStrings {
 		clear(x.directories)
 	}
-	directory := string(x.path)
+	directory := validUTF8(string(x.path))
 	x.directories[string(cwd)] = directory
 	return directory
 }
@@ -349,3 +376,6 @@ func (x *Index) internArguments(raw []byte) []string {
 	x.arguments[string(raw)] = arguments
 	return arguments
 }
+
+// validUTF8 replaces what is none: names in the kernel are bytes, but OTLP has text.
+func validUTF8(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

@@ -13,11 +13,15 @@ import (
 const redacted = "REDACTED"
 
 // secretWords make an option, variable or header name that of a credential when they are a part of
-// it, whatever its spelling: --db-password, API_KEY=, X-Auth-Token:.
+// it, whatever its spelling: --db-password, API_KEY=, X-Auth-Token:. What they hide for no reason,
+// such as --tokenizer-path=x, is the price.
 var secretWords = []string{
-	"password", "passwd", "passphrase", "secret", "token", "credential",
-	"apikey", "accesskey", "privatekey", "authorization", "cookie",
+	"password", "passwd", "pwd", "passphrase", "secret", "token", "credential",
+	"apikey", "accesskey", "accountkey", "privatekey", "signature", "authorization", "cookie",
 }
+
+// pairOptions are those of curl, wget, skopeo and others before user:password.
+var pairOptions = []string{"-u", "-U", "--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds"}
 
 // splitArguments takes apart what the kernel keeps as one piece. Text that is no UTF-8 is made so.
 func splitArguments(raw []byte) []string {
@@ -30,39 +34,70 @@ func splitArguments(raw []byte) []string {
 }
 
 // Redact takes credentials out of a command line, in place: in URLs (scheme://user:password@host),
-// in values of options, variables and headers whose names say so (--token=x, --token x,
-// PGPASSWORD=x, -H "Authorization: x"), and in user:password pairs after -u, --user.
+// in values of options, variables, headers and parameters whose names say so (--token=x, --token x,
+// PGPASSWORD=x, -H "Authorization: x", ?api_key=x), also within a longer argument (sh -c), and in
+// user:password pairs after -u, --user and their like. It hides too much rather than too little: all
+// that follows the name within the argument.
+//
+// It knows no program's own options: a password right behind a letter (mysql -pSECRET, redis-cli -a
+// SECRET) and one that is told by its place alone (htpasswd -b file user SECRET) stay.
 func Redact(arguments []string) []string {
 	hideNext := false
 	hidePair := false
 	for i, argument := range arguments {
-		isOption := strings.HasPrefix(argument, "-")
 		switch {
-		case i == 0:
-			continue // the program's own name
-		case hideNext && !isOption:
+		case hideNext && !isOption(argument):
 			arguments[i] = redacted
-		case hidePair && !isOption:
+		case hidePair && !isOption(argument):
 			arguments[i] = redactPair(argument)
 		default:
-			arguments[i] = redactURLs(redactValue(argument))
+			arguments[i] = redactURLs(redactAttachedPair(redactValue(argument)))
 		}
-		hideNext = isOption && !strings.ContainsAny(argument, "=: ") && namesSecret(argument)
-		hidePair = slices.Contains([]string{"-u", "--user", "--proxy-user"}, argument)
+		hideNext = strings.HasPrefix(argument, "-") && !strings.ContainsAny(argument, "=: ") && namesSecret(argument)
+		hidePair = slices.Contains(pairOptions, argument)
 	}
 	return arguments
 }
 
-// redactValue hides what follows a name that is a credential's.
+// isOption tells an option from a value that happens to begin with a dash.
+func isOption(argument string) bool {
+	return strings.HasPrefix(argument, "--") || strings.HasPrefix(argument, "-") && len(argument) == 2
+}
+
+// redactValue hides what follows the first name that is a credential's. A name ends at = or :, an
+// option's also at a blank.
 func redactValue(argument string) string {
-	at := strings.IndexAny(argument, "=:")
-	if at < 0 || !namesSecret(argument[:at]) || strings.HasPrefix(argument[at:], "://") {
-		return argument
+	start := 0
+	for i := range len(argument) {
+		if !strings.ContainsRune("=: \t\n?&;,/(|", rune(argument[i])) {
+			continue
+		}
+		if endsSecretName(argument[start:i], argument[i:]) {
+			return argument[:i+1] + redacted
+		}
+		start = i + 1
 	}
-	if at+1 == len(argument) {
-		return argument
+	return argument
+}
+
+// endsSecretName says whether a credential is what comes after the first byte of rest.
+func endsSecretName(name, rest string) bool {
+	if len(rest) == 1 || strings.HasPrefix(rest, "://") {
+		return false
 	}
-	return argument[:at+1] + redacted
+	switch rest[0] {
+	case '=', ':':
+		return namesSecret(name)
+	case ' ', '\t', '\n':
+		return strings.HasPrefix(name, "-") && namesSecret(name) || slices.Contains(pairOptions, name) && startsWithPair(rest)
+	default:
+		return false
+	}
+}
+
+func startsWithPair(text string) bool {
+	words := strings.Fields(text)
+	return len(words) > 0 && strings.Contains(words[0], ":")
 }
 
 // namesSecret compares without case, dashes and underscores.
@@ -73,7 +108,8 @@ func namesSecret(name string) bool {
 		}
 		return r
 	}, strings.ToLower(name))
-	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(plain, word) })
+	return strings.HasSuffix(plain, "pass") || // not bypass-cache, passive
+		slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(plain, word) })
 }
 
 func redactPair(pair string) string {
@@ -82,6 +118,23 @@ func redactPair(pair string) string {
 		return pair
 	}
 	return user + ":" + redacted
+}
+
+// redactAttachedPair is for --user=user:password and -uuser:password, but not for -url=x.
+func redactAttachedPair(argument string) string {
+	for _, option := range pairOptions {
+		pair, ok := strings.CutPrefix(argument, option)
+		if !ok {
+			continue
+		}
+		if value, ok := strings.CutPrefix(pair, "="); ok {
+			return option + "=" + redactPair(value)
+		}
+		if user, _, _ := strings.Cut(pair, ":"); len(option) == len("-u") && !strings.ContainsAny(user, "=/") {
+			return option + redactPair(pair)
+		}
+	}
+	return argument
 }
 
 // redactURLs hides user and password of every URL in the text.
@@ -94,6 +147,9 @@ func redactURLs(text string) string {
 	end := len(text)
 	if n := strings.IndexAny(text[start:], "/?#\"' "); n >= 0 {
 		end = start + n
+	}
+	if strings.HasSuffix(text[start:end], ":") && strings.HasPrefix(text[end:], "//") {
+		end-- // a list: the next URL's scheme was taken for a part of this authority
 	}
 	authority := text[start:end]
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {

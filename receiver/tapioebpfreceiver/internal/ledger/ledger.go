@@ -98,7 +98,7 @@ type Row struct {
 func (l *Ledger) Rows(seen func() (map[uint8]source.Counters, error)) (map[event.Family]Row, error) {
 	rows := map[event.Family]Row{}
 	for family := range event.FamilyCount {
-		if row, any := l.row(family); any {
+		if row, counted := l.row(family); counted {
 			rows[family] = row
 		}
 	}
@@ -122,15 +122,15 @@ func withStrays(counters map[uint8]source.Counters, strays uint64) map[uint8]sou
 	return counters
 }
 
-// row has what user space counted of a family; any is false if that is nothing.
-func (l *Ledger) row(family event.Family) (row Row, any bool) {
+// row has what user space counted of a family; counted is false if that is nothing.
+func (l *Ledger) row(family event.Family) (row Row, counted bool) {
 	row.Lost = map[string]uint64{}
 	for fate := range fateCount {
 		n := l.fates[family][fate].Load()
 		if n == 0 {
 			continue
 		}
-		any = true
+		counted = true
 		switch fate {
 		case Exported:
 			row.Exported = n
@@ -142,7 +142,7 @@ func (l *Ledger) row(family event.Family) (row Row, any bool) {
 			row.Lost[fate.Reason()] = n
 		}
 	}
-	return row, any
+	return row, counted
 }
 
 // close adds what the source counted; what is in no other column is in flight.

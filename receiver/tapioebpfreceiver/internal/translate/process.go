@@ -22,9 +22,7 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	if before := t.index.Find(e.Header.Pid, e.Header.StartTime); before != nil {
-		t.replacedSpan(before, e.Header.Time)
-	}
+	hasSpan := t.replacedSpan(t.index.Find(e.Header.Pid, e.Header.StartTime), e.Header.Time)
 	p := t.index.Started(&e)
 	p.Exec.TraceID, p.Exec.SpanID = t.ids.TraceID(), t.ids.SpanID()
 	t.metrics.processStarted(p.Resource, t.wall(e.Header.Time))
@@ -33,15 +31,17 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 		setTraceContext(log, p)
 		t.describeExec(log.Attributes(), p, 0)
 	}
-	return carriedIf(t.signals.Logs), nil
+	return carriedIf(t.signals.Logs || hasSpan), nil
 }
 
-// replacedSpan ends the span of a program that started another in its place.
-func (t *Translator) replacedSpan(p *identity.Process, now uint64) {
-	if t.signals.Traces && p.Exec.Time != 0 {
-		span := t.execSpan(p, now)
-		t.describeExec(span.Attributes(), p, 0)
+// replacedSpan ends the span of a program that started another in its place; false if there is none.
+func (t *Translator) replacedSpan(p *identity.Process, now uint64) bool {
+	if !t.signals.Traces || p == nil || p.Exec.Time == 0 {
+		return false
 	}
+	span := t.execSpan(p, now)
+	t.describeExec(span.Attributes(), p, 0)
+	return true
 }
 
 func (t *Translator) processFork(record []byte) (outcome, error) {
@@ -93,7 +93,7 @@ func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
 	if t.signals.Logs {
 		log := t.log(t.index.Unknown(), eventProcessExit, t.wall(e.Header.Time), ending.severity)
 		attributes := log.Attributes()
-		attributes.PutInt(attrProcessPID, int64(e.Header.Pid))
+		t.putOwner(attributes, e.Header.Pid, nil)
 		t.describeExit(attributes, e, ending)
 	}
 	return carriedIf(t.signals.Logs)
@@ -106,10 +106,7 @@ func (t *Translator) processOOMKill(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
-	if e.Header.StartTime == 0 {
-		p = t.index.FindByPID(e.Header.Pid)
-	}
+	p := t.victim(&e.Header)
 	if p == nil {
 		return excluded, nil
 	}
@@ -121,6 +118,13 @@ func (t *Translator) processOOMKill(record []byte) (outcome, error) {
 		t.identify(attributes, p)
 	}
 	return carriedIf(t.signals.Logs), nil
+}
+
+func (t *Translator) victim(header *event.Header) *identity.Process {
+	if header.StartTime == 0 {
+		return t.index.FindByPID(header.Pid)
+	}
+	return t.index.Find(header.Pid, header.StartTime)
 }
 
 func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
@@ -159,8 +163,10 @@ func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
 	if p.VPID != 0 {
 		attributes.PutInt(attrProcessVPID, int64(p.VPID))
 	}
-	attributes.PutStr(attrProcessUserID, userID(p.EUID))
-	attributes.PutStr(attrProcessRealUserID, userID(p.UID))
+	if p.Known {
+		attributes.PutStr(attrProcessUserID, userID(p.EUID))
+		attributes.PutStr(attrProcessRealUserID, userID(p.UID))
+	}
 	attributes.PutStr(attrProcessCreationTime, t.times.format(t.wall(p.StartTime)))
 }
 

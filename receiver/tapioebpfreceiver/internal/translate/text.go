@@ -4,6 +4,7 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -29,12 +30,23 @@ func (a addressNames) of(address [16]byte) string {
 	return name
 }
 
+// textChunk is how much room for times is taken at once. Their texts share it, so that a record
+// costs no allocation; it goes when the last batch that uses it has gone.
+const textChunk = 32 << 10
+
 // timeFormatter writes times as ISO 8601, which is the form that the conventions want.
 type timeFormatter struct {
-	buffer []byte
+	scratch []byte
+	chunk   *strings.Builder
 }
 
 func (f *timeFormatter) format(t pcommon.Timestamp) string {
-	f.buffer = t.AsTime().AppendFormat(f.buffer[:0], time.RFC3339Nano)
-	return string(f.buffer)
+	f.scratch = t.AsTime().AppendFormat(f.scratch[:0], time.RFC3339Nano)
+	if f.chunk == nil || f.chunk.Len()+len(f.scratch) > f.chunk.Cap() {
+		f.chunk = &strings.Builder{}
+		f.chunk.Grow(textChunk)
+	}
+	start := f.chunk.Len()
+	f.chunk.Write(f.scratch)
+	return f.chunk.String()[start:]
 }

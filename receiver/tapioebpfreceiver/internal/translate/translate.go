@@ -57,8 +57,16 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 	}
 }
 
-// SetBootTime sets what CLOCK_BOOTTIME 0 is in ns since 1970.
-func (t *Translator) SetBootTime(ns int64) { t.bootTime = ns }
+// clockNoise is how far two measurements of the same clocks may lie apart, ns.
+const clockNoise = 100_000
+
+// SetBootTime sets what CLOCK_BOOTTIME 0 is in ns since 1970. A measurement that differs by no more
+// than noise is not taken over, so that a process's start is the same time in all of its records.
+func (t *Translator) SetBootTime(ns int64) {
+	if difference := ns - t.bootTime; difference > clockNoise || difference < -clockNoise {
+		t.bootTime = ns
+	}
+}
 
 // wall turns CLOCK_BOOTTIME into time since 1970.
 func (t *Translator) wall(boot uint64) pcommon.Timestamp {

@@ -19,11 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 // workloads are what this test binary does when it is started as a program to be observed.
@@ -246,8 +247,45 @@ func (k *talker) end() {
 
 func (k *talker) pid() uint32 { return uint32(k.command.Process.Pid) }
 
-func (w *world) capability(hook string) source.Capability {
-	i := slices.IndexFunc(w.source.Capabilities(), func(c source.Capability) bool { return c.Hook == hook })
-	require.GreaterOrEqual(w.t, i, 0, "hook %s is in no report", hook)
-	return w.source.Capabilities()[i]
+func zapNop() *zap.Logger { return zap.NewNop() }
+
+// ownCgroup is a cgroup that this process is in until the test ends.
+func ownCgroup(t testing.TB) string {
+	t.Helper()
+	mount, err := cgroup2Mount()
+	require.NoError(t, err)
+	self, err := procfs.Self()
+	require.NoError(t, err)
+	cgroups, err := self.Cgroups()
+	require.NoError(t, err)
+	before := "/"
+	for _, c := range cgroups {
+		if c.HierarchyID == 0 {
+			before = c.Path
+		}
+	}
+	dir := newCgroup(t, "")
+	enter := func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0))
+	}
+	enter(dir)
+	t.Cleanup(func() { enter(filepath.Join(mount, before)) })
+	path, err := filepath.Rel(mount, dir)
+	require.NoError(t, err)
+	return path
+}
+
+// another is a second source for the same cgroup, started later; the first one ends.
+func (w *world) another() *world {
+	w.finish()
+	options := w.source.options
+	opened, err := New(options, zaptest.NewLogger(w.t))
+	require.NoError(w.t, err)
+	other := &world{t: w.t, cgroup: w.cgroup, source: opened.(*Source), stop: make(chan struct{}), done: make(chan struct{})}
+	go other.read()
+	w.t.Cleanup(func() {
+		other.finish()
+		require.NoError(w.t, other.source.Close())
+	})
+	return other
 }

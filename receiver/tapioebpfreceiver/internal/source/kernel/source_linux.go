@@ -71,6 +71,7 @@ func (s *Source) open() error {
 		return err
 	}
 	s.attachAll(programs)
+	s.logHooks()
 	if err := s.checkAttached(); err != nil {
 		return err
 	}
@@ -151,8 +152,23 @@ func (s *Source) reportHook(family, hook string, err error) {
 		}
 	}
 	s.capabilities = append(s.capabilities, capability)
-	s.logger.Info("Hook", zap.String("family", family), zap.String("hook", hook),
-		zap.String("state", capability.State), zap.String("reason", capability.Reason))
+}
+
+// logHooks is one line, since the collector's logger drops lines that are too much alike.
+func (s *Source) logHooks() {
+	var attached, missing []string
+	for _, c := range s.capabilities {
+		if c.State == source.Attached {
+			attached = append(attached, c.Hook)
+			continue
+		}
+		missing = append(missing, fmt.Sprintf("%s is %s: %s", c.Hook, c.State, c.Reason))
+	}
+	if len(missing) > 0 {
+		s.logger.Warn("Some hooks in the kernel cannot be had", zap.Strings("attached", attached), zap.Strings("missing", missing))
+		return
+	}
+	s.logger.Info("All hooks in the kernel are attached", zap.Strings("attached", attached))
 }
 
 // reasonOf is one line, also of a verifier's log.

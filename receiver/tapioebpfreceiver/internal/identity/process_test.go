@@ -1,0 +1,538 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+const (
+	second = uint64(1e9)
+	tick   = second / 100
+)
+
+// proc is the source as far as an index asks it.
+type proc struct {
+	known map[uint32]source.Process
+	asked []uint32
+}
+
+func (p *proc) resolve(pid uint32) (source.Process, bool) {
+	p.asked = append(p.asked, pid)
+	known, ok := p.known[pid]
+	return known, ok
+}
+
+// newIndex has a source that knows the given processes.
+func newIndex(known map[uint32]source.Process) *Index {
+	return NewIndex((&proc{known: known}).resolve)
+}
+
+// started is a program's start at a time, in a process that has the given pid since a time.
+func started(t testing.TB, x *Index, pid uint32, since, at uint64, exe string, arguments ...string) *Process {
+	return startedWith(t, x, bpf.WireProcessExec{
+		Header:  bpf.WireEventHeader{Pid: pid, StartTime: since, Time: at},
+		Process: bpf.WireProcessIdentity{ParentPid: 1, Vpid: pid + 1000, Uid: 500, Euid: 501},
+	}, exe, "/work", arguments...)
+}
+
+func startedWith(t testing.TB, x *Index, fixed bpf.WireProcessExec, exe, cwd string, arguments ...string) *Process {
+	record := eventtest.Exec(fixed, exe, cwd, arguments...)
+	e, err := event.DecodeProcessExec(record)
+	require.NoError(t, err)
+	p := x.Started(&e)
+	clear(record) // it is valid only during the call
+	return p
+}
+
+func forked(x *Index, pid uint32, since uint64, parent *Process) *Process {
+	return x.Forked(&bpf.WireProcessFork{
+		Header: bpf.WireEventHeader{Pid: pid, StartTime: since, Time: since},
+		Process: bpf.WireProcessIdentity{
+			ParentPid: parent.PID, ParentStartTime: parent.StartTime, Vpid: 7, Uid: 500, Euid: 501,
+		},
+	})
+}
+
+// requireSound checks what is always so: who lives is counted once, and at one resource.
+func requireSound(t testing.TB, x *Index) {
+	t.Helper()
+	counted := map[*Resource]int{}
+	for pid, p := range x.live {
+		require.Equal(t, pid, p.PID)
+		require.Zero(t, p.exitedAt)
+		counted[p.Resource]++
+	}
+	sum := 0
+	x.Resources(func(r *Resource) {
+		require.Positive(t, r.Alive())
+		require.Equal(t, counted[r], r.Alive(), r.Path)
+		sum += r.Alive()
+	})
+	require.Equal(t, x.Active(), sum)
+	for key, p := range x.ended {
+		require.Equal(t, key, p.Key)
+		require.NotZero(t, p.exitedAt)
+	}
+	inUse := map[*Process]string{}
+	for _, p := range x.unused {
+		require.Empty(t, inUse[p], "twice unused")
+		require.Equal(t, Process{}, *p)
+		inUse[p] = "unused"
+	}
+	for _, p := range x.queue {
+		require.Empty(t, inUse[p], "%d is in the queue and %s", p.PID, inUse[p])
+		inUse[p] = "in the queue"
+	}
+	for _, p := range x.live {
+		require.Empty(t, inUse[p], "%d lives and is %s", p.PID, inUse[p])
+	}
+}
+
+func TestStartedTellsAll(t *testing.T) {
+	x := newIndex(nil)
+	p := startedWith(t, x, bpf.WireProcessExec{
+		Header:  bpf.WireEventHeader{Pid: 10, StartTime: second + 1, Time: 2 * second},
+		Process: bpf.WireProcessIdentity{ParentPid: 4, Vpid: 1, Uid: 500, Euid: 0},
+		Flags:   event.ExecExeUnlinked,
+	}, "/usr/bin/curl", "/home/me", "curl", "-u", "me:hunter2")
+
+	assert.Equal(t, &Process{
+		Key:       Key{PID: 10, StartTicks: 100},
+		Known:     true,
+		StartTime: second + 1,
+		VPID:      1,
+		ParentPID: 4,
+		UID:       500,
+		Resource:  &Resource{Name: "curl", Path: "/usr/bin/curl", alive: 1},
+		Directory: "/home/me",
+		Arguments: []string{"curl", "-u", "me:REDACTED"},
+		Exec:      Exec{Time: 2 * second, Flags: event.ExecExeUnlinked},
+	}, p)
+	requireSound(t, x)
+}
+
+func TestStartedAgainReplacesTheProgram(t *testing.T) {
+	x := newIndex(nil)
+	first := started(t, x, 10, second, second, "/bin/sh", "sh")
+	first.Exec.SpanID = [8]byte{1}
+	shell := first.Resource
+	second := started(t, x, 10, second, 2*second, "/bin/sleep", "sleep", "1")
+
+	assert.Same(t, first, second, "it is the same process")
+	assert.Equal(t, "/bin/sleep", second.Resource.Path)
+	assert.Equal(t, []string{"sleep", "1"}, second.Arguments)
+	assert.Equal(t, Exec{Time: 2e9}, second.Exec)
+	assert.Zero(t, shell.Alive())
+	requireSound(t, x)
+}
+
+func TestStartedWithoutArguments(t *testing.T) {
+	x := newIndex(nil)
+	started(t, x, 10, second, second, "/bin/sh", "sh")
+	assert.Nil(t, started(t, x, 10, second, 2*second, "/bin/sh").Arguments)
+}
+
+func TestNamesAreMadeUTF8(t *testing.T) {
+	x := newIndex(nil)
+	p := startedWith(t, x, bpf.WireProcessExec{Header: bpf.WireEventHeader{Pid: 10}}, "/opt\xff/caf\xe9", "/a\xc3/b", "\xfe")
+	assert.Equal(t, "/opt\uFFFD/caf\uFFFD", p.Resource.Path)
+	assert.Equal(t, "caf\uFFFD", p.Resource.Name)
+	assert.Equal(t, "/a\uFFFD/b", p.Directory)
+	assert.Equal(t, []string{"\uFFFD"}, p.Arguments)
+}
+
+func TestNamesOfOlderProcessesAreMadeUTF8(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{{PID: 1, Executable: "/opt\xff/caf\xe9", Directory: "/a\xc3/b", Arguments: []byte("\xfe\x00")}})
+	p := x.FindByPID(1)
+	assert.Equal(t, "/opt\uFFFD/caf\uFFFD", p.Resource.Path)
+	assert.Equal(t, "caf\uFFFD", p.Resource.Name)
+	assert.Equal(t, "/a\uFFFD/b", p.Directory)
+	assert.Equal(t, []string{"\uFFFD"}, p.Arguments)
+}
+
+func TestATruncatedPathIsNotTakenForAWholeOne(t *testing.T) {
+	const truncated = event.ExecExeTruncated | event.ExecCwdTruncated
+	for _, flags := range [][]uint16{{0, truncated}, {truncated, 0}} {
+		x := newIndex(nil)
+		for i, f := range flags {
+			p := startedWith(t, x, bpf.WireProcessExec{Header: bpf.WireEventHeader{Pid: uint32(i)}, Flags: f}, "/a/b", "/c/d")
+			if f == truncated {
+				assert.Equal(t, "a/b", p.Resource.Path)
+				assert.Equal(t, "c/d", p.Directory)
+			} else {
+				assert.Equal(t, "/a/b", p.Resource.Path)
+				assert.Equal(t, "/c/d", p.Directory)
+			}
+		}
+	}
+}
+
+func TestExecutablesOfOneNameShareAResource(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{{PID: 1, Executable: "/bin/sh"}})
+	a := started(t, x, 10, second, second, "/bin/sh")
+	b := started(t, x, 11, second, second, "/bin/sh")
+	assert.Same(t, a.Resource, b.Resource)
+	assert.Same(t, a.Resource, x.FindByPID(1).Resource)
+	assert.Equal(t, 3, a.Resource.Alive())
+	requireSound(t, x)
+}
+
+func TestProgramWithoutPathIsOfTheUnknownResource(t *testing.T) {
+	x := newIndex(nil)
+	p := started(t, x, 10, second, second, "")
+	assert.Same(t, x.Unknown(), p.Resource)
+	assert.Equal(t, Resource{alive: 1}, *p.Resource)
+	requireSound(t, x)
+}
+
+func TestForkRunsWhatItsParentRuns(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 10, second, second, "/bin/sh", "sh")
+	child := forked(x, 11, 2*second, parent)
+
+	assert.Equal(t, &Process{
+		Key:       Key{PID: 11, StartTicks: 200},
+		Known:     true,
+		StartTime: 2 * second,
+		VPID:      7,
+		ParentPID: 10,
+		UID:       500,
+		EUID:      501,
+		Resource:  parent.Resource,
+		Directory: "/work",
+		Arguments: []string{"sh"},
+	}, child, "its span is not the parent's")
+	assert.Equal(t, 2, parent.Resource.Alive())
+	requireSound(t, x)
+}
+
+func TestForkOfAnEndedParent(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 10, second, second, "/bin/sh", "sh")
+	x.Ended(parent, 2*second)
+	child := forked(x, 11, 2*second, parent)
+	assert.Equal(t, "/bin/sh", child.Resource.Path)
+	assert.Equal(t, 1, child.Resource.Alive())
+	requireSound(t, x)
+}
+
+func TestForkOfAnEndedParentWhoseResourceIsGone(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 10, second, second, "/bin/sh", "sh")
+	x.Ended(parent, 2*second)
+	x.dropUnusedResources()
+	child := forked(x, 11, 2*second, parent)
+	other := started(t, x, 12, 3*second, 3*second, "/bin/sh")
+	assert.Same(t, child.Resource, other.Resource)
+	requireSound(t, x)
+}
+
+func TestForkOfAParentWhoseEntryIsUsedAgainForTheChild(t *testing.T) {
+	x := newIndex(nil)
+	parent := *started(t, x, 10, second, second, "/bin/sh", "sh")
+	x.Ended(x.FindByPID(10), 2*second) // the oldest of a full queue
+	for pid := uint32(100); len(x.queue) < maxExited; pid++ {
+		x.Ended(started(t, x, pid, second, second, "/bin/true"), 2*second)
+	}
+	started(t, x, 11, second, second, "/bin/true") // its end was not seen; the child has its pid
+	child := forked(x, 11, 3*second, &parent)
+	assert.Equal(t, "/bin/sh", child.Resource.Path)
+	assert.Equal(t, []string{"sh"}, child.Arguments)
+	requireSound(t, x)
+}
+
+func TestForkOfAnUnknownParent(t *testing.T) {
+	x := newIndex(nil)
+	child := forked(x, 11, 2*second, &Process{Key: Key{PID: 10}, StartTime: second})
+	assert.Same(t, x.Unknown(), child.Resource)
+	assert.Equal(t, uint32(10), child.ParentPID)
+	assert.Equal(t, 1, x.Active(), "the parent may be out of scope, and is none of ours then")
+	requireSound(t, x)
+}
+
+func TestForkOfNoParent(t *testing.T) {
+	x := newIndex(nil)
+	child := forked(x, 1, 0, &Process{})
+	assert.Same(t, x.Unknown(), child.Resource)
+	requireSound(t, x)
+}
+
+func TestEnded(t *testing.T) {
+	x := newIndex(nil)
+	p := started(t, x, 10, second, second, "/bin/sh")
+	x.Ended(p, 2*second)
+	assert.Zero(t, x.Active())
+	assert.Zero(t, p.Resource.Alive())
+	x.Ended(p, 3*second) // again
+	assert.Zero(t, p.Resource.Alive())
+	requireSound(t, x)
+}
+
+func TestAnEndedProcessIsFoundUntilRetention(t *testing.T) {
+	x := newIndex(nil)
+	p := started(t, x, 10, second, second, "/bin/sh")
+	x.Ended(p, 2*second)
+
+	x.Expire(2*second + retention)
+	assert.Same(t, p, x.Find(10, second), "a connection of it may end late")
+	assert.Same(t, p, x.FindByPID(10))
+
+	x.Expire(2*second + retention + 1)
+	assert.Empty(t, x.ended)
+	assert.Empty(t, x.queue)
+	assert.Nil(t, x.FindByPID(10))
+	requireSound(t, x)
+}
+
+func TestExpireForgetsOnlyTheOld(t *testing.T) {
+	x := newIndex(nil)
+	for pid := uint32(1); pid <= 10; pid++ {
+		x.Ended(started(t, x, pid, second, second, "/bin/sh"), uint64(pid)*second)
+	}
+	living := started(t, x, 11, second, second, "/bin/sh")
+	x.Expire(5*second + retention)
+	assert.Len(t, x.ended, 6)
+	assert.Same(t, living, x.Find(11, second))
+	requireSound(t, x)
+}
+
+func TestAPIDIsUsedAgain(t *testing.T) {
+	for _, seen := range []bool{true, false} {
+		t.Run(fmt.Sprintf("end seen: %t", seen), func(t *testing.T) {
+			x := newIndex(nil)
+			older := started(t, x, 10, second, second, "/bin/old")
+			if seen {
+				x.Ended(older, 2*second)
+			}
+			newer := started(t, x, 10, 3*second, 3*second, "/bin/new")
+
+			assert.Same(t, older, x.Find(10, second))
+			assert.Same(t, newer, x.Find(10, 3*second))
+			assert.Same(t, newer, x.FindByPID(10))
+			assert.Equal(t, "/bin/old", older.Resource.Path)
+			assert.Zero(t, older.Resource.Alive())
+			assert.Equal(t, 1, x.Active())
+			requireSound(t, x)
+
+			x.Ended(newer, 4*second)
+			assert.Same(t, newer, x.FindByPID(10), "the last one that had it")
+			x.Expire(3*second + retention + 1)
+			assert.Same(t, newer, x.Find(10, 3*second))
+			requireSound(t, x)
+		})
+	}
+}
+
+func TestFindAsksTheSource(t *testing.T) {
+	known := source.Process{
+		PID: 10, ParentPID: 4, VPID: 1, StartTicks: 100, UID: 500, EUID: 501,
+		Executable: "/bin/sh", Directory: "/", Arguments: []byte("sh\x00--token=x\x00"),
+	}
+	asked := &proc{known: map[uint32]source.Process{10: known}}
+	x := NewIndex(asked.resolve)
+	p := x.Find(10, second+tick-1)
+
+	assert.Equal(t, &Process{
+		Key: Key{PID: 10, StartTicks: 100}, Known: true, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
+		Resource: &Resource{Name: "sh", Path: "/bin/sh", alive: 1}, Directory: "/", Arguments: []string{"sh", "--token=REDACTED"},
+	}, p)
+	assert.Same(t, p, x.Find(10, second))
+	assert.Len(t, asked.asked, 1)
+	requireSound(t, x)
+}
+
+func TestFindRemembersThatNothingIsKnown(t *testing.T) {
+	asked := &proc{}
+	x := NewIndex(asked.resolve)
+	x.Expire(5 * second)
+	p := x.Find(10, second)
+	require.NotNil(t, p)
+	assert.Equal(t, Process{
+		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, Resource: x.Unknown(), exitedAt: 5 * second,
+	}, *p)
+
+	x.Expire(5*second + retention)
+	assert.Same(t, p, x.Find(10, second))
+	assert.Len(t, asked.asked, 1)
+	assert.Zero(t, x.Active(), "nobody knows whether it lives")
+	assert.Nil(t, x.FindByPID(10), "nobody knows whether it is in scope")
+	requireSound(t, x)
+
+	x.Expire(5*second + retention + 1)
+	x.Find(10, second)
+	assert.Len(t, asked.asked, 2)
+}
+
+func TestFindDoesNotTakeANewProcessForAnOldOne(t *testing.T) {
+	asked := &proc{known: map[uint32]source.Process{10: {PID: 10, StartTicks: 300, Executable: "/bin/new"}}}
+	x := NewIndex(asked.resolve)
+	p := x.Find(10, second)
+	assert.False(t, p.Known)
+	assert.Same(t, x.Unknown(), p.Resource)
+	requireSound(t, x)
+}
+
+func TestFindOfAnOldProcessWhosePIDHasANewOwner(t *testing.T) {
+	x := newIndex(nil)
+	newer := started(t, x, 10, 3*second, 3*second, "/bin/new")
+	assert.Nil(t, x.Find(10, second))
+	assert.Same(t, newer, x.Find(10, 3*second))
+	requireSound(t, x)
+}
+
+func TestFindNoProcess(t *testing.T) {
+	asked := &proc{}
+	x := NewIndex(asked.resolve)
+	assert.Nil(t, x.Find(0, 0))
+	assert.Nil(t, x.FindByPID(0))
+	assert.Empty(t, asked.asked)
+}
+
+func TestAProcessThatWasUnknownStarts(t *testing.T) {
+	x := newIndex(nil)
+	x.Expire(5 * second)
+	unknown := x.Find(10, second)
+	p := started(t, x, 10, second, 6*second, "/bin/sh")
+	assert.NotSame(t, unknown, p)
+	assert.Same(t, p, x.Find(10, second))
+	assert.Same(t, p, x.FindByPID(10))
+	requireSound(t, x)
+
+	x.Expire(5*second + retention + 1) // forgets the entry of the unknown one
+	assert.Same(t, p, x.Find(10, second))
+	requireSound(t, x)
+}
+
+func TestAProcessThatWasUnknownStartsAndEnds(t *testing.T) {
+	x := newIndex(nil)
+	x.Expire(5 * second)
+	x.Find(10, second)
+	p := started(t, x, 10, second, 6*second, "/bin/sh")
+	x.Ended(p, 7*second)
+
+	x.Expire(5*second + retention + 1)
+	assert.Same(t, p, x.Find(10, second), "its own time is not over")
+	requireSound(t, x)
+	x.Expire(7*second + retention + 1)
+	assert.Empty(t, x.ended)
+	requireSound(t, x)
+}
+
+func TestLoadAfterARecordOfTheSameProcess(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{{PID: 10, StartTicks: 100, Executable: "/bin/sh"}})
+	p := started(t, x, 10, second, 2*second, "/bin/sleep")
+	assert.Equal(t, 1, x.Active())
+	assert.Equal(t, "/bin/sleep", p.Resource.Path)
+	requireSound(t, x)
+}
+
+func TestManyShortProcesses(t *testing.T) {
+	const processes = 100_000
+	x := newIndex(nil)
+	shell := started(t, x, 1, 0, 0, "/bin/sh", "sh")
+	for i := range uint64(processes) {
+		now := second + i*second/1000 // 1000 a second
+		pid := uint32(2 + i%30000)
+		forked(x, pid, now, shell)
+		name := fmt.Sprintf("/bin/%d", i)
+		p := startedWith(t, x, bpf.WireProcessExec{Header: bpf.WireEventHeader{Pid: pid, StartTime: now, Time: now}}, name, name, name)
+		x.Ended(p, now+tick)
+		if i%1000 == 0 {
+			x.Expire(now)
+			requireBounded(t, x)
+		}
+	}
+	requireBounded(t, x)
+	requireSound(t, x)
+	assert.Equal(t, 1, x.Active())
+	assert.Equal(t, "/bin/sh", shell.Resource.Path)
+	assert.Same(t, shell, x.Find(1, 0))
+
+	x.Expire(1e6 * second)
+	assert.Empty(t, x.ended)
+	assert.Nil(t, x.queue, "its array is let go of")
+	requireSound(t, x)
+}
+
+// requireBounded also says that Process objects are used again: those that live, those that ended
+// and those that wait for use are all that there are.
+func requireBounded(t *testing.T, x *Index) {
+	t.Helper()
+	require.LessOrEqual(t, len(x.queue), maxExited)
+	require.LessOrEqual(t, cap(x.queue), 3*maxExited)
+	require.LessOrEqual(t, len(x.ended), maxExited)
+	require.LessOrEqual(t, len(x.queue)+len(x.unused), maxExited+1)
+	require.LessOrEqual(t, len(x.resources), maxResources)
+	require.LessOrEqual(t, len(x.paths), maxResources)
+	require.LessOrEqual(t, len(x.directories), maxStrings)
+	require.LessOrEqual(t, len(x.arguments), maxStrings)
+}
+
+func TestUnknownProcessesAreBounded(t *testing.T) {
+	x := newIndex(nil)
+	for pid := range uint32(maxExited + 1000) {
+		x.Find(pid+1, second)
+	}
+	requireBounded(t, x)
+	requireSound(t, x)
+	assert.Zero(t, x.Active())
+}
+
+func TestProcessesWhoseEndWasNotSeenGoWithTheirPID(t *testing.T) {
+	x := newIndex(nil)
+	for i := range uint64(5000) {
+		started(t, x, uint32(1+i%100), i*second, i*second, "/bin/sh")
+	}
+	assert.Equal(t, 100, x.Active())
+	assert.Equal(t, 100, x.FindByPID(1).Resource.Alive())
+	requireSound(t, x)
+}
+
+// FuzzIndex does anything in any order.
+func FuzzIndex(f *testing.F) {
+	f.Add([]byte{0, 1, 1, 1, 1, 2, 2, 1, 0, 3, 1, 1, 4, 0, 0})
+	f.Add([]byte{3, 1, 1, 0, 1, 1, 3, 1, 1, 4, 9, 9, 5, 1, 1, 2, 1, 1, 1, 1, 0x11})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		x := newIndex(map[uint32]source.Process{
+			1: {PID: 1, StartTicks: 0, Executable: "/bin/init"},
+			2: {PID: 2, StartTicks: 200, Executable: "/bin/a"},
+		})
+		now := second
+		for ; len(steps) >= 3; steps = steps[3:] {
+			pid, since := uint32(steps[1]%4), uint64(steps[1]/4%4)*second
+			parent := &Process{Key: Key{PID: uint32(steps[2] % 4)}, StartTime: uint64(steps[2]/4%4) * second}
+			now += uint64(steps[2]) * second / 4
+			switch steps[0] % 6 {
+			case 0:
+				started(t, x, pid, since, now, []string{"", "/bin/a", "/bin/b", "/bin/c"}[steps[2]%4])
+			case 1:
+				forked(x, pid, since, parent)
+			case 2:
+				if p := x.Find(pid, since); p != nil {
+					x.Ended(p, now)
+				}
+			case 3:
+				x.FindByPID(pid)
+			case 4:
+				x.Expire(now)
+			case 5:
+				x.dropUnusedResources()
+			}
+			requireSound(t, x)
+		}
+	})
+}

@@ -1,0 +1,226 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"testing"
+	"unsafe"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+const (
+	benchLives = 1600 // processes in a round; each leaves recordsPerLife records
+	benchStart = 1_000_000_000_000
+	benchBoot  = 1_700_000_000_000_000_000
+)
+
+func bytesOf[T any](value *T, tail ...byte) []byte {
+	fixed := unsafe.Slice((*byte)(unsafe.Pointer(value)), unsafe.Sizeof(*value))
+	return append(append(make([]byte, 0, len(fixed)+len(tail)), fixed...), tail...)
+}
+
+// life is what a short command leaves that makes one request: fork, exec, connect, close, exit.
+func life(pid uint32, start uint64) [][]byte {
+	header := func(kind bpf.WireEventType, after uint64) bpf.WireEventHeader {
+		return bpf.WireEventHeader{Time: start + after, StartTime: start, CgroupId: 7, Pid: pid, Type: uint16(kind)}
+	}
+	who := bpf.WireProcessIdentity{ParentPid: 1, ParentStartTime: 1, Vpid: pid, Uid: 1000, Euid: 1000}
+	ends := bpf.WireConnectionEnds{
+		LocalAddress: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 1}, PeerAddress: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 2},
+		LocalPort: uint16(pid), PeerPort: 443, Protocol: event.ProtocolTCP, Role: event.RoleClient,
+	}
+	exe, cwd, args := "curl\x00bin\x00usr\x00", "app\x00srv\x00", "/usr/bin/curl\x00-s\x00--max-time\x0010\x00https://example.com/\x00"
+	return [][]byte{
+		bytesOf(&bpf.WireProcessFork{Header: header(bpf.WireEventTypePROCESS_FORK, 0), Process: who}),
+		bytesOf(&bpf.WireProcessExec{Header: header(bpf.WireEventTypePROCESS_EXEC, 1e6), Process: who, ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(args))}, []byte(exe+cwd+args)...),
+		bytesOf(&bpf.WireConnectionConnect{Header: header(bpf.WireEventTypeCONNECTION_CONNECT, 3e6), Ends: ends, Opened: start + 2e6}),
+		bytesOf(&bpf.WireConnectionStats{Header: header(bpf.WireEventTypeCONNECTION_CLOSE, 9e6), Ends: ends, Opened: start + 3e6, SentBytes: 500, ReceivedBytes: 20000, SentBytesDelta: 500, ReceivedBytesDelta: 20000, Rtt: 800, Flags: event.ConnectionHasRTT | event.ConnectionFirstRecord}),
+		bytesOf(&bpf.WireProcessExit{Header: header(bpf.WireEventTypePROCESS_EXIT, 10e6), CpuTime: 5e6, PeakMemory: 12 << 20, Flags: event.ExitHasUsage | event.ExitHasIO}),
+	}
+}
+
+func benchTranslator(signals Signals) (*Translator, *identity.Index) {
+	index := identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	index.Load([]source.Process{{PID: 1, Executable: "/usr/bin/init", StartTicks: 0}})
+	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096},
+		index, correlate.NewIDs(), &ledger.Ledger{})
+	t.SetBootTime(benchBoot)
+	return t, index
+}
+
+func benchRecords() [][]byte {
+	var records [][]byte
+	for pid := range uint32(benchLives) {
+		records = append(records, life(pid+2, benchStart+uint64(pid)*1e7)...)
+	}
+	return records
+}
+
+// BenchmarkRecordToPdata is a record's way from the ring's bytes to all three signals: decode,
+// identity, ledger, metrics, choice of attributes, and the building of the pdata itself.
+// BenchmarkPdataAlone, in the same run, is what pdata takes of it for the very same data.
+func BenchmarkRecordToPdata(b *testing.B) {
+	t, index := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
+	records := benchRecords()
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if n == len(records) {
+			n = 0
+			t.Take()
+			index.Expire(1 << 62) // as time would: the pids come again
+		}
+		t.Handle(records[n])
+	}
+}
+
+// BenchmarkRecordToMetrics has only metrics wired: no span and no log record is built.
+func BenchmarkRecordToMetrics(b *testing.B) {
+	t, index := benchTranslator(Signals{Metrics: true})
+	records := benchRecords()
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if n == len(records) {
+			n = 0
+			index.Expire(1 << 62)
+		}
+		t.Handle(records[n])
+	}
+}
+
+func BenchmarkPdataAlone(b *testing.B) {
+	t, _ := benchTranslator(Signals{Traces: true, Logs: true})
+	records := benchRecords()
+	for _, record := range records {
+		t.Handle(record)
+	}
+	batch := t.Take()
+	spans, logs := copySpans(batch.Traces), copyLogs(batch.Logs)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += len(records) {
+		share := min(1, float64(b.N-done)/float64(len(records)))
+		buildSpans(spans[:int(float64(len(spans))*share)])
+		buildLogs(logs[:int(float64(len(logs))*share)])
+	}
+}
+
+// plain is an attribute outside of pdata.
+type plain struct {
+	key    string
+	kind   pcommon.ValueType
+	text   string
+	number int64
+	double float64
+	list   []string
+}
+
+type plainSpan struct {
+	name       string
+	kind       ptrace.SpanKind
+	start, end pcommon.Timestamp
+	trace      pcommon.TraceID
+	id         pcommon.SpanID
+	attributes []plain
+}
+
+type plainLog struct {
+	name       string
+	time       pcommon.Timestamp
+	trace      pcommon.TraceID
+	id         pcommon.SpanID
+	attributes []plain
+}
+
+func copyAttributes(from pcommon.Map) (out []plain) {
+	for key, value := range from.All() {
+		p := plain{key: key, kind: value.Type()}
+		switch value.Type() {
+		case pcommon.ValueTypeStr:
+			p.text = value.Str()
+		case pcommon.ValueTypeInt:
+			p.number = value.Int()
+		case pcommon.ValueTypeDouble:
+			p.double = value.Double()
+		case pcommon.ValueTypeSlice:
+			for _, element := range value.Slice().All() {
+				p.list = append(p.list, element.Str())
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func putAttributes(to pcommon.Map, attributes []plain) {
+	to.EnsureCapacity(len(attributes))
+	for i := range attributes {
+		switch a := &attributes[i]; a.kind {
+		case pcommon.ValueTypeStr:
+			to.PutStr(a.key, a.text)
+		case pcommon.ValueTypeInt:
+			to.PutInt(a.key, a.number)
+		case pcommon.ValueTypeDouble:
+			to.PutDouble(a.key, a.double)
+		case pcommon.ValueTypeSlice:
+			putStrings(to, a.key, a.list)
+		}
+	}
+}
+
+func copySpans(traces ptrace.Traces) (out []plainSpan) {
+	for _, r := range traces.ResourceSpans().All() {
+		for _, s := range r.ScopeSpans().At(0).Spans().All() {
+			out = append(out, plainSpan{s.Name(), s.Kind(), s.StartTimestamp(), s.EndTimestamp(), s.TraceID(), s.SpanID(), copyAttributes(s.Attributes())})
+		}
+	}
+	return out
+}
+
+func buildSpans(spans []plainSpan) {
+	out := ptrace.NewTraces().ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for i := range spans {
+		from, span := &spans[i], out.AppendEmpty()
+		span.SetName(from.name)
+		span.SetKind(from.kind)
+		span.SetStartTimestamp(from.start)
+		span.SetEndTimestamp(from.end)
+		span.SetTraceID(from.trace)
+		span.SetSpanID(from.id)
+		putAttributes(span.Attributes(), from.attributes)
+	}
+}
+
+func copyLogs(logs plog.Logs) (out []plainLog) {
+	for _, r := range logs.ResourceLogs().All() {
+		for _, l := range r.ScopeLogs().At(0).LogRecords().All() {
+			out = append(out, plainLog{l.EventName(), l.Timestamp(), l.TraceID(), l.SpanID(), copyAttributes(l.Attributes())})
+		}
+	}
+	return out
+}
+
+func buildLogs(logs []plainLog) {
+	out := plog.NewLogs().ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords()
+	for i := range logs {
+		from, log := &logs[i], out.AppendEmpty()
+		log.SetEventName(from.name)
+		log.SetTimestamp(from.time)
+		log.SetObservedTimestamp(from.time)
+		log.SetSeverityNumber(plog.SeverityNumberInfo)
+		log.SetSeverityText("Info")
+		log.SetTraceID(from.trace)
+		log.SetSpanID(from.id)
+		putAttributes(log.Attributes(), from.attributes)
+	}
+}
