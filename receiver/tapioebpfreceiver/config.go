@@ -83,6 +83,9 @@ type BatchConfig struct {
 	Timeout time.Duration `mapstructure:"timeout"`
 	// QueueSize is how many batches may wait for the next component.
 	QueueSize int `mapstructure:"queue_size"`
+	// RetryTimeout is how long a batch is offered again to a next component that says that it may
+	// take it later; 0: it is offered once.
+	RetryTimeout time.Duration `mapstructure:"retry_timeout"`
 
 	_ struct{}
 }
@@ -155,7 +158,7 @@ func createDefaultConfig() component.Config {
 			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
 		},
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
-		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64},
+		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 	}
 }
@@ -237,6 +240,7 @@ func (c *BatchConfig) validate() error {
 		within("batch::max_events", c.MaxEvents, 1, 1<<20),
 		within("batch::timeout", c.Timeout, time.Millisecond, time.Minute),
 		within("batch::queue_size", c.QueueSize, 1, 1<<16),
+		within("batch::retry_timeout", c.RetryTimeout, 0, 10*time.Minute),
 	)
 }
 

@@ -9,8 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -142,13 +144,39 @@ func (s *sender) fateOf(err error) ledger.Fate {
 	}
 }
 
+// retry hands data over again while the next component says that it may take it later, as
+// memory_limiter does. Meanwhile the queue fills.
+func (s *sender) retry(ctx context.Context, consume func() error) error {
+	if s.receiver.config.Batch.RetryTimeout == 0 {
+		return consume()
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := consume()
+		if err != nil && consumererror.IsPermanent(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(s.backOff()), backoff.WithMaxElapsedTime(s.receiver.config.Batch.RetryTimeout))
+	return err
+}
+
+// firstRetry is short beside the time in which the queue fills.
+const firstRetry = 20 * time.Millisecond
+
+func (*sender) backOff() backoff.BackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = firstRetry
+	b.MaxInterval = time.Second
+	return b
+}
+
 func (s *sender) consumeTraces(traces ptrace.Traces) error {
 	spans := traces.SpanCount()
 	if spans == 0 {
 		return nil
 	}
 	ctx := s.receiver.obsreport.StartTracesOp(s.ctx)
-	err := s.receiver.next.traces.ConsumeTraces(ctx, traces)
+	err := s.retry(ctx, func() error { return s.receiver.next.traces.ConsumeTraces(ctx, traces) })
 	s.receiver.obsreport.EndTracesOp(ctx, metadata.Type.String(), spans, err)
 	return err
 }
@@ -159,7 +187,7 @@ func (s *sender) consumeLogs(logs plog.Logs) error {
 		return nil
 	}
 	ctx := s.receiver.obsreport.StartLogsOp(s.ctx)
-	err := s.receiver.next.logs.ConsumeLogs(ctx, logs)
+	err := s.retry(ctx, func() error { return s.receiver.next.logs.ConsumeLogs(ctx, logs) })
 	s.receiver.obsreport.EndLogsOp(ctx, metadata.Type.String(), records, err)
 	return err
 }

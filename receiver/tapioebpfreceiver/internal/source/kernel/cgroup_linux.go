@@ -37,30 +37,34 @@ func resolveScope(paths []string) (scope, error) {
 		root, err := findCgroup(mount, "/")
 		return scope{wholeNode: true, cgroups: []cgroup{root}}, err
 	}
-	found := scope{}
-	for i, path := range withoutNested(paths) {
-		group, err := findCgroup(mount, path)
+	var found []cgroup
+	for i, path := range paths {
+		group, err := findCgroup(mount, filepath.Join("/", path))
 		if err != nil {
 			return scope{}, fmt.Errorf("scope::cgroups::%d: %w", i, err)
 		}
-		found.cgroups = append(found.cgroups, group)
+		found = append(found, group)
 	}
-	return found, nil
+	return scope{cgroups: withoutNested(found)}, nil
 }
 
-// withoutNested leaves out a cgroup whose ancestor is named too: a packet would be counted twice.
-func withoutNested(paths []string) []string {
-	var kept []string
-	for _, path := range paths {
-		kept = append(kept, filepath.Join("/", path))
+// withoutNested leaves out a cgroup that is named twice or whose ancestor is named too: a packet
+// would be counted twice.
+func withoutNested(groups []cgroup) []cgroup {
+	var kept []cgroup
+	for i, group := range groups {
+		isCovered := func(other cgroup) bool { return other.path != group.path && other.contains(group.path) }
+		isSame := func(other cgroup) bool { return other.path == group.path }
+		if !slices.ContainsFunc(groups, isCovered) && !slices.ContainsFunc(groups[:i], isSame) {
+			kept = append(kept, group)
+		}
 	}
-	slices.Sort(kept)
-	kept = slices.Compact(kept)
-	return slices.DeleteFunc(slices.Clone(kept), func(path string) bool {
-		return slices.ContainsFunc(kept, func(other string) bool {
-			return other != path && strings.HasPrefix(path, strings.TrimSuffix(other, "/")+"/")
-		})
-	})
+	return kept
+}
+
+// contains says whether the path is the cgroup's or below it.
+func (c cgroup) contains(path string) bool {
+	return path == c.path || strings.HasPrefix(path, strings.TrimSuffix(c.path, "/")+"/")
 }
 
 func findCgroup(mount, path string) (cgroup, error) {

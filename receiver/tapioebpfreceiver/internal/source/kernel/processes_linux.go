@@ -99,7 +99,5 @@ func (s *Source) procInScope(proc procfs.Proc) bool {
 }
 
 func (s scope) contains(path string) bool {
-	return slices.ContainsFunc(s.cgroups, func(c cgroup) bool {
-		return path == c.path || strings.HasPrefix(path, strings.TrimSuffix(c.path, "/")+"/")
-	})
+	return slices.ContainsFunc(s.cgroups, func(c cgroup) bool { return c.contains(path) })
 }

@@ -1,0 +1,178 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+)
+
+// loadConfig reads testdata into the default config, as the Collector does.
+func loadConfig(t *testing.T, file string) (component.Config, error) {
+	conf, err := confmaptest.LoadConf(filepath.Join("testdata", file))
+	require.NoError(t, err)
+	cfg := NewFactory().CreateDefaultConfig()
+	if err := conf.Unmarshal(&cfg); err != nil {
+		return nil, err
+	}
+	return cfg, confmap.Validate(cfg)
+}
+
+// defaults are written out here: a change of one is a change for users.
+func defaults(change func(*Config)) *Config {
+	cfg := &Config{
+		Source: "ebpf",
+		Families: FamiliesConfig{
+			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
+			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+		},
+		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
+		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
+		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
+	}
+	change(cfg)
+	return cfg
+}
+
+func TestConfig(t *testing.T) {
+	same := func(*Config) {}
+	ringOf := func(size ByteSize) func(*Config) {
+		return func(cfg *Config) { cfg.Ring.Size = size }
+	}
+	for _, tt := range []struct {
+		file   string
+		change func(*Config)
+	}{
+		{"default.yaml", same},
+		{"empty_sections.yaml", same},
+		{"every_key.yaml", func(cfg *Config) {
+			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: false, MaxArgumentBytes: 4096})
+			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: 24 * time.Hour})
+			cfg.Scope.Cgroups = []string{"/system.slice", "kubepods.slice/burstable"}
+			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
+			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
+			cfg.Metrics = MetricsConfig{Interval: time.Hour, SeriesLimit: 1048576}
+		}},
+		{"smallest_values.yaml", func(cfg *Config) {
+			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1})
+			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: time.Second})
+			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}
+			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
+			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
+		}},
+		{"process_off.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
+		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
+		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
+		{"unset_cgroup.yaml", same},
+		{"null_cgroup.yaml", same},
+		{"some_cgroups_unset.yaml", func(cfg *Config) { cfg.Scope.Cgroups = []string{"/a", "b"} }},
+		{"ring_size_kib.yaml", ringOf(131072)},
+		{"ring_size_mib.yaml", ringOf(16777216)},
+		{"ring_size_with_blank.yaml", ringOf(16777216)},
+		{"ring_size_number.yaml", ringOf(8388608)},
+		{"ring_size_bytes.yaml", ringOf(8388608)},
+		{"ring_size_text_number.yaml", ringOf(8388608)},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			cfg, err := loadConfig(t, tt.file)
+			require.NoError(t, err)
+			assert.Equal(t, defaults(tt.change), cfg)
+		})
+	}
+}
+
+func TestConfigOutOfRange(t *testing.T) {
+	const ringRange = " must be a power of two from 64KiB to 512MiB"
+	for _, tt := range []struct {
+		file string
+		want string
+	}{
+		{"other_source.yaml", `source: "other" is not known, it must be "ebpf"`},
+		{"all_families_off.yaml", "families: all are off: enable process or network, or remove the receiver"},
+		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
+		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},
+		{"max_argument_bytes_high.yaml", "families::process::max_argument_bytes: 4097 must be from 1 to 4096"},
+		{"max_argument_bytes_negative.yaml", "families::process::max_argument_bytes: -1 must be from 1 to 4096"},
+		{"report_interval_low.yaml", "families::network::report_interval: 999ms must be from 1s to 24h0m0s"},
+		{"report_interval_high.yaml", "families::network::report_interval: 24h0m0.000000001s must be from 1s to 24h0m0s"},
+		{"report_interval_without_unit.yaml", "families::network::report_interval: 60ns must be from 1s to 24h0m0s"},
+		{"ring_size_low.yaml", "ring::size: 32KiB" + ringRange},
+		{"ring_size_high.yaml", "ring::size: 1GiB" + ringRange},
+		{"ring_size_zero.yaml", "ring::size: 0B" + ringRange},
+		{"ring_size_not_power_of_two.yaml", "ring::size: 3MiB" + ringRange},
+		{"ring_size_beyond_32_bits.yaml", "ring::size: 4104MiB" + ringRange},
+		{"flush_interval_low.yaml", "ring::flush_interval: 999µs must be from 1ms to 10s"},
+		{"flush_interval_high.yaml", "ring::flush_interval: 11s must be from 1ms to 10s"},
+		{"max_events_low.yaml", "batch::max_events: 0 must be from 1 to 1048576"},
+		{"max_events_high.yaml", "batch::max_events: 1048577 must be from 1 to 1048576"},
+		{"batch_timeout_low.yaml", "batch::timeout: 0s must be from 1ms to 1m0s"},
+		{"batch_timeout_high.yaml", "batch::timeout: 1m1s must be from 1ms to 1m0s"},
+		{"queue_size_low.yaml", "batch::queue_size: 0 must be from 1 to 65536"},
+		{"queue_size_high.yaml", "batch::queue_size: 65537 must be from 1 to 65536"},
+		{"metrics_interval_low.yaml", "metrics::interval: 99ms must be from 100ms to 1h0m0s"},
+		{"metrics_interval_high.yaml", "metrics::interval: 1h1m0s must be from 100ms to 1h0m0s"},
+		{"series_limit_low.yaml", "metrics::series_limit: 0 must be from 1 to 1048576"},
+		{"series_limit_high.yaml", "metrics::series_limit: 1048577 must be from 1 to 1048576"},
+		{"several_out_of_range.yaml", `families::process::max_argument_bytes: 0 must be from 1 to 4096
+families::network::report_interval: 1ms must be from 1s to 24h0m0s
+ring::size: 3MiB must be a power of two from 64KiB to 512MiB
+ring::flush_interval: 1m0s must be from 1ms to 10s
+batch::max_events: 0 must be from 1 to 1048576`},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			_, err := loadConfig(t, tt.file)
+			assert.EqualError(t, err, tt.want)
+		})
+	}
+}
+
+func TestConfigUnreadable(t *testing.T) {
+	// what the Collector puts around the error of a value that it cannot decode
+	const (
+		decoding   = "decoding failed due to the following error(s):\n\n"
+		inConfig   = decoding + "'' " + decoding
+		inProcess  = inConfig + "'families.process' "
+		inRingSize = inConfig + "'ring.size' "
+	)
+	for _, tt := range []struct {
+		file string
+		want string
+	}{
+		{"unknown_key.yaml", inConfig + "'tapioebpfreceiver.Config' has invalid keys: famlies"},
+		{"unknown_family.yaml", inConfig + "'families' has invalid keys: storage"},
+		{"unknown_nested_key.yaml", inProcess + decoding + "'tapioebpfreceiver.ProcessConfig' has invalid keys: argument_bytes"},
+		{"enabled_not_boolean.yaml", inProcess + "unexpected type string for 'enabled': got 'sometimes' value expected 'true' or 'false'"},
+		{"ring_size_nonsense.yaml", inRingSize + `"lots" is not a size such as 8MiB`},
+		{"ring_size_fraction.yaml", inRingSize + `"1.5MiB" is not a size such as 8MiB`},
+		{"ring_size_beyond_64_bits.yaml", inRingSize + `"18446744073709551615GiB" is not a size such as 8MiB`},
+		{"ring_size_negative.yaml", inRingSize + "cannot parse value as 'tapioebpfreceiver.ByteSize': -1 overflows uint"},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			_, err := loadConfig(t, tt.file)
+			assert.EqualError(t, err, tt.want)
+		})
+	}
+}
+
+func TestByteSizeString(t *testing.T) {
+	for size, want := range map[ByteSize]string{
+		0:         "0B",
+		1:         "1B",
+		1536:      "1536B",
+		64 << 10:  "64KiB",
+		3 << 20:   "3MiB",
+		1 << 30:   "1GiB",
+		512 << 20: "512MiB",
+	} {
+		assert.Equal(t, want, size.String())
+	}
+}

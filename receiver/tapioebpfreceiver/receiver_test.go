@@ -1,0 +1,458 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pipeline"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadatatest"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// fakeSource hands out the records that a test gives it, and counts them as a kernel would.
+type fakeSource struct {
+	mu       sync.Mutex
+	waiting  [][]byte
+	seen     uint64
+	ringFull uint64
+	readErr  error
+	closed   bool
+}
+
+func (f *fakeSource) Name() string             { return "ebpf" }
+func (f *fakeSource) Stop() error              { return nil }
+func (f *fakeSource) BootTime() (int64, error) { return 1_700_000_000e9, nil }
+func (f *fakeSource) Processes() []source.Process {
+	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
+}
+func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+func (f *fakeSource) Capabilities() []source.Capability {
+	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached}}
+}
+
+func (f *fakeSource) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+func (f *fakeSource) Counters() (map[uint8]source.Counters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return map[uint8]source.Counters{1: {Seen: f.seen, RingFull: f.ringFull}}, nil
+}
+
+func (f *fakeSource) Read(handle func([]byte)) error {
+	f.mu.Lock()
+	records, err := f.waiting, f.readErr
+	f.waiting = nil
+	f.mu.Unlock()
+	for _, record := range records {
+		handle(record)
+	}
+	if len(records) == 0 {
+		time.Sleep(time.Millisecond) // the flush interval
+	}
+	return err
+}
+
+// give makes n executions happen, and returns the last one's pid.
+func (f *fakeSource) give(n int) uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range n {
+		f.seen++
+		f.waiting = append(f.waiting, execRecord(uint32(f.seen)+1))
+	}
+	return uint32(f.seen) + 1
+}
+
+func execRecord(pid uint32) []byte {
+	tail := "sh\x00bin\x00" + "tmp\x00" + "sh\x00"
+	exec := bpf.WireProcessExec{ExeSize: 7, CwdSize: 4, ArgsSize: 3}
+	exec.Header = bpf.WireEventHeader{Time: uint64(pid) * 1e9, StartTime: uint64(pid) * 1e9, Pid: pid, Type: uint16(bpf.WireEventTypePROCESS_EXEC)}
+	fixed := unsafe.Slice((*byte)(unsafe.Pointer(&exec)), unsafe.Sizeof(exec))
+	return append(slices.Clone(fixed), tail...)
+}
+
+type setup struct {
+	source   *fakeSource
+	receiver *tapioReceiver
+	host     *statusHost
+}
+
+// newSetup connects a receiver to the given consumer of logs.
+func newSetup(t *testing.T, next consumer.Logs, change func(*Config)) *setup {
+	t.Helper()
+	cfg := createDefaultConfig().(*Config)
+	cfg.Batch.Timeout = time.Millisecond
+	if change != nil {
+		change(cfg)
+	}
+	r, err := NewFactory().CreateLogs(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, next)
+	require.NoError(t, err)
+	s := &setup{source: &fakeSource{}, receiver: r.(*tapioReceiver), host: &statusHost{}}
+	s.receiver.openSource = func(*Config, *zap.Logger) (source.Source, error) { return s.source, nil }
+	require.NoError(t, r.Start(t.Context(), s.host))
+	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
+	return s
+}
+
+func (s *setup) row(t *testing.T) LedgerRow {
+	t.Helper()
+	row := s.receiver.stats().Ledger["process"]
+	sum := row.Exported + row.Aggregated + row.Filtered + row.InFlight
+	for _, n := range row.Lost {
+		sum += n
+	}
+	require.Equal(t, row.Seen, sum, "the ledger is closed")
+	return row
+}
+
+func (s *setup) awaitRow(t *testing.T, condition func(LedgerRow) bool) LedgerRow {
+	t.Helper()
+	require.Eventually(t, func() bool { return condition(s.row(t)) }, 5*time.Second, time.Millisecond)
+	return s.row(t)
+}
+
+// statusHost remembers what components reported, and may have extensions.
+type statusHost struct {
+	mu         sync.Mutex
+	events     []*componentstatus.Event
+	extensions map[component.ID]component.Component
+}
+
+func (h *statusHost) GetExtensions() map[component.ID]component.Component { return h.extensions }
+
+func (h *statusHost) Report(event *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, event)
+}
+
+func (h *statusHost) statuses() (found []componentstatus.Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, event := range h.events {
+		found = append(found, event.Status())
+	}
+	return found
+}
+
+func TestOneReceiverForAllSignals(t *testing.T) {
+	factory, cfg, set := NewFactory(), createDefaultConfig(), receivertest.NewNopSettings(metadata.Type)
+	logs, err := factory.CreateLogs(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	traces, err := factory.CreateTraces(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	metrics, err := factory.CreateMetrics(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	assert.Same(t, logs, traces)
+	assert.Same(t, logs, metrics)
+
+	require.NoError(t, logs.Shutdown(t.Context()))
+	again, err := factory.CreateLogs(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	assert.NotSame(t, logs, again, "a receiver that was shut down is not used again")
+	require.NoError(t, again.Shutdown(t.Context()))
+}
+
+func TestStartOnceForAllSignals(t *testing.T) {
+	opened := 0
+	s := newSetup(t, consumertest.NewNop(), nil)
+	s.receiver.openSource = func(*Config, *zap.Logger) (source.Source, error) {
+		opened++
+		return s.source, nil
+	}
+	require.NoError(t, s.receiver.Start(t.Context(), s.host))
+	assert.Zero(t, opened)
+}
+
+func TestStartErrorReachesEverySignal(t *testing.T) {
+	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	want := errors.New("no eBPF here")
+	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return nil, want }
+	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
+	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestEveryEventIsExported(t *testing.T) {
+	sink := &consumertest.LogsSink{}
+	s := newSetup(t, sink, func(c *Config) { c.Batch.MaxEvents = 7 })
+	s.source.give(100)
+	row := s.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 100 })
+	assert.Equal(t, LedgerRow{Seen: 100, Exported: 100, Lost: map[string]uint64{}}, row)
+	assert.Equal(t, 100, sink.LogRecordCount())
+	for _, batch := range sink.AllLogs() {
+		assert.LessOrEqual(t, batch.LogRecordCount(), 7)
+	}
+}
+
+func TestRingFullIsInTheLedger(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), nil)
+	s.source.mu.Lock()
+	s.source.seen, s.source.ringFull = 5, 5
+	s.source.mu.Unlock()
+	row := s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 5 })
+	assert.Equal(t, map[string]uint64{"ring_full": 5}, row.Lost)
+}
+
+func TestUndecodableIsInTheLedger(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), nil)
+	s.source.give(3)
+	s.source.mu.Lock()
+	for i := range s.source.waiting {
+		s.source.waiting[i] = s.source.waiting[i][:50]
+	}
+	s.source.mu.Unlock()
+	row := s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 3 && r.InFlight == 0 })
+	assert.Equal(t, map[string]uint64{"undecodable": 3}, row.Lost)
+}
+
+func TestRefusedIsInTheLedgerAndInTheStatus(t *testing.T) {
+	refuse := true
+	var mu sync.Mutex
+	next, err := consumer.NewLogs(func(context.Context, plog.Logs) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if refuse {
+			return consumererror.NewPermanent(errors.New("not this"))
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	s := newSetup(t, next, nil)
+	s.source.give(4)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Lost["refused"] == 4 })
+	mu.Lock()
+	refuse = false
+	mu.Unlock()
+	s.source.give(2)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 2 })
+	assert.Eventually(t, func() bool {
+		return slices.Equal(s.host.statuses(), []componentstatus.Status{componentstatus.StatusOK, componentstatus.StatusRecoverableError, componentstatus.StatusOK})
+	}, time.Second, time.Millisecond)
+}
+
+func TestTemporaryRefusalIsTriedAgain(t *testing.T) {
+	for _, c := range []struct {
+		patience time.Duration
+		want     LedgerRow
+	}{
+		{5 * time.Second, LedgerRow{Seen: 4, Exported: 4, Lost: map[string]uint64{}}},
+		{0, LedgerRow{Seen: 4, Lost: map[string]uint64{"refused": 4}}},
+	} {
+		var calls atomic.Int64
+		next, err := consumer.NewLogs(func(context.Context, plog.Logs) error {
+			if calls.Add(1) <= 2 {
+				return errors.New("no room now")
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		s := newSetup(t, next, func(c2 *Config) { c2.Batch.RetryTimeout = c.patience })
+		s.source.give(4)
+		assert.Equal(t, c.want, s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 4 && r.InFlight == 0 }))
+	}
+}
+
+// contractFactory gives each log record the id that the contract's checker looks for: the pid.
+func contractFactory(fake *fakeSource) receiver.Factory {
+	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
+		func(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
+			named, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
+				for _, record := range allRecords(logs) {
+					pid, _ := record.Attributes().Get("process.pid")
+					record.Attributes().PutStr(receivertest.UniqueIDAttrName, strconv.FormatInt(pid.Int(), 10))
+				}
+				return next.ConsumeLogs(ctx, logs)
+			})
+			if err != nil {
+				return nil, err
+			}
+			r, err := createLogs(context.Background(), set, cfg, named)
+			if err == nil {
+				r.(*tapioReceiver).openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+			}
+			return r, err
+		}, metadata.LogsStability))
+}
+
+func allRecords(logs plog.Logs) (all []plog.LogRecord) {
+	for _, r := range logs.ResourceLogs().All() {
+		for _, s := range r.ScopeLogs().All() {
+			for _, record := range s.LogRecords().All() {
+				all = append(all, record)
+			}
+		}
+	}
+	return all
+}
+
+// generator makes an execution a call.
+type generator struct{ source *fakeSource }
+
+func (generator) Start() {}
+func (generator) Stop()  {}
+func (g generator) Generate() []receivertest.UniqueIDAttrVal {
+	pid := g.source.give(1)
+	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(strconv.Itoa(int(pid)))}
+}
+
+func TestConsumeContract(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Batch.Timeout, cfg.Batch.RetryTimeout = time.Millisecond, time.Minute
+	fake := &fakeSource{}
+	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
+		T: t, Factory: contractFactory(fake), Signal: pipeline.SignalLogs, Config: cfg,
+		Generator: generator{fake}, GenerateCount: 100,
+	})
+}
+
+// blockingConsumer holds every batch until it is let go, or its context ends.
+type blockingConsumer struct {
+	consumertest.Consumer
+	release chan struct{}
+	heedful bool
+}
+
+func (c *blockingConsumer) ConsumeLogs(ctx context.Context, _ plog.Logs) error {
+	if !c.heedful {
+		<-c.release
+		return nil
+	}
+	select {
+	case <-c.release:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestSlowConsumerFillsTheQueue(t *testing.T) {
+	next := &blockingConsumer{Consumer: consumertest.NewNop(), release: make(chan struct{})}
+	s := newSetup(t, next, func(c *Config) { c.Batch.QueueSize, c.Batch.MaxEvents = 2, 1 })
+	s.source.give(10)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Lost["queue_full"] >= 7 && r.InFlight <= 3 })
+	close(next.release)
+	row := s.awaitRow(t, func(r LedgerRow) bool { return r.InFlight == 0 })
+	assert.EqualValues(t, 10, row.Exported+row.Lost["queue_full"])
+}
+
+func TestShutdownHandsOverWhatIsThere(t *testing.T) {
+	sink := &consumertest.LogsSink{}
+	s := newSetup(t, sink, func(c *Config) { c.Batch.Timeout = time.Hour; c.Batch.MaxEvents = 1 << 20 })
+	s.source.give(1000)
+	require.NoError(t, s.receiver.Shutdown(t.Context()))
+	assert.Equal(t, 1000, sink.LogRecordCount())
+	assert.True(t, s.source.closed)
+	require.NoError(t, s.receiver.Shutdown(t.Context()), "twice does no harm")
+}
+
+func TestShutdownDoesNotWaitForever(t *testing.T) {
+	for _, heedful := range []bool{true, false} {
+		next := &blockingConsumer{Consumer: consumertest.NewNop(), release: make(chan struct{}), heedful: heedful}
+		s := newSetup(t, next, func(c *Config) { c.Batch.MaxEvents = 1 })
+		s.source.give(5)
+		s.awaitRow(t, func(r LedgerRow) bool { return r.InFlight == 5 })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		require.NoError(t, s.receiver.Shutdown(ctx))
+		rows, err := s.receiver.ledger.Rows(s.source.Counters)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, rows[1].Lost["shutdown"], uint64(4))
+		assert.EqualValues(t, 5, rows[1].Lost["shutdown"]+rows[1].InFlight)
+		close(next.release)
+	}
+}
+
+func TestReadErrorIsFatal(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), nil)
+	s.source.mu.Lock()
+	s.source.readErr = errors.New("ring is gone")
+	s.source.mu.Unlock()
+	require.Eventually(t, func() bool { return slices.Contains(s.host.statuses(), componentstatus.StatusFatalError) }, time.Second, time.Millisecond)
+	stats := s.receiver.stats()
+	assert.False(t, stats.Ready)
+	assert.Contains(t, stats.Reason, "ring is gone")
+}
+
+type fakeRegistry struct {
+	component.StartFunc
+	component.ShutdownFunc
+	stats        func() Stats
+	unregistered bool
+}
+
+func (f *fakeRegistry) RegisterStats(_ component.ID, stats func() Stats) func() {
+	f.stats = stats
+	return func() { f.unregistered = true }
+}
+
+func TestStatsReachTheExtension(t *testing.T) {
+	registry := &fakeRegistry{}
+	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	r.next.logs = consumertest.NewNop()
+	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return &fakeSource{}, nil }
+	host := &statusHost{extensions: map[component.ID]component.Component{component.MustNewID("tapio"): registry}}
+	require.NoError(t, r.Start(t.Context(), host))
+	stats := registry.stats()
+	assert.Equal(t, "ebpf", stats.Source)
+	assert.True(t, stats.Ready)
+	assert.Equal(t, []Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: "attached"}}, stats.Capabilities)
+	require.NoError(t, r.Shutdown(t.Context()))
+	assert.True(t, registry.unregistered)
+}
+
+func TestEventsMetric(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	set := metadatatest.NewSettings(telemetry)
+	r, err := newReceiver(set, createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	r.next.logs = consumertest.NewNop()
+	fake := &fakeSource{}
+	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+	fake.give(3)
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 3 }, 5*time.Second, time.Millisecond)
+	point := func(fate string, n int64) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Value: n, Attributes: attribute.NewSet(attribute.String("family", "process"), attribute.String("fate", fate))}
+	}
+	metadatatest.AssertEqualReceiverTapioebpfEvents(t, telemetry,
+		[]metricdata.DataPoint[int64]{point("exported", 3), point("aggregated", 0), point("filtered", 0)},
+		metricdatatest.IgnoreTimestamp())
+	require.NoError(t, r.Shutdown(t.Context()))
+}
