@@ -29,7 +29,7 @@ enum event_type {
 /* What every record starts with. The process is the one that acted, or that owns the socket. */
 struct event_header {
 	__u64 time;	  /* CLOCK_BOOTTIME, ns */
-	__u64 start_time; /* of the process, CLOCK_BOOTTIME, ns; with pid it names a process for good */
+	__u64 start_time; /* of the process, CLOCK_BOOTTIME, ns; with pid it is never reused */
 	__u64 cgroup_id;  /* cgroup v2 id of the process or of the socket; 0: not known */
 	__u32 pid;	  /* thread group id in the host's pid namespace; 0: process not known */
 	__u16 type;	  /* enum event_type */
@@ -79,7 +79,7 @@ struct process_fork {
 
 enum process_exit_flags {
 	EXIT_HAS_USAGE = 1 << 0, /* cpu_time is there; not if too many threads left together */
-	EXIT_HAS_IO = 1 << 1,	 /* read_bytes and written_bytes are, too: this kernel counts them */
+	EXIT_HAS_IO = 1 << 1, /* read_bytes and written_bytes are, too: this kernel counts them */
 };
 
 /* The last thread of a process has gone. */
@@ -89,8 +89,8 @@ struct process_exit {
 	__u64 peak_memory;   /* bytes, the highest resident set size */
 	__u64 read_bytes;    /* from storage */
 	__u64 written_bytes; /* to storage */
-	__u32 status;	     /* as wait(2) has it: signal in bits 0-6, core dumped bit 7, exit code bits 8-15 */
-	__u32 flags;	     /* enum process_exit_flags */
+	__u32 status; /* as wait(2) has it: bits 0-6 signal, bit 7 core dumped, bits 8-15 exit code */
+	__u32 flags; /* enum process_exit_flags */
 };
 
 /* The kernel chose this process to free memory. Before Linux 6.8 only its pid is known. */
@@ -145,9 +145,9 @@ struct connection_stats {
 	__u64 received_bytes_delta;
 	__u32 retransmits; /* segments, TCP only */
 	__u32 retransmits_delta;
-	__u32 rtt;    /* smoothed round-trip time, us; valid with CONNECTION_HAS_RTT */
-	__s32 error;  /* errno that ended it; 0: none */
-	__u32 flags;  /* enum connection_flags */
+	__u32 rtt;   /* smoothed round-trip time, us; valid with CONNECTION_HAS_RTT */
+	__s32 error; /* errno that ended it; 0: none */
+	__u32 flags; /* enum connection_flags */
 	__u32 reserved;
 };
 

@@ -20,9 +20,9 @@ typedef _Bool bool;
 #define false 0
 #define NULL ((void *)0)
 
-#define PF_KTHREAD 0x00200000	    /* include/linux/sched.h */
+#define PF_KTHREAD 0x00200000	     /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
-#define PIDTYPE_TGID 1		    /* include/linux/pid.h */
+#define PIDTYPE_TGID 1		     /* include/linux/pid.h */
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
 #define AF_INET 2

@@ -133,37 +133,28 @@ static __always_inline void fill_socket_header(struct event_header *header, stru
 
 /* --- TCP: opened, refused, closed ------------------------------------------------------------ */
 
-static __always_inline void send_connect(struct sock *sk, struct socket_state *state)
+/* error: 0 if the connection is established. */
+static __always_inline void send_connect(struct sock *sk, struct socket_state *state, __s32 error)
 {
 	struct connection_connect *event;
 
 	if (owned_by_self(state) || !state->opened)
-		return;
+		return; /* not ours to tell, or the SYN was not seen, or not sent by this side */
 	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
 	if (!event)
 		return;
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	event->opened = state->opened;
+	event->error = error;
 	submit_event(&traffic_ring, event);
 }
 
 static __always_inline void send_connect_failure(struct sock *sk, struct socket_state *state)
 {
-	struct connection_connect *event;
+	__s32 error = BPF_CORE_READ(sk, sk_err);
 
-	if (owned_by_self(state) || !state->opened)
-		return;
-	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
-	if (!event)
-		return;
-	fill_socket_header(&event->header, sk, state);
-	fill_tcp_ends(&event->ends, sk, state);
-	event->opened = state->opened;
-	event->error = BPF_CORE_READ(sk, sk_err);
-	if (!event->error)
-		event->error = -1; /* it failed, but the kernel kept no errno */
-	submit_event(&traffic_ring, event);
+	send_connect(sk, state, error ? error : -1 /* it failed, but no errno was kept */);
 }
 
 static __always_inline void send_close(struct sock *sk, struct socket_state *state, bool aborted)
@@ -204,12 +195,12 @@ static __always_inline void established(struct sock *sk, int old_state)
 
 	if (!state)
 		return;
-	if (old_state == TCP_SYN_RECV && state->role == ROLE_UNKNOWN)
-		state->role = ROLE_SERVER;
+	if (state->role == ROLE_UNKNOWN)
+		state->role = old_state == TCP_SYN_RECV ? ROLE_SERVER : ROLE_CLIENT;
 	state->followed = true;
 	state->connected = bpf_ktime_get_boot_ns();
 	if (state->role == ROLE_CLIENT)
-		send_connect(sk, state);
+		send_connect(sk, state, 0);
 }
 
 /* An orderly end goes through FIN_WAIT or CLOSE_WAIT and LAST_ACK; without them it was a reset. */
@@ -226,9 +217,9 @@ static __always_inline void closed(struct sock *sk, int old_state)
 		return;
 	if (held_by_process(sk) && !state->owner.pid)
 		own_by_current(state);
-	if (!state->connected && state->role == ROLE_CLIENT)
+	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
 		send_connect_failure(sk, state);
-	else if (old_state != TCP_SYN_RECV)
+	else
 		send_close(sk, state, is_abort(old_state));
 	forget_socket(sk);
 }
@@ -312,7 +303,7 @@ static __always_inline void begin_flow(struct flow *flow, struct socket_state *s
 {
 	struct sock *sk = sock_of(state);
 
-	flow->first = bpf_ktime_get_boot_ns();
+	flow->first = flow->last = bpf_ktime_get_boot_ns();
 	flow->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
 	flow->netns = netns_of(sk);
 	if (state->seen_creation)
@@ -364,7 +355,6 @@ static __always_inline void send_single_packet(const struct flow_key *key, struc
 					       struct socket_state *state)
 {
 	flow->owner = state->owner;
-	flow->last = flow->first;
 	send_flow(CONNECTION_CLOSE, key, flow);
 }
 

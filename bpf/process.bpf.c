@@ -243,13 +243,13 @@ static __always_inline bool sum_usage(struct usage *usage, struct signal_struct 
 	struct list_head *head = &signal->thread_head;
 	struct list_head *node = BPF_CORE_READ(head, next);
 
-	*usage = (struct usage){ .cpu_time = BPF_CORE_READ(signal, sum_sched_runtime) };
+	*usage = (struct usage){.cpu_time = BPF_CORE_READ(signal, sum_sched_runtime)};
 	add_io(usage, &signal->ioac);
 	for (int i = 0; i < MAX_UNRELEASED_THREADS; i++) {
 		if (!node || node == head)
 			return true;
-		add_thread(usage, (void *)node - bpf_core_field_offset(struct task_struct,
-								       thread_node));
+		add_thread(usage,
+			   (void *)node - bpf_core_field_offset(struct task_struct, thread_node));
 		node = BPF_CORE_READ(node, next);
 	}
 	return false;

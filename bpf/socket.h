@@ -32,10 +32,10 @@ struct socket_state {
 	 * read through, and a pointer that was stored and loaded again is one that they may.
 	 */
 	__u64 address;
-	struct process_ref owner; /* the process that last read or wrote; before that, that created */
-	__u64 opened;	 /* TCP client: SYN sent; ns; 0: before the start */
-	__u64 connected; /* TCP: established; ns; 0: not yet, or before the start */
-	__u64 reported;	 /* when the last report was sent; 0: none yet */
+	struct process_ref owner; /* who last read or wrote; before that: who created it */
+	__u64 opened;		  /* TCP client: SYN sent; ns; 0: before the start */
+	__u64 connected;	  /* TCP: established; ns; 0: not yet, or before the start */
+	__u64 reported;		  /* when the last report was sent; 0: none yet */
 	__u64 sent_bytes_reported;
 	__u64 received_bytes_reported;
 	__u32 retransmits_reported;
