@@ -5,6 +5,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 // registerStats tells an extension that keeps a registry, if there is one, of this receiver.
@@ -40,6 +42,9 @@ func (r *tapioReceiver) stats() Stats {
 	for _, c := range r.source.Capabilities() {
 		s.Capabilities = append(s.Capabilities, Capability(c))
 	}
+	if denied := deniedFamily(s.Capabilities); denied != "" {
+		s.Ready, s.Reason = false, denied
+	}
 	if failed := r.reader.failed.Load(); failed != nil {
 		s.Ready, s.Reason = false, *failed
 	}
@@ -53,6 +58,21 @@ func (r *tapioReceiver) stats() Stats {
 		s.TotalEvents += row.Exported + row.Aggregated
 	}
 	return s
+}
+
+// deniedFamily is the reason of a family of which no hook is attached, and at least one could be if
+// we were let; empty if there is none.
+func deniedFamily(capabilities []Capability) string {
+	attached := map[string]bool{}
+	for _, c := range capabilities {
+		attached[c.Family] = attached[c.Family] || c.State == source.Attached
+	}
+	for _, c := range capabilities {
+		if !attached[c.Family] && c.State == source.Denied {
+			return fmt.Sprintf("family %s has no hook: %s is denied: %s", c.Family, c.Hook, c.Reason)
+		}
+	}
+	return ""
 }
 
 func ledgerRow(row ledger.Row) LedgerRow { return LedgerRow(row) }

@@ -117,6 +117,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"batch_timeout_low.yaml", "batch::timeout: 0s must be from 1ms to 1m0s"},
 		{"batch_timeout_high.yaml", "batch::timeout: 1m1s must be from 1ms to 1m0s"},
 		{"queue_size_low.yaml", "batch::queue_size: 0 must be from 1 to 65536"},
+		{"retry_timeout_high.yaml", "batch::retry_timeout: 11m0s must be from 0s to 10m0s"},
 		{"queue_size_high.yaml", "batch::queue_size: 65537 must be from 1 to 65536"},
 		{"metrics_interval_low.yaml", "metrics::interval: 99ms must be from 100ms to 1h0m0s"},
 		{"metrics_interval_high.yaml", "metrics::interval: 1h1m0s must be from 100ms to 1h0m0s"},

@@ -24,6 +24,9 @@ import (
 // housekeepingInterval is how often the clock is measured again and old processes are forgotten.
 const housekeepingInterval = time.Second
 
+// checksPerCleaning is how many processes are looked up in /proc each time, about 20 us each.
+const checksPerCleaning = 32
+
 // settleTime is how long, after the programs were detached, those that are still running on other
 // CPUs may take to hand in their last record.
 const settleTime = time.Second
@@ -116,7 +119,9 @@ func (r *reader) clean(now time.Time) {
 		return
 	}
 	r.translator.SetBootTime(bootTime)
-	r.index.Expire(uint64(now.UnixNano() - bootTime))
+	boot := uint64(now.UnixNano() - bootTime)
+	r.index.Expire(boot)
+	r.index.Check(checksPerCleaning, r.source.Gone, boot)
 }
 
 // take translates a record; a batch that is full goes out at once.

@@ -54,6 +54,7 @@ func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }
 func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {
 	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached}}
 }
@@ -455,4 +456,19 @@ func TestEventsMetric(t *testing.T) {
 		[]metricdata.DataPoint[int64]{point("exported", 3), point("aggregated", 0), point("filtered", 0)},
 		metricdatatest.IgnoreTimestamp())
 	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestReadinessOfFamilies(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		capabilities []Capability
+		want         string
+	}{
+		{"all attached", []Capability{{Family: "process", Hook: "a", State: "attached"}}, ""},
+		{"one denied, the family lives", []Capability{{Family: "process", Hook: "a", State: "attached"}, {Family: "process", Hook: "b", State: "denied"}}, ""},
+		{"unsupported is reported, and that is all", []Capability{{Family: "process", Hook: "a", State: "unsupported"}}, ""},
+		{"a family denied", []Capability{{Family: "process", Hook: "a", State: "attached"}, {Family: "network", Hook: "b", State: "denied", Reason: "no"}}, "family network has no hook: b is denied: no"},
+	} {
+		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, deniedFamily(c.capabilities)) })
+	}
 }

@@ -64,8 +64,13 @@ func (s *sender) start() {
 	}()
 }
 
+// lastCall is how long the next components have at the end where the collector sets no limit.
+const lastCall = 10 * time.Second
+
 // stop hands over what waits, until ctx ends; what is left then is lost, and said to be.
 func (s *sender) stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastCall)
+	defer cancel()
 	close(s.queue)
 	select {
 	case <-s.done:

@@ -4,6 +4,7 @@
 package event // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
@@ -34,12 +35,27 @@ const NoErrno = int32(-1)
 
 // DecodeConnectionConnect views a record as the end of a handshake.
 func DecodeConnectionConnect(record []byte) (*bpf.WireConnectionConnect, error) {
-	return view[bpf.WireConnectionConnect](record, true)
+	e, err := view[bpf.WireConnectionConnect](record, true)
+	if err != nil {
+		return nil, err
+	}
+	return e, checkOrder(e.Opened, e.Header.Time)
 }
 
 // DecodeConnectionStats views a record as what a connection carried.
 func DecodeConnectionStats(record []byte) (*bpf.WireConnectionStats, error) {
-	return view[bpf.WireConnectionStats](record, true)
+	e, err := view[bpf.WireConnectionStats](record, true)
+	if err != nil {
+		return nil, err
+	}
+	return e, checkOrder(e.Opened, e.Header.Time)
+}
+
+func checkOrder(begin, end uint64) error {
+	if begin > end {
+		return fmt.Errorf("%w: it ends %d ns before it begins", ErrUndecodable, begin-end)
+	}
+	return nil
 }
 
 // Address in the record's form, IPv4 as IPv4.

@@ -47,9 +47,12 @@ type mapping struct {
 	start, end uintptr
 }
 
+func (m mapping) pages() []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(nil, m.start)), m.end-m.start)
+}
+
 func (m mapping) release() error {
-	pages := unsafe.Slice((*byte)(unsafe.Add(nil, m.start)), m.end-m.start)
-	if err := unix.Madvise(pages, unix.MADV_DONTNEED); err != nil {
+	if err := unix.Madvise(m.pages(), unix.MADV_DONTNEED); err != nil {
 		return fmt.Errorf("release mapping %x-%x: %w", m.start, m.end, err)
 	}
 	return nil
@@ -75,10 +78,18 @@ func untouched(smaps io.Reader, file string) ([]mapping, error) {
 	return found, scanner.Err()
 }
 
-// parseMapping reads the line that begins a mapping's entry (proc_pid_smaps(5)).
+// parseMapping reads the line that begins a mapping's entry (proc_pid_smaps(5)): addresses,
+// permissions, offset, device, inode and, if it has one, the file's path, which may have blanks.
 func parseMapping(line string) (m mapping, permissions, path string, ok bool) {
-	var offset, device string
-	var inode uint64
-	n, _ := fmt.Sscanf(line, "%x-%x %s %s %s %d %s", &m.start, &m.end, &permissions, &offset, &device, &inode, &path)
-	return m, permissions, path, n == 7
+	columns := strings.SplitN(line, " ", 6)
+	if len(columns) < 5 {
+		return mapping{}, "", "", false
+	}
+	if n, _ := fmt.Sscanf(columns[0], "%x-%x", &m.start, &m.end); n != 2 {
+		return mapping{}, "", "", false
+	}
+	if len(columns) == 6 {
+		path = strings.TrimLeft(columns[5], " ")
+	}
+	return m, columns[1], path, true
 }

@@ -35,7 +35,6 @@ func KeyOf(pid uint32, startTime uint64) Key {
 // Process is what is known of a process.
 type Process struct {
 	Key
-	Known     bool   // false: it was named by a record, and nobody knows more than that
 	StartTime uint64 // CLOCK_BOOTTIME, ns; of processes older than the source to a tick
 	VPID      uint32 // in its innermost pid namespace; 0: not known
 	ParentPID uint32
@@ -96,7 +95,6 @@ type Index struct {
 	unknown     *Resource
 
 	resolve func(pid uint32) (source.Process, bool)
-	now     uint64 // CLOCK_BOOTTIME, ns, as of the last Expire
 	path    []byte // scratch
 }
 
@@ -130,7 +128,6 @@ func (x *Index) Load(processes []source.Process) {
 
 func (x *Index) add(known *source.Process) *Process {
 	p := x.begin(Key{PID: known.PID, StartTicks: known.StartTicks}, known.StartTicks*nsPerTick)
-	p.Known = true
 	p.ParentPID, p.VPID = known.ParentPID, known.VPID
 	p.UID, p.EUID = known.UID, known.EUID
 	p.Directory = validUTF8(known.Directory)
@@ -197,7 +194,6 @@ func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
 }
 
 func setIdentity(p *Process, identity *bpf.WireProcessIdentity) {
-	p.Known = true
 	p.ParentPID, p.VPID = identity.ParentPid, identity.Vpid
 	p.UID, p.EUID = identity.Uid, identity.Euid
 }
@@ -218,13 +214,13 @@ func (x *Index) Find(pid uint32, startTime uint64) *Process {
 	return x.ask(key)
 }
 
-// FindByPID returns the known process that has the pid now, or had it last.
+// FindByPID returns the process that has the pid now, or had it last.
 func (x *Index) FindByPID(pid uint32) *Process {
 	if p := x.live[pid]; p != nil {
 		return p
 	}
 	for i := len(x.queue) - 1; i >= 0; i-- {
-		if x.queue[i].PID == pid && x.queue[i].Known {
+		if x.queue[i].PID == pid {
 			return x.queue[i]
 		}
 	}
@@ -268,7 +264,6 @@ func (x *Index) end(p *Process, now uint64) {
 
 // Expire forgets processes that ended long before now (CLOCK_BOOTTIME, ns).
 func (x *Index) Expire(now uint64) {
-	x.now = now
 	n := 0
 	for n < len(x.queue) && x.queue[n].exitedAt+retention < now {
 		n++
@@ -278,7 +273,7 @@ func (x *Index) Expire(now uint64) {
 
 func (x *Index) forget(n int) {
 	for _, p := range x.queue[:n] {
-		if x.ended[p.Key] == p { // not one that began anew after it was remembered
+		if x.ended[p.Key] == p { // it may have begun anew
 			delete(x.ended, p.Key)
 		}
 		*p = Process{}

@@ -109,7 +109,6 @@ func TestStartedTellsAll(t *testing.T) {
 
 	assert.Equal(t, &Process{
 		Key:       Key{PID: 10, StartTicks: 100},
-		Known:     true,
 		StartTime: second + 1,
 		VPID:      1,
 		ParentPID: 4,
@@ -205,7 +204,6 @@ func TestForkRunsWhatItsParentRuns(t *testing.T) {
 
 	assert.Equal(t, &Process{
 		Key:       Key{PID: 11, StartTicks: 200},
-		Known:     true,
 		StartTime: 2 * second,
 		VPID:      7,
 		ParentPID: 10,
@@ -346,7 +344,7 @@ func TestFindAsksTheSource(t *testing.T) {
 	p := x.Find(10, second+tick-1)
 
 	assert.Equal(t, &Process{
-		Key: Key{PID: 10, StartTicks: 100}, Known: true, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
+		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
 		Resource: &Resource{Name: "sh", Path: "/bin/sh", alive: 1}, Directory: "/", Arguments: []string{"sh", "--token=REDACTED"},
 	}, p)
 	assert.Same(t, p, x.Find(10, second))
@@ -357,31 +355,20 @@ func TestFindAsksTheSource(t *testing.T) {
 func TestFindRemembersThatNothingIsKnown(t *testing.T) {
 	asked := &proc{}
 	x := NewIndex(asked.resolve)
-	x.Expire(5 * second)
-	p := x.Find(10, second)
-	require.NotNil(t, p)
-	assert.Equal(t, Process{
-		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, Resource: x.Unknown(), exitedAt: 5 * second,
-	}, *p)
-
-	x.Expire(5*second + retention)
-	assert.Same(t, p, x.Find(10, second))
+	assert.Nil(t, x.Find(10, second))
+	assert.Nil(t, x.Find(10, second))
 	assert.Len(t, asked.asked, 1)
-	assert.Zero(t, x.Active(), "nobody knows whether it lives")
-	assert.Nil(t, x.FindByPID(10), "nobody knows whether it is in scope")
-	requireSound(t, x)
-
-	x.Expire(5*second + retention + 1)
-	x.Find(10, second)
+	assert.Nil(t, x.Find(10, 2*second), "another process")
 	assert.Len(t, asked.asked, 2)
+	assert.Zero(t, x.Active(), "nobody knows whether they live")
+	assert.Nil(t, x.FindByPID(10), "nobody knows whether they are in scope")
+	requireSound(t, x)
 }
 
 func TestFindDoesNotTakeANewProcessForAnOldOne(t *testing.T) {
-	asked := &proc{known: map[uint32]source.Process{10: {PID: 10, StartTicks: 300, Executable: "/bin/new"}}}
-	x := NewIndex(asked.resolve)
-	p := x.Find(10, second)
-	assert.False(t, p.Known)
-	assert.Same(t, x.Unknown(), p.Resource)
+	x := newIndex(map[uint32]source.Process{10: {PID: 10, StartTicks: 300, Executable: "/bin/new"}})
+	assert.Nil(t, x.Find(10, second))
+	assert.Equal(t, "/bin/new", x.Find(10, 3*second).Resource.Path)
 	requireSound(t, x)
 }
 
@@ -403,31 +390,24 @@ func TestFindNoProcess(t *testing.T) {
 
 func TestAProcessThatWasUnknownStarts(t *testing.T) {
 	x := newIndex(nil)
-	x.Expire(5 * second)
-	unknown := x.Find(10, second)
+	x.Find(10, second)
 	p := started(t, x, 10, second, 6*second, "/bin/sh")
-	assert.NotSame(t, unknown, p)
 	assert.Same(t, p, x.Find(10, second))
 	assert.Same(t, p, x.FindByPID(10))
-	requireSound(t, x)
-
-	x.Expire(5*second + retention + 1) // forgets the entry of the unknown one
-	assert.Same(t, p, x.Find(10, second))
+	assert.Equal(t, 1, x.Active())
 	requireSound(t, x)
 }
 
-func TestAProcessThatWasUnknownStartsAndEnds(t *testing.T) {
+func TestAProcessThatStartsAfterItsEnd(t *testing.T) {
 	x := newIndex(nil)
-	x.Expire(5 * second)
-	x.Find(10, second)
-	p := started(t, x, 10, second, 6*second, "/bin/sh")
-	x.Ended(p, 7*second)
-
-	x.Expire(5*second + retention + 1)
-	assert.Same(t, p, x.Find(10, second), "its own time is not over")
+	x.Ended(started(t, x, 10, second, second, "/bin/sh"), 2*second)
+	p := started(t, x, 10, second, 3*second, "/bin/sleep")
+	assert.Same(t, p, x.Find(10, second))
 	requireSound(t, x)
-	x.Expire(7*second + retention + 1)
-	assert.Empty(t, x.ended)
+	x.Ended(p, 4*second)
+
+	x.Expire(2*second + retention + 1) // forgets the first entry
+	assert.Same(t, p, x.Find(10, second))
 	requireSound(t, x)
 }
 
@@ -484,9 +464,10 @@ func requireBounded(t *testing.T, x *Index) {
 
 func TestUnknownProcessesAreBounded(t *testing.T) {
 	x := newIndex(nil)
-	for pid := range uint32(maxExited + 1000) {
+	for pid := range uint32(2*maxStrangers + 1) {
 		x.Find(pid+1, second)
 	}
+	assert.LessOrEqual(t, len(x.strangers), maxStrangers)
 	requireBounded(t, x)
 	requireSound(t, x)
 	assert.Zero(t, x.Active())
@@ -512,7 +493,7 @@ func FuzzIndex(f *testing.F) {
 			2: {PID: 2, StartTicks: 200, Executable: "/bin/a"},
 		})
 		now := second
-		for ; len(steps) >= 3; steps = steps[3:] {
+		for steps = steps[:min(len(steps), 300)]; len(steps) >= 3; steps = steps[3:] {
 			pid, since := uint32(steps[1]%4), uint64(steps[1]/4%4)*second
 			parent := &Process{Key: Key{PID: uint32(steps[2] % 4)}, StartTime: uint64(steps[2]/4%4) * second}
 			now += uint64(steps[2]) * second / 4

@@ -29,6 +29,9 @@ type Source interface {
 	Processes() []Process
 	// Process is what is known now of one process of which no record was seen.
 	Process(pid uint32) (Process, bool)
+	// Gone says for certain that a process has ended or is not in scope any more. It is asked of
+	// those of whose end nothing was heard.
+	Gone(pid uint32, startTicks uint64) bool
 }
 
 // Counters start a family's row in the ledger.

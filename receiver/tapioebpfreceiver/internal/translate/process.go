@@ -106,25 +106,33 @@ func (t *Translator) processOOMKill(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	p := t.victim(&e.Header)
-	if p == nil {
+	p, inScope := t.victim(&e.Header)
+	if !inScope {
 		return excluded, nil
 	}
 	if t.signals.Logs {
-		log := t.log(p.Resource, eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
-		setTraceContext(log, p)
-		attributes := log.Attributes()
-		attributes.EnsureCapacity(7)
-		t.identify(attributes, p)
+		log := t.log(t.resourceOf(p), eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
+		t.describeVictim(log, e.Header.Pid, p)
 	}
 	return carriedIf(t.signals.Logs), nil
 }
 
-func (t *Translator) victim(header *event.Header) *identity.Process {
+func (t *Translator) victim(header *event.Header) (p *identity.Process, inScope bool) {
 	if header.StartTime == 0 {
-		return t.index.FindByPID(header.Pid)
+		p = t.index.FindByPID(header.Pid)
+		return p, p != nil
 	}
-	return t.index.Find(header.Pid, header.StartTime)
+	return t.index.Find(header.Pid, header.StartTime), true
+}
+
+func (t *Translator) describeVictim(log plog.LogRecord, pid uint32, p *identity.Process) {
+	if p == nil {
+		t.putOwner(log.Attributes(), pid, nil)
+		return
+	}
+	setTraceContext(log, p)
+	log.Attributes().EnsureCapacity(7)
+	t.identify(log.Attributes(), p)
 }
 
 func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
@@ -163,10 +171,8 @@ func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
 	if p.VPID != 0 {
 		attributes.PutInt(attrProcessVPID, int64(p.VPID))
 	}
-	if p.Known {
-		attributes.PutStr(attrProcessUserID, userID(p.EUID))
-		attributes.PutStr(attrProcessRealUserID, userID(p.UID))
-	}
+	attributes.PutInt(attrProcessUserID, int64(p.EUID))
+	attributes.PutInt(attrProcessRealUserID, int64(p.UID))
 	attributes.PutStr(attrProcessCreationTime, t.times.format(t.wall(p.StartTime)))
 }
 
@@ -242,7 +248,7 @@ func endingOf(e *bpf.WireProcessExit) ending {
 	return ending{signal: name, errorType: name, severity: plog.SeverityNumberWarn}
 }
 
-// exitErrors and userIDs are made once: the numbers are few.
+// exitErrors are made once: there are few.
 var exitErrors = func() (names [256]string) {
 	for code := 1; code < len(names); code++ {
 		names[code] = "exit_" + strconv.Itoa(code)
@@ -251,19 +257,5 @@ var exitErrors = func() (names [256]string) {
 }()
 
 func exitErrorType(code int) string { return exitErrors[code&0xff] }
-
-var userIDs = func() (ids [2048]string) {
-	for id := range ids {
-		ids[id] = strconv.Itoa(id)
-	}
-	return ids
-}()
-
-func userID(id uint32) string {
-	if int(id) < len(userIDs) {
-		return userIDs[id]
-	}
-	return strconv.FormatUint(uint64(id), 10)
-}
 
 func seconds[T uint32 | uint64](ns T) float64 { return float64(ns) / 1e9 }

@@ -42,9 +42,21 @@ func (m *metrics) collectProcesses(c *collection, index *identity.Index) {
 			describeProcessPoint(c.sum(r, processExits, s.start, s.value.exits), key)
 		}
 	}
+	m.collectActive(c, index)
+}
+
+func (m *metrics) collectActive(c *collection, index *identity.Index) {
+	var points, more int
 	index.Resources(func(r *identity.Resource) {
+		if points++; points > m.processes.limit {
+			more += r.Alive()
+			return
+		}
 		c.sum(r, processActive, m.start, uint64(r.Alive()))
 	})
+	if more > 0 {
+		markOverflow(c.sum(m.overflow, processActive, m.start, uint64(more)))
+	}
 }
 
 func describeProcessPoint(attributes pcommon.Map, key processKey) {

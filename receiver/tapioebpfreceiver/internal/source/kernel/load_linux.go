@@ -143,7 +143,7 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 		ring.MaxEntries = options.RingSize
 	}
 	if ring, ok := spec.Maps["lifecycle_ring"]; ok {
-		ring.MaxEntries = options.RingSize / lifecycleShare
+		ring.MaxEntries = max(options.RingSize/lifecycleShare, uint32(os.Getpagesize()))
 	}
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets

@@ -27,9 +27,8 @@ import (
 
 func init() {
 	workloads["exit"] = func(args []string) error {
-		code, err := strconv.Atoi(args[0])
-		os.Exit(code)
-		return err
+		os.Exit(number(args[0]))
+		return nil
 	}
 	workloads["burn"] = burnWorkload
 	workloads["leader-leaves"] = leaderLeavesWorkload
@@ -134,9 +133,9 @@ func decodeExits(t *testing.T, records [][]byte) map[uint32]*bpf.WireProcessExit
 
 func resolved(t *testing.T, path string) string {
 	t.Helper()
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	require.NoError(t, err)
-	return real
+	return target
 }
 
 func TestExec(t *testing.T) {
@@ -392,4 +391,38 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	assert.Positive(t, process.RingFull)
 	assert.EqualValues(t, process.Seen, uint64(read)+process.RingFull)
 	assert.EqualValues(t, 3*400+2+1, process.Seen, "exec, fork and exit of each, and of the shell all but its fork")
+}
+
+func TestGone(t *testing.T) {
+	w := newWorld(t, nil)
+	process := w.command("/bin/sleep", "100")
+	require.NoError(t, process.Start())
+	pid := uint32(process.Process.Pid)
+	known, ok := w.source.Process(pid)
+	require.True(t, ok)
+	assert.False(t, w.source.Gone(pid, known.StartTicks))
+	assert.True(t, w.source.Gone(pid, known.StartTicks+1), "another process of the same pid")
+
+	elsewhere := newCgroup(t, "")
+	require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "cgroup.procs"), []byte(strconv.Itoa(int(pid))), 0))
+	assert.True(t, w.source.Gone(pid, known.StartTicks), "out of scope")
+
+	require.NoError(t, process.Process.Kill())
+	assert.Error(t, process.Wait())
+	assert.True(t, w.source.Gone(pid, known.StartTicks))
+}
+
+// TestForeignPIDs is a collector in a pid namespace of its own: the numbers in its /proc are not
+// those that programs see.
+func TestForeignPIDs(t *testing.T) {
+	w := newWorld(t, nil)
+	process := w.command("/bin/sleep", "100")
+	require.NoError(t, process.Start())
+	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
+	require.False(t, w.source.foreignPIDs)
+	w.source.foreignPIDs = true
+	assert.Empty(t, w.source.Processes())
+	_, ok := w.source.Process(uint32(process.Process.Pid))
+	assert.False(t, ok)
+	assert.False(t, w.source.Gone(uint32(process.Process.Pid), 1), "that cannot be told")
 }

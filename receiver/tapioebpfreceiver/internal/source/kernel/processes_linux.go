@@ -4,6 +4,7 @@
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,10 @@ import (
 
 // Processes implements source.Source: what /proc has of the processes in scope.
 func (s *Source) Processes() []source.Process {
+	if s.foreignPIDs {
+		s.logger.Warn("This collector runs in a pid namespace of its own: processes that are older than it stay without a name (hostPID: true in Kubernetes)")
+		return nil
+	}
 	all, err := procfs.AllProcs()
 	if err != nil {
 		return nil
@@ -32,11 +37,30 @@ func (s *Source) Processes() []source.Process {
 
 // Process implements source.Source.
 func (s *Source) Process(pid uint32) (source.Process, bool) {
+	if s.foreignPIDs {
+		return source.Process{}, false
+	}
 	proc, err := procfs.NewProc(int(pid))
 	if err != nil {
 		return source.Process{}, false
 	}
 	return s.describe(proc)
+}
+
+// Gone implements source.Source.
+func (s *Source) Gone(pid uint32, startTicks uint64) bool {
+	if s.foreignPIDs {
+		return false // /proc has other processes under the same numbers
+	}
+	proc, err := procfs.NewProc(int(pid))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	stat, err := proc.Stat()
+	if err != nil {
+		return false
+	}
+	return stat.Starttime != startTicks || stat.State == "Z" || !s.procInScope(proc)
 }
 
 // describe reads nothing of a process before its cgroup has shown that it is in scope. Each read

@@ -6,6 +6,7 @@ package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfre
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type Source struct {
 	capabilities []source.Capability // complete when New returns
 
 	lifecycle, traffic *ringbuf.Reader
+	foreignPIDs        bool           // /proc is not that of the pids that programs see
 	first, record      ringbuf.Record // buffers that are used again and again
 	stopped            bool
 
@@ -84,6 +86,7 @@ func (s *Source) load() ([]program, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
+	s.foreignPIDs = int(self) != os.Getpid()
 	features, err := detectFeatures()
 	if err != nil {
 		return nil, err

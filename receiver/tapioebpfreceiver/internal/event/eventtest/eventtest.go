@@ -1,0 +1,63 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package eventtest makes records as the kernel would send them.
+package eventtest // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+)
+
+// Record is the bytes of a wire struct and what stands behind it, aligned as in a ring.
+func Record[T any](fixed T, tail ...[]byte) []byte {
+	head := unsafe.Slice((*byte)(unsafe.Pointer(&fixed)), unsafe.Sizeof(fixed))
+	return Aligned(slices.Concat(append([][]byte{head}, tail...)...))
+}
+
+// Aligned is a copy of bytes that begins where a uint64 may.
+func Aligned(bytes []byte) []byte {
+	words := make([]uint64, len(bytes)/8+1)
+	aligned := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(bytes))
+	copy(aligned, bytes)
+	return aligned
+}
+
+// Exec is the record of a program's start. The sizes are set here.
+func Exec(fixed bpf.WireProcessExec, exe, cwd string, arguments ...string) []byte {
+	exePath, cwdPath, args := ReversePath(exe), ReversePath(cwd), Arguments(arguments...)
+	fixed.Header.Type = uint16(bpf.WireEventTypePROCESS_EXEC)
+	fixed.ExeSize, fixed.CwdSize, fixed.ArgsSize = uint16(len(exePath)), uint16(len(cwdPath)), uint16(len(args))
+	return Record(fixed, exePath, cwdPath, args)
+}
+
+// ReversePath is an absolute path as records have it; "" is one of which nothing could be told,
+// which is the same as that of the root.
+func ReversePath(path string) []byte {
+	var reverse []byte
+	components := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for _, component := range slices.Backward(components) {
+		if component != "" {
+			reverse = append(append(reverse, component...), 0)
+		}
+	}
+	return reverse
+}
+
+// Arguments are as the kernel keeps them.
+func Arguments(arguments ...string) []byte {
+	var joined []byte
+	for _, argument := range arguments {
+		joined = append(append(joined, argument...), 0)
+	}
+	return joined
+}
+
+// Address is one in the record's form.
+func Address(text string) [16]byte {
+	return netip.MustParseAddr(text).As16()
+}

@@ -1,0 +1,100 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"encoding/binary"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+// sequence writes records one after the other, each behind its size.
+func sequence(records ...[]byte) (joined []byte) {
+	for _, record := range records {
+		joined = append(binary.LittleEndian.AppendUint16(joined, uint16(len(record))), record...)
+	}
+	return joined
+}
+
+// records takes a sequence apart. The last record is what is left, if it is less than its size.
+func records(joined []byte) (parts [][]byte) {
+	for len(joined) >= 2 {
+		size := min(int(binary.LittleEndian.Uint16(joined)), len(joined)-2)
+		parts = append(parts, joined[2:2+size])
+		joined = joined[2+size:]
+	}
+	return parts
+}
+
+// FuzzHandle gives the translator any bytes as records: it takes them all, each comes to exactly one
+// end, and what comes out is text where it must be.
+func FuzzHandle(f *testing.F) {
+	f.Add(sequence(
+		forkRecord(10, second, 1, 0), curl(2*second), connectRecord(10, 3*second, 4*second, 111),
+		statsRecord(event.TypeConnectionReport, 5*second, unchanged), statsRecord(event.TypeConnectionClose, 6*second, unchanged),
+		oomKillRecord(10, 0, 6*second), exitRecord(10, second, 7*second, 9),
+	), uint8(7))
+	f.Add(sequence(curl(2*second), curl(3*second), exitRecord(10, second, 4*second, 0), oomKillRecord(99, 0, second)), uint8(1))
+	f.Add(sequence(execRecord(10, 0, second, 0xffff, "/\xff\xfe/caf\xe9", "/\xc3", "\xff", "--token", "\xfe")), uint8(6))
+	f.Add(sequence(nil, []byte("short"), make([]byte, 32), forkRecord(10, second, 10, 2*second), exitRecord(0, 0, 0, 0xffffffff)), uint8(4))
+	f.Fuzz(func(t *testing.T, joined []byte, combination uint8) {
+		w := newWorld(Signals{Traces: combination&1 != 0, Metrics: combination&2 != 0, Logs: combination&4 != 0}, 2)
+		w.handle(records(joined)...)
+		w.requireClosed(t)
+
+		counted := uint64(0)
+		out := w.take(t)
+		for _, n := range out.counts {
+			counted += n
+		}
+		require.EqualValues(t, w.handled, counted+endedSum(w.ended(t).Aggregated, w.ended(t).Filtered, w.ended(t).Lost["undecodable"]))
+		for _, span := range out.spans {
+			requireText(t, span.Resource, span.Attributes)
+			require.LessOrEqual(t, span.Start, span.End)
+		}
+		for _, log := range out.logs {
+			requireText(t, log.Resource, log.Attributes)
+		}
+		alive := 0
+		w.index.Resources(func(r *identity.Resource) { alive += r.Alive() })
+		require.Equal(t, w.index.Active(), alive)
+		for _, resource := range w.collect(t, second).resources {
+			requireText(t, resource)
+		}
+	})
+}
+
+func endedSum(parts ...uint64) (sum uint64) {
+	for _, part := range parts {
+		sum += part
+	}
+	return sum
+}
+
+// requireText refuses what OTLP refuses: strings that are no UTF-8.
+func requireText(t *testing.T, maps ...attributes) {
+	for _, attributes := range maps {
+		raw := pcommon.NewMap()
+		require.NoError(t, raw.FromRaw(attributes))
+		for _, value := range raw.All() {
+			if text := value.AsString(); !utf8.ValidString(text) {
+				t.Fatalf("%q is not UTF-8", text)
+			}
+		}
+		for _, value := range attributes {
+			list, _ := value.([]any)
+			for _, element := range list {
+				if text := element.(string); !utf8.ValidString(text) {
+					t.Fatalf("%q is not UTF-8", text)
+				}
+			}
+		}
+	}
+}
