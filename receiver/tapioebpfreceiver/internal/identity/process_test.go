@@ -497,7 +497,7 @@ func FuzzIndex(f *testing.F) {
 			pid, since := uint32(steps[1]%4), uint64(steps[1]/4%4)*second
 			parent := &Process{Key: Key{PID: uint32(steps[2] % 4)}, StartTime: uint64(steps[2]/4%4) * second}
 			now += uint64(steps[2]) * second / 4
-			switch steps[0] % 6 {
+			switch steps[0] % 7 {
 			case 0:
 				started(t, x, pid, since, now, []string{"", "/bin/a", "/bin/b", "/bin/c"}[steps[2]%4])
 			case 1:
@@ -512,6 +512,8 @@ func FuzzIndex(f *testing.F) {
 				x.Expire(now)
 			case 5:
 				x.dropUnusedResources()
+			case 6:
+				x.Check(2, func(pid uint32, _ uint64) bool { return pid%2 == 0 }, now)
 			}
 			requireSound(t, x)
 		}

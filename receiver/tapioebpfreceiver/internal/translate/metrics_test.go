@@ -40,13 +40,13 @@ type collected struct {
 
 func (w *world) collect(t testing.TB, at uint64) collected {
 	out := collected{points: map[string]point{}, times: map[string]times{}, metrics: map[string]pmetric.Metric{}}
-	metrics, any := w.Metrics(wallTime(at))
-	require.Equal(t, any, metrics.DataPointCount() > 0)
+	metrics, ok := w.Metrics(wallTime(at))
+	require.Equal(t, ok, metrics.DataPointCount() > 0)
 	for _, of := range metrics.ResourceMetrics().All() {
 		requireScope(t, of.SchemaUrl(), of.ScopeMetrics().At(0).SchemaUrl(), of.ScopeMetrics().At(0).Scope())
 		out.resources = append(out.resources, of.Resource().Attributes().AsRaw())
 		executable := "-"
-		if path, ok := of.Resource().Attributes().Get("process.executable.path"); ok {
+		if path, found := of.Resource().Attributes().Get("process.executable.path"); found {
 			executable = path.Str()
 		}
 		for _, metric := range of.ScopeMetrics().At(0).Metrics().All() {
@@ -125,8 +125,8 @@ func TestProcessMetrics(t *testing.T) {
 		`/usr/bin/curl tapio.process.exits {"error.type":"exit_1"}`:  {value: 1},
 		`/usr/bin/curl tapio.process.exits {"error.type":"SIGKILL"}`: {value: 1},
 		`/usr/bin/curl tapio.process.active {}`:                      {value: 1},
-		`/sbin/init tapio.process.active {}`:                      {value: 2},
-		`- tapio.process.exits {"error.type":"SIGKILL"}`:    {value: 1},
+		`/sbin/init tapio.process.active {}`:                         {value: 2},
+		`- tapio.process.exits {"error.type":"SIGKILL"}`:             {value: 1},
 	}, w.collect(t, 10*second).points)
 }
 
@@ -253,8 +253,8 @@ func TestNoMetricsOfNothing(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(exitRecord(1, 0, second, 0))
 	w.collect(t, second)
-	_, any := w.Metrics(wallTime(24 * 3600 * second)) // long stale
-	assert.False(t, any)
+	_, ok := w.Metrics(wallTime(24 * 3600 * second)) // long stale
+	assert.False(t, ok)
 }
 
 func TestSeriesAreCumulative(t *testing.T) {
@@ -360,6 +360,17 @@ func totals(c collected, name string) (series int, total int64) {
 		}
 	}
 	return series, total
+}
+
+func TestActiveAboveTheLimitKeepsTheTotal(t *testing.T) {
+	const limit, programs = 3, 10
+	w := newWorld(allSignals, limit)
+	for pid := uint32(100); pid < 100+programs; pid++ {
+		w.handle(execRecord(pid, second, 2*second, 0, fmt.Sprintf("/bin/%d", pid), "/"))
+	}
+	series, total := totals(w.collect(t, 10*second), "tapio.process.active")
+	assert.Equal(t, limit+1, series)
+	assert.EqualValues(t, w.index.Active(), total)
 }
 
 func TestASeriesBelowTheLimitStaysItsOwn(t *testing.T) {
