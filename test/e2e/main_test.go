@@ -64,7 +64,7 @@ func checkCapabilities() error {
 		return errors.New("the workloads need root")
 	case !has(unix.CAP_NET_ADMIN):
 		return errors.New("eBPF needs CAP_NET_ADMIN")
-	case !has(unix.CAP_SYS_ADMIN) && !(has(unix.CAP_BPF) && has(unix.CAP_PERFMON)):
+	case !has(unix.CAP_SYS_ADMIN) && (!has(unix.CAP_BPF) || !has(unix.CAP_PERFMON)):
 		return errors.New("eBPF needs CAP_BPF and CAP_PERFMON")
 	}
 	return nil
