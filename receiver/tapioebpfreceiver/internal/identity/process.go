@@ -72,7 +72,7 @@ func (r *Resource) Alive() int { return r.alive }
 const (
 	maxExited    = 32768 // processes that are remembered after their end
 	maxResources = 16384
-	maxStrings   = 16384
+	maxStrings   = 4096 // directories, and command lines, which may be 4 KiB each
 	maxStrangers = 16384
 
 	// retention is how long an ended process is remembered. Its connections may outlive it: a FIN

@@ -43,7 +43,7 @@ func started(t testing.TB, x *Index, pid uint32, since, at uint64, exe string, a
 	return startedWith(t, x, bpf.WireProcessExec{
 		Header:  bpf.WireEventHeader{Pid: pid, StartTime: since, Time: at},
 		Process: bpf.WireProcessIdentity{ParentPid: 1, Vpid: pid + 1000, Uid: 500, Euid: 501},
-	}, exe, "/work", arguments...)
+	}, exe, "/srv", arguments...)
 }
 
 func startedWith(t testing.TB, x *Index, fixed bpf.WireProcessExec, exe, cwd string, arguments ...string) *Process {
@@ -210,7 +210,7 @@ func TestForkRunsWhatItsParentRuns(t *testing.T) {
 		UID:       500,
 		EUID:      501,
 		Resource:  parent.Resource,
-		Directory: "/work",
+		Directory: "/srv",
 		Arguments: []string{"sh"},
 	}, child, "its span is not the parent's")
 	assert.Equal(t, 2, parent.Resource.Alive())

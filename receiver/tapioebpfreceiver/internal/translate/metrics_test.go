@@ -392,3 +392,10 @@ func TestMetricsAreCountedWhateverElseIsWired(t *testing.T) {
 	assert.Equal(t, all.collect(t, 10*second).points, alone.collect(t, 10*second).points)
 	assert.Nil(t, alone.Take())
 }
+
+func TestActiveIsZeroWhenTheLastOneEnded(t *testing.T) {
+	w := newWorld(allSignals, 100)
+	w.handle(curl(2*second), exitRecord(10, second, 3*second, 0))
+	assert.Equal(t, point{}, w.collect(t, 10*second).points[`/usr/bin/curl tapio.process.active {}`])
+	assert.Contains(t, w.collect(t, 20*second).points, `/usr/bin/curl tapio.process.active {}`)
+}

@@ -46,7 +46,7 @@ func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *b
 }
 
 func (t *Translator) describeConnect(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
-	attributes.EnsureCapacity(14)
+	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends))
 	t.putOwner(attributes, e.Header.Pid, p)
 	t.putEnds(attributes, &e.Ends)
 	if errorType != "" {
@@ -88,7 +88,7 @@ func endOf(e *bpf.WireConnectionStats) string {
 }
 
 func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
-	attributes.EnsureCapacity(21)
+	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends) + statsAttributes)
 	t.putOwner(attributes, e.Header.Pid, p)
 	t.putEnds(attributes, &e.Ends)
 	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
@@ -127,6 +127,23 @@ func (t *Translator) resourceOf(p *identity.Process) *identity.Resource {
 		return t.index.Unknown()
 	}
 	return p.Resource
+}
+
+// How many attributes there are as a rule: room for more costs memory in every record.
+const (
+	ownerAttributes = 2
+	statsAttributes = 5
+)
+
+func endsAttributes(ends *bpf.WireConnectionEnds) int {
+	switch ends.Role {
+	case event.RoleClient:
+		return 9
+	case event.RoleServer:
+		return 11
+	default:
+		return 6
+	}
 }
 
 func (t *Translator) putOwner(attributes pcommon.Map, pid uint32, p *identity.Process) {

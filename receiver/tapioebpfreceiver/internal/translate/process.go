@@ -178,7 +178,7 @@ func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
 
 // describeExec says what runs in the process; more is the room for attributes to come.
 func (t *Translator) describeExec(attributes pcommon.Map, p *identity.Process, more int) {
-	attributes.EnsureCapacity(13 + more)
+	attributes.EnsureCapacity(11 + more)
 	t.identify(attributes, p)
 	if p.Resource.Path != "" {
 		attributes.PutStr(attrProcessExecutablePath, p.Resource.Path)
@@ -206,8 +206,8 @@ func putStrings(attributes pcommon.Map, key string, values []string) {
 	}
 }
 
-// exitAttributes is how many attributes describeExit adds at the most.
-const exitAttributes = 8
+// exitAttributes is how many attributes describeExit adds as a rule.
+const exitAttributes = 6
 
 func (t *Translator) describeExit(attributes pcommon.Map, e *bpf.WireProcessExit, ending ending) {
 	attributes.PutStr(attrProcessExitTime, t.times.format(t.wall(e.Header.Time)))

@@ -45,7 +45,13 @@ func (m *metrics) collectProcesses(c *collection, index *identity.Index) {
 	m.collectActive(c, index)
 }
 
+// collectActive tells also of executables that nothing runs now, as long as their other series last.
 func (m *metrics) collectActive(c *collection, index *identity.Index) {
+	for key := range m.processes.series {
+		if key.resource != nil && key.errorType == "" && key.resource.Alive() == 0 {
+			c.sum(key.resource, processActive, m.start, 0)
+		}
+	}
 	var points, more int
 	index.Resources(func(r *identity.Resource) {
 		if points++; points > m.processes.limit {

@@ -4,6 +4,7 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -38,15 +39,57 @@ const textChunk = 32 << 10
 type timeFormatter struct {
 	scratch []byte
 	chunk   *strings.Builder
+
+	// The second that was formatted last: most events are close to each other.
+	second int64
+	prefix []byte
+	// The two times that were formatted last: a process's end is told by a span and by a log record,
+	// each with the times of its start and its end.
+	recent [2]formatted
+}
+
+type formatted struct {
+	time pcommon.Timestamp
+	text string
 }
 
 func (f *timeFormatter) format(t pcommon.Timestamp) string {
-	f.scratch = t.AsTime().AppendFormat(f.scratch[:0], time.RFC3339Nano)
-	if f.chunk == nil || f.chunk.Len()+len(f.scratch) > f.chunk.Cap() {
+	for i := range f.recent {
+		if f.recent[i].time == t && f.recent[i].text != "" {
+			return f.recent[i].text
+		}
+	}
+	text := f.keep(f.write(t))
+	f.recent[0], f.recent[1] = f.recent[1], formatted{t, text}
+	return text
+}
+
+// write is time.RFC3339Nano in UTC, for one second after the other at a third of the price.
+func (f *timeFormatter) write(t pcommon.Timestamp) []byte {
+	second, ns := int64(t/1e9), int(t%1e9)
+	if second != f.second || f.prefix == nil {
+		f.second = second
+		f.prefix = time.Unix(second, 0).UTC().AppendFormat(f.prefix[:0], "2006-01-02T15:04:05")
+	}
+	f.scratch = append(f.scratch[:0], f.prefix...)
+	if ns > 0 {
+		digits := len(f.scratch) + len(".")
+		f.scratch = append(f.scratch, ".000000000"...)
+		for i := digits + 8; ns > 0; i, ns = i-1, ns/10 {
+			f.scratch[i] = byte('0' + ns%10)
+		}
+		f.scratch = bytes.TrimRight(f.scratch, "0")
+	}
+	return append(f.scratch, 'Z')
+}
+
+// keep makes a string of it in the chunk.
+func (f *timeFormatter) keep(text []byte) string {
+	if f.chunk == nil || f.chunk.Len()+len(text) > f.chunk.Cap() {
 		f.chunk = &strings.Builder{}
 		f.chunk.Grow(textChunk)
 	}
 	start := f.chunk.Len()
-	f.chunk.Write(f.scratch)
+	f.chunk.Write(text)
 	return f.chunk.String()[start:]
 }

@@ -60,7 +60,9 @@ func (s *Source) Gone(pid uint32, startTicks uint64) bool {
 	if err != nil {
 		return false
 	}
-	return stat.Starttime != startTicks || stat.State == "Z" || !s.procInScope(proc)
+	// a first thread that left before the others is a zombie, too
+	isDead := stat.State == "Z" && stat.NumThreads <= 1
+	return stat.Starttime != startTicks || isDead || !s.procInScope(proc)
 }
 
 // describe reads nothing of a process before its cgroup has shown that it is in scope. Each read
