@@ -113,6 +113,10 @@ func kindsOfExecution(t *testing.T, dir, script string, round int) []*execution 
 		{dir: dir, env: []string{workloadEnv + "=exit"}, programs: []program{
 			{executable: self(t), args: []string{"a Go program", strconv.Itoa(code), "-flag", ""}},
 		}, code: code},
+		{dir: dir, env: []string{workloadEnv + "=become"}, programs: []program{
+			{executable: self(t), args: []string{"a thread", sh, "sh", "-c", exit}},
+			{executable: sh, args: []string{"sh", "-c", exit}},
+		}, code: code},
 		{dir: dir, programs: []program{{executable: sh, args: []string{"sh", "-c", "kill -9 $$"}}}, signal: syscall.SIGKILL},
 		{dir: dir, programs: []program{{executable: sh, args: []string{"sh", "-c", "kill -TERM $$"}}}, signal: syscall.SIGTERM},
 		{dir: dir, programs: []program{{executable: sh, args: []string{"sh", "-c", "ulimit -c 0; kill -SEGV $$"}}}, signal: syscall.SIGSEGV},

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 // themselves they print, a line each.
 var workloads = map[string]func(args []string) error{
 	"exit":     exitWith,
+	"become":   become,
 	"serve":    serve,
 	"fetch":    fetch,
 	"drip":     drip,
@@ -52,6 +54,18 @@ func exitWith(args []string) error {
 	}
 	os.Exit(code)
 	return nil
+}
+
+// become PROGRAM ARGUMENT... runs another program in the place of this one, from a thread that is not
+// the first: the kernel ends all others and gives the pid to this one.
+func become(args []string) error {
+	failed := make(chan error)
+	runtime.LockOSThread() // the first thread stays here
+	go func() {
+		runtime.LockOSThread()
+		failed <- syscall.Exec(args[0], args[1:], nil)
+	}()
+	return <-failed
 }
 
 // serve NETWORK COUNT SEND WHEN prints its address, then takes COUNT connections, sends SEND bytes

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ func init() {
 	workloads["converse"] = converseWorkload
 	workloads["udp-echo"] = udpEchoWorkload
 	workloads["udp-ask"] = udpAskWorkload
+	workloads["unreachable"] = unreachableWorkload
 }
 
 // serveWorkload takes what each connection sends, to its end, and answers with args[1] bytes.
@@ -590,4 +592,33 @@ func TestCgroupThatDoesNotExist(t *testing.T) {
 	_, err := New(Options{Families: []string{"process"}, Cgroups: []string{"no/such"}, RingSize: 1 << 20, FlushInterval: time.Millisecond}, zapNop())
 	require.ErrorIs(t, err, syscall.ENOENT)
 	assert.ErrorContains(t, err, `scope::cgroups::0: cgroup "/no/such"`)
+}
+
+// TestHostUnreachable has a neighbour that does not answer: the kernel gives up after three seconds.
+func TestHostUnreachable(t *testing.T) {
+	if version, err := exec.Command("ip", "-V").CombinedOutput(); err != nil || !strings.Contains(string(version), "iproute2") {
+		t.Skip("needs ip of iproute2")
+	}
+	w := newWorld(t, nil)
+	client := w.workload("unreachable")
+	client.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	require.NoError(t, client.Run())
+	connect := decodeConnects(t, w.await(event.TypeConnectionConnect, 1))[0]
+	assert.EqualValues(t, unix.EHOSTUNREACH, connect.Error)
+	assert.Equal(t, "10.9.0.2:80", peer(&connect.Ends))
+	assert.Greater(t, time.Duration(connect.Header.Time-connect.Opened), time.Second)
+}
+
+// unreachableWorkload has a network namespace of its own, which goes with it. The kernel tells itself
+// of the unreachable host by ICMP, over lo.
+func unreachableWorkload([]string) error {
+	for _, command := range []string{"link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up", "addr add 10.9.0.1/24 dev v0"} {
+		if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", command, err, out)
+		}
+	}
+	if _, err := net.DialTimeout("tcp", "10.9.0.2:80", 10*time.Second); !errors.Is(err, unix.EHOSTUNREACH) {
+		return fmt.Errorf("want no route to host, got: %w", err)
+	}
+	return nil
 }
