@@ -59,11 +59,17 @@ check-lock: # ocb would not notice that the lock has another version than builde
 lock: ## Resolve the modules of the distribution anew, after a change of builder-config.yaml or go.mod.
 	env GOWORK=off GOFLAGS=-buildvcs=false $(OCB) --skip-compilation
 
+# eBPF needs privileges, building does not: only the collector is run by sudo. Without it, for one that
+# has the capabilities by setcap: make run SUDO=
+SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=TAPIO_SCOPE$(COMMA)TAPIO_DATA$(COMMA)TAPIO_OTLP_ENDPOINT)
+COMMA := ,
+
 .PHONY: run
-run: build ## Build, then run with otelcol-config.yaml.
-	@[ "$$(id -u)" = 0 ] || echo "Not root: eBPF will be refused. Run: sudo -E make run" >&2
-	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux): eBPF will be refused." >&2
-	$(BINARY) --config otelcol-config.yaml
+run: build ## Build, then run with otelcol-config.yaml, by sudo if need be.
+	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: $(BINARY) validate, and every component but tapioebpf." >&2
+	@[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
+		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, $(BINARY) validate, and every component but tapioebpf." >&2; exit 1; }
+	$(SUDO) $(BINARY) --config otelcol-config.yaml
 
 .PHONY: test
 test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race

@@ -4,12 +4,12 @@
 package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.uber.org/zap"
@@ -24,8 +24,11 @@ import (
 // housekeepingInterval is how often the clock is measured again and old processes are forgotten.
 const housekeepingInterval = time.Second
 
-// checksPerCleaning is how many processes are looked up in /proc each time, about 20 us each.
-const checksPerCleaning = 32
+// At each cleaning a share of the living processes is looked up in /proc, about 20 us each.
+const (
+	minChecks   = 32
+	checkRounds = 16
+)
 
 // settleTime is how long, after the programs were detached, those that are still running on other
 // CPUs may take to hand in their last record.
@@ -35,7 +38,6 @@ const settleTime = time.Second
 // finished batch happens in it, without a lock on the way.
 type reader struct {
 	receiver   *tapioReceiver
-	host       component.Host
 	source     source.Source
 	translator *translate.Translator
 	index      *identity.Index
@@ -51,11 +53,10 @@ type reader struct {
 	failed atomic.Pointer[string] // why reading ended, if it did
 }
 
-func newReader(r *tapioReceiver, host component.Host, hostName string) *reader {
+func newReader(r *tapioReceiver, hostName string) *reader {
 	index := identity.NewIndex(r.source.Process)
 	return &reader{
 		receiver: r,
-		host:     host,
 		source:   r.source,
 		index:    index,
 		translator: translate.New(translate.Options{
@@ -72,6 +73,7 @@ func newReader(r *tapioReceiver, host component.Host, hostName string) *reader {
 			},
 			Start:       pcommon.NewTimestampFromTime(r.started),
 			SeriesLimit: r.config.Metrics.SeriesLimit,
+			Processes:   r.config.Families.Process.HasValue(),
 		}, index, correlate.NewIDs(), &r.ledger),
 	}
 }
@@ -121,7 +123,7 @@ func (r *reader) clean(now time.Time) {
 	r.translator.SetBootTime(bootTime)
 	boot := uint64(now.UnixNano() - bootTime)
 	r.index.Expire(boot)
-	r.index.Check(checksPerCleaning, r.source.Gone, boot)
+	r.index.Check(max(minChecks, r.index.Active()/checkRounds), r.source.Gone, boot)
 }
 
 // take translates a record; a batch that is full goes out at once.
@@ -191,11 +193,14 @@ func (r *reader) allRead() bool {
 	for _, row := range rows {
 		inFlight += row.InFlight
 	}
-	return inFlight <= uint64(r.translator.Events())+r.receiver.sender.waiting()
+	return inFlight <= uint64(r.translator.Events()+r.receiver.sender.waiting())
 }
 
+// fail ends reading. What was read goes out; what is made from then on would only fill the rings.
 func (r *reader) fail(err error) {
 	reason := fmt.Sprintf("reading events has ended: %v", err)
 	r.failed.Store(&reason)
-	componentstatus.ReportStatus(r.host, componentstatus.NewFatalErrorEvent(fmt.Errorf("read events: %w", err)))
+	r.sendBatch()
+	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
+	r.receiver.status.report(componentstatus.NewFatalErrorEvent(err))
 }

@@ -42,6 +42,7 @@ type tapioReceiver struct {
 	startErr, shutdownErr   error
 	started                 time.Time
 	ledger                  ledger.Ledger
+	status                  status
 	source                  source.Source
 	reader                  *reader
 	sender                  *sender
@@ -75,6 +76,11 @@ func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
 }
 
 func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	return kernel.New(optionsOf(cfg), logger)
+}
+
+// optionsOf is what the config means for the kernel.
+func optionsOf(cfg *Config) kernel.Options {
 	options := kernel.Options{
 		Cgroups:       cfg.Scope.Cgroups,
 		RingSize:      uint32(cfg.Ring.Size),
@@ -90,12 +96,13 @@ func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
 		options.Families = append(options.Families, "network")
 		options.ReportInterval = network.ReportInterval
 	}
-	return kernel.New(options, logger)
+	return options
 }
 
 // Start implements component.Component. The collector calls it once a signal; the first call starts
 // the receiver.
 func (r *tapioReceiver) Start(_ context.Context, host component.Host) error {
+	r.status.add(host)
 	r.startOnce.Do(func() { r.startErr = r.start(host) })
 	return r.startErr
 }
@@ -109,18 +116,18 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return err
 	}
 	r.started = time.Now()
-	r.sender = newSender(r, host)
-	r.reader = newReader(r, host, hostName)
 	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
 		return errors.Join(fmt.Errorf("register the events metric: %w", err), r.source.Close())
 	}
+	r.sender = newSender(r)
+	r.reader = newReader(r, hostName)
 	r.sender.start()
 	r.reader.start()
 	r.unregister = r.registerStats(host)
+	r.status.report(componentstatus.NewEvent(componentstatus.StatusOK))
 	if err := footprint.Trim(); err != nil {
 		r.set.Logger.Debug("Memory of the start was not given back", zap.Error(err))
 	}
-	componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
 	return nil
 }
 
@@ -139,7 +146,7 @@ func (r *tapioReceiver) shutdown(ctx context.Context) error {
 	}
 	r.reader.stop()
 	r.sender.stop(ctx)
-	r.logLedger()
+	r.closeLedger()
 	r.telemetry.Shutdown()
 	if err := r.source.Close(); err != nil {
 		return fmt.Errorf("close the source: %w", err)
@@ -147,14 +154,20 @@ func (r *tapioReceiver) shutdown(ctx context.Context) error {
 	return nil
 }
 
-// logLedger says at the end what became of everything, since nobody can ask any more.
-func (r *tapioReceiver) logLedger() {
+// closeLedger gives what has not come to an end its row, and says what became of everything, since
+// nobody can ask any more.
+func (r *tapioReceiver) closeLedger() {
 	rows, err := r.ledger.Rows(r.source.Counters)
 	if err != nil {
 		r.set.Logger.Error("The final ledger cannot be read", zap.Error(err))
 		return
 	}
 	for family, row := range rows {
+		if row.InFlight > 0 {
+			r.ledger.Add(family, ledger.LostShutdown, row.InFlight)
+			row.Lost[ledger.LostShutdown.Reason()] += row.InFlight
+			row.InFlight = 0
+		}
 		r.set.Logger.Info("Final ledger", zap.Stringer("family", family), zap.Any("row", ledgerRow(row)))
 	}
 }

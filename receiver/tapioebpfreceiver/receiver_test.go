@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
@@ -32,9 +33,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadatatest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
 // fakeSource hands out the records that a test gives it, and counts them as a kernel would.
@@ -45,10 +48,10 @@ type fakeSource struct {
 	ringFull uint64
 	readErr  error
 	closed   bool
+	stopped  bool
 }
 
 func (f *fakeSource) Name() string             { return "ebpf" }
-func (f *fakeSource) Stop() error              { return nil }
 func (f *fakeSource) BootTime() (int64, error) { return 1_700_000_000e9, nil }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
@@ -57,6 +60,19 @@ func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Proc
 func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {
 	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached}}
+}
+
+func (f *fakeSource) Stop() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	return nil
+}
+
+func (f *fakeSource) wasStopped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stopped
 }
 
 func (f *fakeSource) Close() error {
@@ -288,6 +304,65 @@ func TestTemporaryRefusalIsTriedAgain(t *testing.T) {
 	}
 }
 
+// mutatingConsumer changes what it is given, and refuses it a few times first.
+type mutatingConsumer struct {
+	consumertest.LogsSink
+	refusals int
+}
+
+func (*mutatingConsumer) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
+
+func (c *mutatingConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	for _, record := range allRecords(logs) {
+		record.SetEventName(record.EventName() + "+")
+	}
+	if c.refusals--; c.refusals >= 0 {
+		return errors.New("no room now")
+	}
+	return c.LogsSink.ConsumeLogs(ctx, logs)
+}
+
+func TestWhatIsOfferedAgainIsUnchanged(t *testing.T) {
+	next := &mutatingConsumer{refusals: 3}
+	s := newSetup(t, next, nil)
+	s.source.give(2)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 2 })
+	for _, record := range allRecords(next.AllLogs()[0]) {
+		assert.Equal(t, "tapio.process.exec+", record.EventName())
+	}
+}
+
+func TestMetricsDoNotWaitForLogs(t *testing.T) {
+	logs := &blockingConsumer{Consumer: consumertest.NewNop(), release: make(chan struct{})}
+	metrics := &consumertest.MetricsSink{}
+	cfg := createDefaultConfig().(*Config)
+	cfg.Batch.MaxEvents, cfg.Metrics.Interval = 1, 100*time.Millisecond
+	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), cfg)
+	require.NoError(t, err)
+	r.next = consumers{logs: logs, metrics: metrics}
+	fake := &fakeSource{}
+	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+	fake.give(20)
+	assert.Eventually(t, func() bool { return len(metrics.AllMetrics()) >= 3 }, 5*time.Second, time.Millisecond)
+	close(logs.release)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestRetryEndsWhenTheQueueFills(t *testing.T) {
+	next, err := consumer.NewLogs(func(context.Context, plog.Logs) error { return errors.New("never") })
+	require.NoError(t, err)
+	s := newSetup(t, next, func(c *Config) { c.Batch.MaxEvents, c.Batch.QueueSize, c.Batch.RetryTimeout = 1, 4, 10*time.Minute })
+	s.source.give(20)
+	row := s.awaitRow(t, func(r LedgerRow) bool { return r.InFlight <= 3 })
+	assert.Positive(t, row.Lost["refused"])
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	require.NoError(t, s.receiver.Shutdown(ctx))
+}
+
 // contractFactory gives each log record the id that the contract's checker looks for: the pid.
 func contractFactory(fake *fakeSource) receiver.Factory {
 	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
@@ -407,6 +482,77 @@ func TestReadErrorIsFatal(t *testing.T) {
 	stats := s.receiver.stats()
 	assert.False(t, stats.Ready)
 	assert.Contains(t, stats.Reason, "ring is gone")
+	assert.True(t, s.source.wasStopped(), "nothing more is made")
+}
+
+func TestAFailureLeavesNothingInFlight(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), func(c *Config) { c.Batch.Timeout = time.Hour })
+	s.source.mu.Lock()
+	s.source.readErr = errors.New("ring is gone")
+	s.source.mu.Unlock()
+	s.source.give(5)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 5 })
+	require.NoError(t, s.receiver.Shutdown(t.Context()))
+	row := ledgerOf(t, s)
+	assert.Zero(t, row.InFlight)
+	assert.EqualValues(t, 5, row.Exported+row.Lost["shutdown"])
+}
+
+func ledgerOf(t *testing.T, s *setup) ledger.Row {
+	t.Helper()
+	rows, err := s.receiver.ledger.Rows(s.source.Counters)
+	require.NoError(t, err)
+	return rows[1]
+}
+
+func TestEverySignalsInstanceHearsTheStatus(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), nil)
+	other := &statusHost{}
+	require.NoError(t, s.receiver.Start(t.Context(), other))
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusOK}, other.statuses())
+}
+
+func TestStatusOfSeveralSignals(t *testing.T) {
+	host := &statusHost{}
+	var s status
+	s.add(host)
+	refusal := errors.New("no")
+	s.consumed(pipeline.SignalLogs, refusal)
+	s.consumed(pipeline.SignalMetrics, nil)
+	s.consumed(pipeline.SignalLogs, refusal)
+	s.consumed(pipeline.SignalLogs, nil)
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.statuses())
+}
+
+func TestOptionsOfTheKernel(t *testing.T) {
+	all := kernel.Options{
+		Families: []string{"process", "network"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
+		MaxArgumentBytes: 1024, ReportInterval: time.Minute,
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   func(*kernel.Options)
+	}{
+		{"default", func(*Config) {}, func(*kernel.Options) {}},
+		{"scope", func(c *Config) { c.Scope.Cgroups = []string{"/a"} }, func(o *kernel.Options) { o.Cgroups = []string{"/a"} }},
+		{"no arguments", func(c *Config) { c.Families.Process.Get().Arguments = false }, func(o *kernel.Options) { o.MaxArgumentBytes = 0 }},
+		{"few arguments", func(c *Config) { c.Families.Process.Get().MaxArgumentBytes = 5 }, func(o *kernel.Options) { o.MaxArgumentBytes = 5 }},
+		{"interval", func(c *Config) { c.Families.Network.Get().ReportInterval = time.Hour }, func(o *kernel.Options) { o.ReportInterval = time.Hour }},
+		{"no process", func(c *Config) { c.Families.Process = configoptional.None[ProcessConfig]() }, func(o *kernel.Options) {
+			o.Families, o.MaxArgumentBytes = []string{"network"}, 0
+		}},
+		{"no network", func(c *Config) { c.Families.Network = configoptional.None[NetworkConfig]() }, func(o *kernel.Options) {
+			o.Families, o.ReportInterval = []string{"process"}, 0
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, want := createDefaultConfig().(*Config), all
+			c.change(cfg)
+			c.want(&want)
+			assert.Equal(t, want, optionsOf(cfg))
+		})
+	}
 }
 
 type fakeRegistry struct {

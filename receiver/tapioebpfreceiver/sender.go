@@ -6,136 +6,167 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pipeline"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
+const (
+	// fullBatches is how many batches of max_events may wait at the most, since queue_size counts
+	// batches of any size: an event in a span and a log record takes about 1.5 KiB.
+	fullBatches = 8
+	// minLimit is how many events may wait in any case.
+	minLimit = 65536
+	// firstRetry is short beside the time in which the queue fills.
+	firstRetry = 20 * time.Millisecond
+	// lastCall is how long the next components have at the end where the collector sets no limit.
+	lastCall = 10 * time.Second
+	// lastWord is how long a next component has that was told that it is too late.
+	lastWord = time.Second
+)
+
 // sender hands finished batches to the next components. They may be slow; the reader is kept from
-// them by a bounded queue and never waits.
+// them by a bounded queue and never waits. Metrics have a way of their own, so that traces or logs
+// that are held up do not hold them up.
 type sender struct {
 	receiver *tapioReceiver
-	host     component.Host
-	queue    chan parcel
-	done     chan struct{}
+	queue    chan *parcel
+	metrics  chan pmetric.Metrics // one round: the newest
+	running  sync.WaitGroup
 
 	ctx    context.Context // of the consumers; canceled when they take too long at the end
 	cancel context.CancelFunc
 
-	events   atomic.Int64 // handed over, not yet at their end
-	refusing bool         // of the sender's own goroutine
+	events  atomic.Int64 // handed over, not yet at their end
+	current atomic.Pointer[parcel]
 }
 
-// parcel is a batch or metrics; the other is nil.
+// parcel is a batch on its way.
 type parcel struct {
-	batch   *translate.Batch
-	metrics *pmetric.Metrics
+	batch *translate.Batch
+	ended sync.Once
 }
 
-func newSender(r *tapioReceiver, host component.Host) *sender {
+func newSender(r *tapioReceiver) *sender {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &sender{
 		receiver: r,
-		host:     host,
-		queue:    make(chan parcel, r.config.Batch.QueueSize),
-		done:     make(chan struct{}),
+		queue:    make(chan *parcel, r.config.Batch.QueueSize),
+		metrics:  make(chan pmetric.Metrics, 1),
 		ctx:      ctx,
 		cancel:   cancel,
 	}
 }
 
 func (s *sender) start() {
-	go func() {
-		defer close(s.done)
+	s.running.Go(func() {
 		for p := range s.queue {
 			s.deliver(p)
 		}
-	}()
+	})
+	s.running.Go(func() {
+		for metrics := range s.metrics {
+			s.receiver.status.consumed(pipeline.SignalMetrics, s.consumeMetrics(metrics))
+		}
+	})
 }
-
-// lastCall is how long the next components have at the end where the collector sets no limit.
-const lastCall = 10 * time.Second
 
 // stop hands over what waits, until ctx ends; what is left then is lost, and said to be.
 func (s *sender) stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastCall)
 	defer cancel()
 	close(s.queue)
+	close(s.metrics)
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
 	select {
-	case <-s.done:
+	case <-done:
 	case <-ctx.Done():
 		s.cancel()
-		s.giveUp()
+		s.giveUp(done)
 	}
 	s.cancel()
 }
 
 // giveUp empties the queue itself: a consumer that does not heed its context may hold the sender
-// for as long as it likes, and what it holds stays in flight.
-func (s *sender) giveUp() {
+// for as long as it likes.
+func (s *sender) giveUp(done <-chan struct{}) {
 	for p := range s.queue {
-		if p.batch != nil {
-			s.end(p.batch, ledger.LostShutdown)
-		}
+		s.end(p, ledger.LostShutdown)
 	}
 	select {
-	case <-s.done:
-	case <-time.After(time.Second):
+	case <-done:
+	case <-time.After(lastWord):
+		if p := s.current.Load(); p != nil {
+			s.end(p, ledger.LostShutdown)
+		}
 	}
 }
 
 // waiting is the number of events that were handed over and have not come to their end.
-func (s *sender) waiting() uint64 { return uint64(s.events.Load()) }
+func (s *sender) waiting() int { return int(s.events.Load()) }
+
+// limit is how many events may wait.
+func (s *sender) limit() int { return max(fullBatches*s.receiver.config.Batch.MaxEvents, minLimit) }
 
 // send is called by the reader, and never waits.
 func (s *sender) send(batch *translate.Batch) {
-	s.events.Add(int64(batch.Events))
+	p := &parcel{batch: batch}
+	if s.events.Add(int64(batch.Events)) > int64(s.limit()) {
+		s.end(p, ledger.LostQueueFull)
+		return
+	}
 	select {
-	case s.queue <- parcel{batch: batch}:
+	case s.queue <- p:
 	default:
-		s.end(batch, ledger.LostQueueFull)
+		s.end(p, ledger.LostQueueFull)
 	}
 }
 
-// sendMetrics leaves a round out if the queue is full: the next one, being cumulative, has it all.
+// sendMetrics takes the place of a round that still waits: the newer one, being cumulative, has it
+// all.
 func (s *sender) sendMetrics(metrics pmetric.Metrics) {
 	select {
-	case s.queue <- parcel{metrics: &metrics}:
+	case <-s.metrics:
 	default:
 	}
+	s.metrics <- metrics // the reader is the only one who sends
 }
 
-// end notes what became of a batch's events.
-func (s *sender) end(batch *translate.Batch, fate ledger.Fate) {
-	s.receiver.ledger.AddCounts(&batch.Counts, fate)
-	s.events.Add(-int64(batch.Events))
+// end notes what became of a batch's events, once.
+func (s *sender) end(p *parcel, fate ledger.Fate) {
+	p.ended.Do(func() {
+		s.receiver.ledger.AddCounts(&p.batch.Counts, fate)
+		s.events.Add(-int64(p.batch.Events))
+	})
 }
 
-func (s *sender) deliver(p parcel) {
+func (s *sender) deliver(p *parcel) {
 	if s.ctx.Err() != nil { // too late
-		if p.batch != nil {
-			s.end(p.batch, ledger.LostShutdown)
-		}
+		s.end(p, ledger.LostShutdown)
 		return
 	}
-	if p.metrics != nil {
-		s.report(s.consumeMetrics(*p.metrics))
-		return
-	}
-	err := errors.Join(s.consumeTraces(p.batch.Traces), s.consumeLogs(p.batch.Logs))
-	s.end(p.batch, s.fateOf(err))
-	s.report(err)
+	s.current.Store(p)
+	defer s.current.Store(nil)
+	traces, logs := s.consumeTraces(p.batch.Traces), s.consumeLogs(p.batch.Logs)
+	s.end(p, s.fateOf(errors.Join(traces, logs)))
+	s.receiver.status.consumed(pipeline.SignalTraces, traces)
+	s.receiver.status.consumed(pipeline.SignalLogs, logs)
 }
 
 func (s *sender) fateOf(err error) ledger.Fate {
@@ -150,29 +181,34 @@ func (s *sender) fateOf(err error) ledger.Fate {
 }
 
 // retry hands data over again while the next component says that it may take it later, as
-// memory_limiter does. Meanwhile the queue fills.
-func (s *sender) retry(ctx context.Context, consume func() error) error {
-	if s.receiver.config.Batch.RetryTimeout == 0 {
-		return consume()
+// memory_limiter does. It gives up as soon as the queue is half full: what waits there takes memory
+// too, and may be the very reason for the refusal.
+func (s *sender) retry(ctx context.Context, attempt func() error) error {
+	patience := s.receiver.config.Batch.RetryTimeout
+	if patience == 0 {
+		return attempt()
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := consume()
-		if err != nil && consumererror.IsPermanent(err) {
+		err := attempt()
+		if err != nil && (consumererror.IsPermanent(err) || s.waiting() > s.limit()/2 || len(s.queue) > cap(s.queue)/2) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(s.backOff()), backoff.WithMaxElapsedTime(s.receiver.config.Batch.RetryTimeout))
+	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(patience))
 	return err
 }
 
-// firstRetry is short beside the time in which the queue fills.
-const firstRetry = 20 * time.Millisecond
-
-func (*sender) backOff() backoff.BackOff {
+func newBackOff() backoff.BackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = firstRetry
 	b.MaxInterval = time.Second
 	return b
+}
+
+// mustCopy says that data which may be handed over again has to be copied for each attempt: the next
+// component changes it.
+func (s *sender) mustCopy(capabilities consumer.Capabilities) bool {
+	return capabilities.MutatesData && s.receiver.config.Batch.RetryTimeout > 0
 }
 
 func (s *sender) consumeTraces(traces ptrace.Traces) error {
@@ -180,8 +216,16 @@ func (s *sender) consumeTraces(traces ptrace.Traces) error {
 	if spans == 0 {
 		return nil
 	}
+	next := s.receiver.next.traces
 	ctx := s.receiver.obsreport.StartTracesOp(s.ctx)
-	err := s.retry(ctx, func() error { return s.receiver.next.traces.ConsumeTraces(ctx, traces) })
+	err := s.retry(ctx, func() error {
+		offered := traces
+		if s.mustCopy(next.Capabilities()) {
+			offered = ptrace.NewTraces()
+			traces.CopyTo(offered)
+		}
+		return next.ConsumeTraces(ctx, offered)
+	})
 	s.receiver.obsreport.EndTracesOp(ctx, metadata.Type.String(), spans, err)
 	return err
 }
@@ -191,8 +235,16 @@ func (s *sender) consumeLogs(logs plog.Logs) error {
 	if records == 0 {
 		return nil
 	}
+	next := s.receiver.next.logs
 	ctx := s.receiver.obsreport.StartLogsOp(s.ctx)
-	err := s.retry(ctx, func() error { return s.receiver.next.logs.ConsumeLogs(ctx, logs) })
+	err := s.retry(ctx, func() error {
+		offered := logs
+		if s.mustCopy(next.Capabilities()) {
+			offered = plog.NewLogs()
+			logs.CopyTo(offered)
+		}
+		return next.ConsumeLogs(ctx, offered)
+	})
 	s.receiver.obsreport.EndLogsOp(ctx, metadata.Type.String(), records, err)
 	return err
 }
@@ -203,19 +255,4 @@ func (s *sender) consumeMetrics(metrics pmetric.Metrics) error {
 	err := s.receiver.next.metrics.ConsumeMetrics(ctx, metrics)
 	s.receiver.obsreport.EndMetricsOp(ctx, metadata.Type.String(), points, err)
 	return err
-}
-
-// report tells the collector when the next components begin to refuse data, and when they take it
-// again.
-func (s *sender) report(err error) {
-	refusing := err != nil
-	if refusing == s.refusing {
-		return
-	}
-	s.refusing = refusing
-	status := componentstatus.NewEvent(componentstatus.StatusOK)
-	if refusing {
-		status = componentstatus.NewRecoverableErrorEvent(err)
-	}
-	componentstatus.ReportStatus(s.host, status)
 }

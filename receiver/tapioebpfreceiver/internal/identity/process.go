@@ -130,8 +130,6 @@ func (x *Index) add(known *source.Process) *Process {
 	p := x.begin(Key{PID: known.PID, StartTicks: known.StartTicks}, known.StartTicks*nsPerTick)
 	p.ParentPID, p.VPID = known.ParentPID, known.VPID
 	p.UID, p.EUID = known.UID, known.EUID
-	p.Directory = validUTF8(known.Directory)
-	p.Arguments = x.internArguments(known.Arguments)
 	x.setResource(p, x.resourceOf(validUTF8(known.Executable)))
 	return p
 }
@@ -368,6 +366,9 @@ func (x *Index) internArguments(raw []byte) []string {
 		clear(x.arguments)
 	}
 	arguments := Redact(splitArguments(raw))
+	if isCutOff := raw[len(raw)-1] != 0; isCutOff {
+		arguments[len(arguments)-1] = redactCutOff(arguments[len(arguments)-1])
+	}
 	x.arguments[string(raw)] = arguments
 	return arguments
 }

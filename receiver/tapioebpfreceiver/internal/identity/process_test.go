@@ -147,18 +147,14 @@ func TestNamesAreMadeUTF8(t *testing.T) {
 	p := startedWith(t, x, bpf.WireProcessExec{Header: bpf.WireEventHeader{Pid: 10}}, "/opt\xff/caf\xe9", "/a\xc3/b", "\xfe")
 	assert.Equal(t, "/opt\uFFFD/caf\uFFFD", p.Resource.Path)
 	assert.Equal(t, "caf\uFFFD", p.Resource.Name)
-	assert.Equal(t, "/a\uFFFD/b", p.Directory)
-	assert.Equal(t, []string{"\uFFFD"}, p.Arguments)
 }
 
 func TestNamesOfOlderProcessesAreMadeUTF8(t *testing.T) {
 	x := newIndex(nil)
-	x.Load([]source.Process{{PID: 1, Executable: "/opt\xff/caf\xe9", Directory: "/a\xc3/b", Arguments: []byte("\xfe\x00")}})
+	x.Load([]source.Process{{PID: 1, Executable: "/opt\xff/caf\xe9"}})
 	p := x.FindByPID(1)
 	assert.Equal(t, "/opt\uFFFD/caf\uFFFD", p.Resource.Path)
 	assert.Equal(t, "caf\uFFFD", p.Resource.Name)
-	assert.Equal(t, "/a\uFFFD/b", p.Directory)
-	assert.Equal(t, []string{"\uFFFD"}, p.Arguments)
 }
 
 func TestATruncatedPathIsNotTakenForAWholeOne(t *testing.T) {
@@ -337,7 +333,7 @@ func TestAPIDIsUsedAgain(t *testing.T) {
 func TestFindAsksTheSource(t *testing.T) {
 	known := source.Process{
 		PID: 10, ParentPID: 4, VPID: 1, StartTicks: 100, UID: 500, EUID: 501,
-		Executable: "/bin/sh", Directory: "/", Arguments: []byte("sh\x00--token=x\x00"),
+		Executable: "/bin/sh",
 	}
 	asked := &proc{known: map[uint32]source.Process{10: known}}
 	x := NewIndex(asked.resolve)
@@ -345,7 +341,7 @@ func TestFindAsksTheSource(t *testing.T) {
 
 	assert.Equal(t, &Process{
 		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
-		Resource: &Resource{Name: "sh", Path: "/bin/sh", alive: 1}, Directory: "/", Arguments: []string{"sh", "--token=REDACTED"},
+		Resource: &Resource{Name: "sh", Path: "/bin/sh", alive: 1},
 	}, p)
 	assert.Same(t, p, x.Find(10, second))
 	assert.Len(t, asked.asked, 1)

@@ -54,9 +54,34 @@ func Redact(arguments []string) []string {
 			arguments[i] = redactURLs(redactAttachedPair(redactValue(argument)))
 		}
 		hideNext = strings.HasPrefix(argument, "-") && !strings.ContainsAny(argument, "=: ") && namesSecret(argument)
-		hidePair = slices.Contains(pairOptions, argument)
+		hidePair = isPairOption(argument)
 	}
 	return arguments
+}
+
+// isPairOption says whether user:password comes next. Several letters may share a dash: curl -sSu.
+func isPairOption(argument string) bool {
+	if slices.Contains(pairOptions, argument) {
+		return true
+	}
+	letters, ok := strings.CutPrefix(argument, "-")
+	return ok && len(letters) <= 6 && strings.HasSuffix(letters, "u") && !strings.ContainsFunc(letters, isNoLetter)
+}
+
+func isNoLetter(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }
+
+// redactCutOff hides the end of a last argument that was cut off where it may be a URL's password:
+// the @ that would tell is missing.
+func redactCutOff(argument string) string {
+	scheme := strings.LastIndex(argument, "://")
+	if scheme < 0 {
+		return argument
+	}
+	start := scheme + len("://")
+	if rest := argument[start:]; strings.Contains(rest, "@") || !strings.Contains(rest, ":") {
+		return argument
+	}
+	return argument[:start] + redacted
 }
 
 // isOption tells an option from a value that happens to begin with a dash.
@@ -89,7 +114,7 @@ func endsSecretName(name, rest string) bool {
 	case '=', ':':
 		return namesSecret(name)
 	case ' ', '\t', '\n':
-		return strings.HasPrefix(name, "-") && namesSecret(name) || slices.Contains(pairOptions, name) && startsWithPair(rest)
+		return strings.HasPrefix(name, "-") && namesSecret(name) || isPairOption(name) && startsWithPair(rest)
 	default:
 		return false
 	}
@@ -151,9 +176,31 @@ func redactURLs(text string) string {
 	if strings.HasSuffix(text[start:end], ":") && strings.HasPrefix(text[end:], "//") {
 		end-- // a list: the next URL's scheme was taken for a part of this authority
 	}
+	if lacksPort(text[start:end]) {
+		end = endOfPassword(text, start, end)
+	}
 	authority := text[start:end]
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
 		authority = redacted + ":" + redacted + authority[at:]
 	}
 	return text[:start] + authority + redactURLs(text[end:])
+}
+
+// lacksPort says that what comes after the colon is no port, so that it must be a password, with a
+// character in it that should have been escaped.
+func lacksPort(authority string) bool {
+	_, port, ok := strings.Cut(authority, ":")
+	return ok && !strings.ContainsAny(authority, "@[") && strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+// endOfPassword is behind the @ that comes next, or end if none does before the text's next word.
+func endOfPassword(text string, start, end int) int {
+	word := text[start:]
+	if n := strings.IndexAny(word, "\"' ,"); n >= 0 {
+		word = word[:n]
+	}
+	if at := strings.IndexByte(word, '@'); at >= 0 {
+		return start + at + 1
+	}
+	return end
 }

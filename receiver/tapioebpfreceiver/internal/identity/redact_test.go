@@ -33,6 +33,12 @@ func TestRedact(t *testing.T) {
 		{"password by OpenSSL's prefix", "openssl|rsa|-passin|pass:hunter2", "openssl|rsa|-passin|pass:REDACTED"},
 
 		{"pair after -u", "curl|-u|me:hunter2|https://host/", "curl|-u|me:REDACTED|https://host/"},
+		{"pair after letters that share a dash", "curl|-sSu|me:hunter2", "curl|-sSu|me:REDACTED"},
+		{"script: pair after letters that share a dash", "sh|-c|curl -su me:hunter2", "sh|-c|curl -su REDACTED"},
+		{"password with a slash", "psql|postgres://u:se/cret@h/db", "psql|postgres://REDACTED:REDACTED@h/db"},
+		{"password with a hash", "psql|postgres://u:se#cret@h/db", "psql|postgres://REDACTED:REDACTED@h/db"},
+		{"scope of a package", "npm|https://host:4873/@scope/name", "npm|https://host:4873/@scope/name"},
+		{"IPv6 host", "curl|http://[::1]/@x", "curl|http://[::1]/@x"},
 		{"pair after --user", "curl|--user|me:hunter2", "curl|--user|me:REDACTED"},
 		{"pair after --proxy-user", "curl|--proxy-user|me:hunter2", "curl|--proxy-user|me:REDACTED"},
 		{"pair after -U", "curl|-U|me:hunter2", "curl|-U|me:REDACTED"},
@@ -168,4 +174,16 @@ func FuzzRedactHides(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestACommandLineThatWasCutOff(t *testing.T) {
+	for given, want := range map[string][]string{
+		"psql\x00postgres://user:secretpasswo": {"psql", "postgres://REDACTED"},
+		"curl\x00-u\x00me:hun":                 {"curl", "-u", "me:REDACTED"},
+		"curl\x00https://host/pa":              {"curl", "https://host/pa"},
+		"psql\x00postgres://u:p@h/d":           {"psql", "postgres://REDACTED:REDACTED@h/d"},
+		"psql\x00http://host:80/\x00":          {"psql", "http://host:80/"},
+	} {
+		assert.Equal(t, want, newIndex(nil).internArguments([]byte(given)))
+	}
 }

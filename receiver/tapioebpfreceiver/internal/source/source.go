@@ -63,6 +63,4 @@ type Process struct {
 	StartTicks uint64 // since boot, in units of 10 ms as /proc has it
 	UID, EUID  uint32
 	Executable string // path; empty: not known
-	Directory  string
-	Arguments  []byte // each ending with NUL
 }

@@ -4,6 +4,7 @@
 package translate
 
 import (
+	"strconv"
 	"testing"
 	"unsafe"
 
@@ -31,7 +32,7 @@ func bytesOf[T any](value *T, tail ...byte) []byte {
 }
 
 // life is what a short command leaves that makes one request: fork, exec, connect, close, exit.
-func life(pid uint32, start uint64) [][]byte {
+func life(pid uint32, start uint64, argument string) [][]byte {
 	header := func(kind bpf.WireEventType, after uint64) bpf.WireEventHeader {
 		return bpf.WireEventHeader{Time: start + after, StartTime: start, CgroupId: 7, Pid: pid, Type: uint16(kind)}
 	}
@@ -40,7 +41,7 @@ func life(pid uint32, start uint64) [][]byte {
 		LocalAddress: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 1}, PeerAddress: [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 2},
 		LocalPort: uint16(pid), PeerPort: 443, Protocol: event.ProtocolTCP, Role: event.RoleClient,
 	}
-	exe, cwd, args := "curl\x00bin\x00usr\x00", "app\x00srv\x00", "/usr/bin/curl\x00-s\x00--max-time\x0010\x00https://example.com/\x00"
+	exe, cwd, args := "curl\x00bin\x00usr\x00", "app\x00srv\x00", "/usr/bin/curl\x00-s\x00--max-time\x0010\x00https://example.com/"+argument+"\x00"
 	return [][]byte{
 		bytesOf(&bpf.WireProcessFork{Header: header(bpf.WireEventTypePROCESS_FORK, 0), Process: who}),
 		bytesOf(&bpf.WireProcessExec{Header: header(bpf.WireEventTypePROCESS_EXEC, 1e6), Process: who, ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(args))}, []byte(exe+cwd+args)...),
@@ -53,26 +54,37 @@ func life(pid uint32, start uint64) [][]byte {
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
 	index := identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
 	index.Load([]source.Process{{PID: 1, Executable: "/usr/bin/init", StartTicks: 0}})
-	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096},
+	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true},
 		index, correlate.NewIDs(), &ledger.Ledger{})
 	t.SetBootTime(benchBoot)
 	return t, index
 }
 
-func benchRecords() [][]byte {
+func benchRecords(lives uint32, argument func(pid uint32) string) [][]byte {
 	var records [][]byte
-	for pid := range uint32(benchLives) {
-		records = append(records, life(pid+2, benchStart+uint64(pid)*1e7)...)
+	for pid := range lives {
+		records = append(records, life(pid+2, benchStart+uint64(pid)*1e7, argument(pid))...)
 	}
 	return records
 }
+
+func always(argument string) func(uint32) string { return func(uint32) string { return argument } }
 
 // BenchmarkRecordToPdata is a record's way from the ring's bytes to all three signals: decode,
 // identity, ledger, metrics, choice of attributes, and the building of the pdata itself.
 // BenchmarkPdataAlone, in the same run, is what pdata takes of it for the very same data.
 func BenchmarkRecordToPdata(b *testing.B) {
+	benchAllSignals(b, benchRecords(benchLives, always("path")))
+}
+
+// BenchmarkRecordToPdataNewCommandLines has no two command lines alike: each is taken apart, searched
+// for credentials, and kept.
+func BenchmarkRecordToPdataNewCommandLines(b *testing.B) {
+	benchAllSignals(b, benchRecords(4*benchLives, func(pid uint32) string { return strconv.Itoa(int(pid)) }))
+}
+
+func benchAllSignals(b *testing.B, records [][]byte) {
 	t, index := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
-	records := benchRecords()
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n == len(records) {
@@ -87,7 +99,7 @@ func BenchmarkRecordToPdata(b *testing.B) {
 // BenchmarkRecordToMetrics has only metrics wired: no span and no log record is built.
 func BenchmarkRecordToMetrics(b *testing.B) {
 	t, index := benchTranslator(Signals{Metrics: true})
-	records := benchRecords()
+	records := benchRecords(benchLives, always("path"))
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n == len(records) {
@@ -100,7 +112,7 @@ func BenchmarkRecordToMetrics(b *testing.B) {
 
 func BenchmarkPdataAlone(b *testing.B) {
 	t, _ := benchTranslator(Signals{Traces: true, Logs: true})
-	records := benchRecords()
+	records := benchRecords(benchLives, always("path"))
 	for _, record := range records {
 		t.Handle(record)
 	}

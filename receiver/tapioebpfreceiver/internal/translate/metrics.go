@@ -20,31 +20,46 @@ const staleAfter = 15 * time.Minute
 // metrics are made from every event, whatever is done to spans and logs later. All are cumulative.
 type metrics struct {
 	describe  Describe
+	wired     bool              // else nothing is counted
+	counting  bool              // living processes
 	start     pcommon.Timestamp // when counting began
 	since     pcommon.Timestamp // start time of series that are new
 	processes table[processKey, processSeries]
 	traffic   table[trafficKey, trafficSeries]
 	outcomes  table[outcomeKey, outcomeSeries]
-	overflow  *identity.Resource
 }
 
-func newMetrics(describe Describe, start pcommon.Timestamp, limit int) metrics {
+func newMetrics(options Options) metrics {
 	return metrics{
-		describe:  describe,
-		start:     start,
-		since:     start,
-		processes: newTable[processKey, processSeries](limit),
-		traffic:   newTable[trafficKey, trafficSeries](limit),
-		outcomes:  newTable[outcomeKey, outcomeSeries](limit),
-		overflow:  &identity.Resource{},
+		describe:  options.Describe,
+		wired:     options.Signals.Metrics,
+		counting:  options.Processes,
+		start:     options.Start,
+		since:     options.Start,
+		processes: newTable[processKey, processSeries](options.SeriesLimit),
+		traffic:   newTable[trafficKey, trafficSeries](options.SeriesLimit),
+		outcomes:  newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
 	}
 }
+
+// owner is whom a series belongs to: the executable's path, which stays the same when the resource
+// is forgotten and made anew. The zero owner is that of the overflow series.
+type owner struct {
+	path  string // empty: not known
+	valid bool
+}
+
+func ownerOf(r *identity.Resource) owner { return owner{path: r.Path, valid: true} }
 
 // series is one set of attributes of one resource, and all that is counted for it.
 type series[V any] struct {
 	start, last pcommon.Timestamp
+	resource    *identity.Resource
 	value       V
 }
+
+// noResource is that of the overflow series: it belongs to the node alone.
+var noResource = &identity.Resource{}
 
 // table has the series of a family's events. What comes when it is full is counted in one series
 // for all, the one of the zero key, as the cardinality limits of OpenTelemetry's SDKs have it.
@@ -58,16 +73,16 @@ func newTable[K comparable, V any](limit int) table[K, V] {
 }
 
 // at returns the value to count in, for an event at the given time.
-func (t *table[K, V]) at(key K, since, now pcommon.Timestamp) *V {
+func (t *table[K, V]) at(key K, r *identity.Resource, since, now pcommon.Timestamp) *V {
 	s, ok := t.series[key]
 	if !ok {
 		if len(t.series) >= t.limit {
 			var overflow K
-			key = overflow
+			key, r = overflow, noResource
 			s, ok = t.series[key]
 		}
 		if !ok {
-			s = &series[V]{start: since}
+			s = &series[V]{start: since, resource: r}
 			t.series[key] = s
 		}
 	}
@@ -113,7 +128,7 @@ type collection struct {
 	describe  Describe
 	now       pcommon.Timestamp
 	out       pmetric.Metrics
-	resources map[*identity.Resource]*resourceMetrics
+	resources map[string]*resourceMetrics // by path
 }
 
 type resourceMetrics struct {
@@ -122,7 +137,7 @@ type resourceMetrics struct {
 }
 
 func (c *collection) metric(r *identity.Resource, i *instrument) (metric pmetric.Metric, isNew bool) {
-	of, ok := c.resources[r]
+	of, ok := c.resources[r.Path]
 	if !ok {
 		resource := c.out.ResourceMetrics().AppendEmpty()
 		resource.SetSchemaUrl(SchemaURL)
@@ -131,7 +146,7 @@ func (c *collection) metric(r *identity.Resource, i *instrument) (metric pmetric
 		scope.SetSchemaUrl(SchemaURL)
 		c.describe.scope(scope.Scope())
 		of = &resourceMetrics{metrics: scope.Metrics(), byName: map[string]pmetric.Metric{}}
-		c.resources[r] = of
+		c.resources[r.Path] = of
 	}
 	if metric, ok = of.byName[i.name]; ok {
 		return metric, false
@@ -181,7 +196,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 		describe:  m.describe,
 		now:       now,
 		out:       pmetric.NewMetrics(),
-		resources: map[*identity.Resource]*resourceMetrics{},
+		resources: map[string]*resourceMetrics{},
 	}
 	m.processes.dropStale(now)
 	m.traffic.dropStale(now)
@@ -190,14 +205,6 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.collectConnections(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
-}
-
-// owner is whom a series' points belong to; the overflow series belongs to the node alone.
-func (m *metrics) owner(r *identity.Resource) *identity.Resource {
-	if r == nil {
-		return m.overflow
-	}
-	return r
 }
 
 func markOverflow(attributes pcommon.Map) {

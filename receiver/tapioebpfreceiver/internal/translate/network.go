@@ -32,7 +32,7 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 		log := t.log(r, eventConnectionClose, t.wall(e.Header.Time), plog.SeverityNumberWarn)
 		t.describeConnect(log.Attributes(), p, e, errorType)
 	}
-	return carriedIf(t.signals.Traces || t.signals.Logs && failed), nil
+	return t.outcomeIf(t.signals.Traces || t.signals.Logs && failed), nil
 }
 
 func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
@@ -76,7 +76,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 		log := t.log(r, name, t.wall(e.Header.Time), severity)
 		t.describeStats(log.Attributes(), p, e, errorType)
 	}
-	return carriedIf(t.signals.Logs), nil
+	return t.outcomeIf(t.signals.Logs), nil
 }
 
 // endOf is the error that ended a connection; a reset that this side sent is one too.

@@ -43,8 +43,8 @@ func (e ends) describe(attributes pcommon.Map) {
 }
 
 type trafficKey struct {
-	resource *identity.Resource
-	ends     ends
+	owner owner
+	ends  ends
 }
 
 type trafficSeries struct {
@@ -53,7 +53,7 @@ type trafficSeries struct {
 }
 
 type outcomeKey struct {
-	resource  *identity.Resource
+	owner     owner
 	ends      ends
 	errorType string
 }
@@ -64,7 +64,10 @@ type outcomeSeries struct {
 }
 
 func (m *metrics) connected(r *identity.Resource, e *bpf.WireConnectionConnect, errorType string, now pcommon.Timestamp) {
-	series := m.outcomes.at(outcomeKey{resource: r, ends: endsOf(&e.Ends), errorType: errorType}, m.since, now)
+	if !m.wired {
+		return
+	}
+	series := m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: endsOf(&e.Ends), errorType: errorType}, r, m.since, now)
 	series.connections++
 	series.handshake.add(roundTripBounds, seconds(e.Header.Time-e.Opened))
 }
@@ -72,8 +75,11 @@ func (m *metrics) connected(r *identity.Resource, e *bpf.WireConnectionConnect, 
 // carried counts a close or report. A client's connection was counted when it was opened, a
 // server's is when it is heard of first, since only then its process is known.
 func (m *metrics) carried(r *identity.Resource, e *bpf.WireConnectionStats, closed bool, errorType string, now pcommon.Timestamp) {
+	if !m.wired {
+		return
+	}
 	between := endsOf(&e.Ends)
-	traffic := m.traffic.at(trafficKey{resource: r, ends: between}, m.since, now)
+	traffic := m.traffic.at(trafficKey{owner: ownerOf(r), ends: between}, r, m.since, now)
 	traffic.sent += e.SentBytesDelta
 	traffic.received += e.ReceivedBytesDelta
 	if e.Ends.Protocol != event.ProtocolTCP {
@@ -84,10 +90,10 @@ func (m *metrics) carried(r *identity.Resource, e *bpf.WireConnectionStats, clos
 		traffic.rtt.add(roundTripBounds, rttSeconds(e))
 	}
 	if e.Ends.Role == event.RoleServer && e.Flags&event.ConnectionFirstRecord != 0 {
-		m.outcomes.at(outcomeKey{resource: r, ends: between}, m.since, now).connections++
+		m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: between}, r, m.since, now).connections++
 	}
 	if closed && e.Opened != 0 {
-		outcome := m.outcomes.at(outcomeKey{resource: r, ends: between, errorType: errorType}, m.since, now)
+		outcome := m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: between, errorType: errorType}, r, m.since, now)
 		outcome.lifetime.add(lifetimeBounds, seconds(e.Header.Time-e.Opened))
 	}
 }
@@ -102,14 +108,14 @@ func (m *metrics) collectConnections(c *collection) {
 }
 
 func (m *metrics) collectTraffic(c *collection, key trafficKey, s *series[trafficSeries]) {
-	r := m.owner(key.resource)
+	r := s.resource
 	sent := c.sum(r, networkIO, s.start, s.value.sent)
 	sent.PutStr(attrNetworkIODirection, "transmit")
 	describeTrafficPoint(sent, key)
 	received := c.sum(r, networkIO, s.start, s.value.received)
 	received.PutStr(attrNetworkIODirection, "receive")
 	describeTrafficPoint(received, key)
-	if key.ends.transport == "tcp" || key.resource == nil {
+	if key.ends.transport == "tcp" || !key.owner.valid {
 		describeTrafficPoint(c.sum(r, tcpRetransmits, s.start, s.value.retransmits), key)
 	}
 	if s.value.rtt.count > 0 {
@@ -118,7 +124,7 @@ func (m *metrics) collectTraffic(c *collection, key trafficKey, s *series[traffi
 }
 
 func (m *metrics) collectOutcomes(c *collection, key outcomeKey, s *series[outcomeSeries]) {
-	r := m.owner(key.resource)
+	r := s.resource
 	if s.value.connections > 0 {
 		describeOutcomePoint(c.sum(r, tcpConnections, s.start, s.value.connections), key)
 	}
@@ -131,7 +137,7 @@ func (m *metrics) collectOutcomes(c *collection, key outcomeKey, s *series[outco
 }
 
 func describeTrafficPoint(attributes pcommon.Map, key trafficKey) {
-	if key.resource == nil {
+	if !key.owner.valid {
 		markOverflow(attributes)
 		return
 	}
@@ -139,7 +145,7 @@ func describeTrafficPoint(attributes pcommon.Map, key trafficKey) {
 }
 
 func describeOutcomePoint(attributes pcommon.Map, key outcomeKey) {
-	if key.resource == nil {
+	if !key.owner.valid {
 		markOverflow(attributes)
 		return
 	}

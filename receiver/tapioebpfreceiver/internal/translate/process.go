@@ -31,7 +31,10 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 		setTraceContext(log, p)
 		t.describeExec(log.Attributes(), p, 0)
 	}
-	return carriedIf(t.signals.Logs || hasSpan), nil
+	if wired := t.signals.Logs || hasSpan; wired || !t.signals.Traces {
+		return t.outcomeIf(wired), nil
+	}
+	return absorbed, nil // its span is yet to come
 }
 
 // replacedSpan ends the span of a program that started another in its place; false if there is none.
@@ -56,7 +59,7 @@ func (t *Translator) processFork(record []byte) (outcome, error) {
 		attributes.EnsureCapacity(7)
 		t.identify(attributes, p)
 	}
-	return carriedIf(t.signals.Logs), nil
+	return t.outcomeIf(t.signals.Logs), nil
 }
 
 func (t *Translator) processExit(record []byte) (outcome, error) {
@@ -83,7 +86,7 @@ func (t *Translator) processExit(record []byte) (outcome, error) {
 		t.describeExit(attributes, e, ending)
 	}
 	t.index.Ended(p, e.Header.Time)
-	return carriedIf(t.signals.Logs || hasSpan), nil
+	return t.outcomeIf(t.signals.Logs || hasSpan), nil
 }
 
 // strangersExit is the end of a process of which nothing is known, but that it was.
@@ -96,7 +99,7 @@ func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
 		t.putOwner(attributes, e.Header.Pid, nil)
 		t.describeExit(attributes, e, ending)
 	}
-	return carriedIf(t.signals.Logs)
+	return t.outcomeIf(t.signals.Logs)
 }
 
 // processOOMKill: kernels that tell just a pid cannot tell the scope; a process that is not known
@@ -114,7 +117,7 @@ func (t *Translator) processOOMKill(record []byte) (outcome, error) {
 		log := t.log(t.resourceOf(p), eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
 		t.describeVictim(log, e.Header.Pid, p)
 	}
-	return carriedIf(t.signals.Logs), nil
+	return t.outcomeIf(t.signals.Logs), nil
 }
 
 func (t *Translator) victim(header *event.Header) (p *identity.Process, inScope bool) {

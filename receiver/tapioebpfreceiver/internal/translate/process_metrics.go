@@ -4,6 +4,9 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"maps"
+	"slices"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
@@ -16,7 +19,7 @@ var (
 )
 
 type processKey struct {
-	resource  *identity.Resource
+	owner     owner
 	errorType string
 }
 
@@ -25,48 +28,55 @@ type processSeries struct {
 }
 
 func (m *metrics) processStarted(r *identity.Resource, now pcommon.Timestamp) {
-	m.processes.at(processKey{resource: r}, m.since, now).executions++
+	if m.wired {
+		m.processes.at(processKey{owner: ownerOf(r)}, r, m.since, now).executions++
+	}
 }
 
 func (m *metrics) processEnded(r *identity.Resource, errorType string, now pcommon.Timestamp) {
-	m.processes.at(processKey{resource: r, errorType: errorType}, m.since, now).exits++
+	if m.wired {
+		m.processes.at(processKey{owner: ownerOf(r), errorType: errorType}, r, m.since, now).exits++
+	}
 }
 
 func (m *metrics) collectProcesses(c *collection, index *identity.Index) {
 	for key, s := range m.processes.series {
-		r := m.owner(key.resource)
 		if s.value.executions > 0 {
-			describeProcessPoint(c.sum(r, processExecutions, s.start, s.value.executions), key)
+			describeProcessPoint(c.sum(s.resource, processExecutions, s.start, s.value.executions), key)
 		}
 		if s.value.exits > 0 {
-			describeProcessPoint(c.sum(r, processExits, s.start, s.value.exits), key)
+			describeProcessPoint(c.sum(s.resource, processExits, s.start, s.value.exits), key)
 		}
 	}
-	m.collectActive(c, index)
+	if m.counting {
+		m.collectActive(c, index)
+	}
 }
 
 // collectActive tells also of executables that nothing runs now, as long as their other series last.
 func (m *metrics) collectActive(c *collection, index *identity.Index) {
-	for key := range m.processes.series {
-		if key.resource != nil && key.errorType == "" && key.resource.Alive() == 0 {
-			c.sum(key.resource, processActive, m.start, 0)
+	counts := map[string]*identity.Resource{}
+	for key, s := range m.processes.series {
+		if key.owner.valid && key.errorType == "" {
+			counts[key.owner.path] = s.resource
 		}
 	}
-	var points, more int
-	index.Resources(func(r *identity.Resource) {
-		if points++; points > m.processes.limit {
+	index.Resources(func(r *identity.Resource) { counts[r.Path] = r })
+	more := 0
+	for i, path := range slices.Sorted(maps.Keys(counts)) { // the same ones each time
+		if r := counts[path]; i < m.processes.limit {
+			c.sum(r, processActive, m.start, uint64(r.Alive()))
+		} else {
 			more += r.Alive()
-			return
 		}
-		c.sum(r, processActive, m.start, uint64(r.Alive()))
-	})
-	if more > 0 {
-		markOverflow(c.sum(m.overflow, processActive, m.start, uint64(more)))
+	}
+	if len(counts) > m.processes.limit {
+		markOverflow(c.sum(noResource, processActive, m.start, uint64(more)))
 	}
 }
 
 func describeProcessPoint(attributes pcommon.Map, key processKey) {
-	if key.resource == nil {
+	if !key.owner.valid {
 		markOverflow(attributes)
 		return
 	}

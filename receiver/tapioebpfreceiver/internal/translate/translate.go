@@ -28,6 +28,7 @@ type Options struct {
 	Describe    Describe
 	Start       pcommon.Timestamp // when counting began
 	SeriesLimit int               // of each of a family's tables of metrics
+	Processes   bool              // processes are followed to their end, so that they can be counted
 }
 
 // Translator turns records into batches and metrics.
@@ -53,7 +54,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		ledger:    account,
 		builder:   newBuilder(options.Describe),
 		addresses: addressNames{},
-		metrics:   newMetrics(options.Describe, options.Start, options.SeriesLimit),
+		metrics:   newMetrics(options),
 	}
 }
 
@@ -79,7 +80,7 @@ type outcome uint8
 const (
 	absorbed outcome = iota // it is in metrics and state only
 	carried                 // it is in the batch
-	excluded                // it is not in scope
+	excluded                // it is not in scope, or in no signal that is wired
 )
 
 // Handle translates one record. Its event is in the ledger at once, unless it ends with the batch.
@@ -140,12 +141,16 @@ func (t *Translator) Metrics(now pcommon.Timestamp) (pmetric.Metrics, bool) {
 	return t.metrics.collect(now, t.index)
 }
 
-// carriedIf says that the event is in the batch if one of the signals that show it is wired.
-func carriedIf(wired bool) outcome {
-	if wired {
+// outcomeIf is an event's outcome if the signals that show it are wired, or are not.
+func (t *Translator) outcomeIf(wired bool) outcome {
+	switch {
+	case wired:
 		return carried
+	case t.signals.Metrics:
+		return absorbed
+	default:
+		return excluded
 	}
-	return absorbed
 }
 
 // log begins a log record of an event.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -435,8 +436,10 @@ func TestHandle(t *testing.T) {
 				}
 				assert.Equal(t, want, out.counts)
 				assert.Equal(t, isCarried, events == 1)
-				assert.Equal(t, !isCarried && !tt.exclude, after.Aggregated-before.Aggregated == 1, "aggregated")
-				assert.Equal(t, tt.exclude, after.Filtered-before.Filtered == 1, "filtered")
+				isExec := event.Type((*event.Header)(unsafe.Pointer(unsafe.SliceData(tt.record()))).Type) == event.TypeProcessExec
+				isAggregated := !isCarried && !tt.exclude && (signals.Metrics || signals.Traces && isExec)
+				assert.Equal(t, isAggregated, after.Aggregated-before.Aggregated == 1, "aggregated")
+				assert.Equal(t, !isCarried && !isAggregated, after.Filtered-before.Filtered == 1, "filtered")
 				assert.Empty(t, after.Lost)
 			})
 		}

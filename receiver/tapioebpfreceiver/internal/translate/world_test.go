@@ -41,7 +41,7 @@ func newWorld(signals Signals, seriesLimit int) *world {
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
 	w.Translator = New(Options{
-		Signals: signals, Describe: describe, Start: wallTime(0), SeriesLimit: seriesLimit,
+		Signals: signals, Describe: describe, Start: wallTime(0), SeriesLimit: seriesLimit, Processes: true,
 	}, w.index, correlate.NewIDs(), w.account)
 	w.SetBootTime(bootTime)
 	return w

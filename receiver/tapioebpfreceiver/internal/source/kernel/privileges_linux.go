@@ -1,6 +1,8 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build amd64 || arm64
+
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
@@ -37,7 +39,7 @@ func checkPrivileges() error {
 		return err
 	}
 	if missing := missingCapabilities(effective); len(missing) > 0 {
-		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes)",
+		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes); without them, all other components work, and validate checks a configuration",
 			strings.Join(missing, ", "))
 	}
 	if _, err := os.Stat(kernelBTF); err != nil {

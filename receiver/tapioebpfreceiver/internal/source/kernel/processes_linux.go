@@ -1,14 +1,14 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build amd64 || arm64
+
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/prometheus/procfs"
@@ -62,7 +62,7 @@ func (s *Source) Gone(pid uint32, startTicks uint64) bool {
 	}
 	// a first thread that left before the others is a zombie, too
 	isDead := stat.State == "Z" && stat.NumThreads <= 1
-	return stat.Starttime != startTicks || isDead || !s.procInScope(proc)
+	return stat.Starttime != startTicks || isDead || s.procLeftScope(proc)
 }
 
 // describe reads nothing of a process before its cgroup has shown that it is in scope. Each read
@@ -90,25 +90,17 @@ func (s *Source) describe(proc procfs.Proc) (source.Process, bool) {
 	if n := len(status.NSpids); n > 0 {
 		process.VPID = uint32(status.NSpids[n-1])
 	}
-	dir := filepath.Join("/proc", strconv.Itoa(proc.PID))
-	process.Executable, _ = os.Readlink(filepath.Join(dir, "exe"))
-	process.Executable = strings.TrimSuffix(process.Executable, " (deleted)")
-	process.Directory, _ = os.Readlink(filepath.Join(dir, "cwd"))
-	process.Arguments = s.arguments(dir)
+	executable, _ := proc.Executable()
+	process.Executable = strings.TrimSuffix(executable, " (deleted)")
 	return process, true
 }
 
 const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 
-func (s *Source) arguments(dir string) []byte {
-	if s.options.MaxArgumentBytes == 0 {
-		return nil
-	}
-	arguments, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-	if err != nil {
-		return nil
-	}
-	return arguments[:min(len(arguments), int(s.options.MaxArgumentBytes))]
+// procLeftScope is not the opposite of procInScope: what cannot be read is not certain.
+func (s *Source) procLeftScope(proc procfs.Proc) bool {
+	_, err := proc.Cgroups()
+	return err == nil && !s.procInScope(proc)
 }
 
 func (s *Source) procInScope(proc procfs.Proc) bool {
