@@ -26,7 +26,7 @@ VERSION = $(shell sed -n 's/^  version: //p' builder-config.yaml)$(if $(COMMIT),
 
 METADATA := $(wildcard receiver/*/metadata.yaml extension/*/metadata.yaml)
 # What "make generate" writes.
-GENERATED := '*_bpfel.go' '*_bpfel.o' '*/generated_*' '*/documentation.md'
+GENERATED := '*_bpfe?.go' '*_bpfe?.o' '*/generated_*' '*/documentation.md'
 
 TESTFLAGS  ?=
 BENCHFLAGS ?=

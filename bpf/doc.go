@@ -5,6 +5,7 @@
 // objects, and the Go types of the records that they send, which are generated from event.h.
 //
 // The objects are committed, so that building the receiver needs neither clang nor kernel headers.
-// They are the same for amd64 and arm64: what differs between kernels and architectures is
-// relocated at load time (CO-RE). "make generate" compiles them again.
+// Those of the bpfel files serve amd64 and arm64: what differs between kernels and architectures is
+// relocated at load time (CO-RE). Those of the bpfeb files let the module build on big-endian
+// platforms, where the receiver refuses to start. "make generate" compiles them again.
 package bpf
