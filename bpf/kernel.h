@@ -29,7 +29,9 @@ typedef _Bool bool;
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
-#define SOCK_DONE_BIT 1 /* enum sock_flags, include/net/sock.h: a FIN was received in order */
+#define SOCK_DEAD_BIT 0 /* enum sock_flags, include/net/sock.h: no process has it open any more */
+#define SOCK_DONE_BIT 1 /* a FIN was received in order */
+#define EEXIST 17
 
 /* include/net/tcp_states.h */
 enum tcp_state {

@@ -54,12 +54,15 @@ static __always_inline bool is_tcp(struct sock *sk)
 
 static __always_inline __u32 netns_of(struct sock *sk)
 {
+	if (!bpf_core_field_exists(sk->__sk_common.skc_net.net))
+		return 0; /* built without CONFIG_NET_NS */
 	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
 static __always_inline void fill_addresses(struct connection_ends *ends, struct sock *sk)
 {
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+	if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr) && /* CONFIG_IPV6 */
+	    BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
 		BPF_CORE_READ_INTO(&ends->local_address, sk,
 				   __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&ends->peer_address, sk,
@@ -84,10 +87,16 @@ static __always_inline void fill_tcp_ends(struct connection_ends *ends, struct s
 	ends->netns = netns_of(sk);
 }
 
-/* Payload that was sent, each byte once: bytes_sent counts what was sent again, too. */
+/*
+ * Payload that was sent, each byte once: bytes_sent counts what was sent again, too. Segments that
+ * this host itself refuses (a full queue, a firewall) are in it each time that they are tried.
+ */
 static __always_inline __u64 sent_bytes_of(struct tcp_sock *tcp)
 {
-	return BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+	__u64 sent = BPF_CORE_READ(tcp, bytes_sent);
+	__u64 again = BPF_CORE_READ(tcp, bytes_retrans);
+
+	return sent > again ? sent - again : 0;
 }
 
 /* Payload that arrived: the kernel counts sequence numbers, and a FIN has one of its own. */
@@ -181,8 +190,7 @@ static __always_inline void connecting(struct sock *sk)
 
 	if (!state)
 		return;
-	__builtin_memset(state, 0, sizeof(*state)); /* a socket can connect again */
-	state->address = (__u64)sk;
+	reset_socket_state(state, sk); /* a socket can connect again */
 	state->opened = bpf_ktime_get_boot_ns();
 	state->role = ROLE_CLIENT;
 	state->followed = true;
@@ -195,6 +203,8 @@ static __always_inline void established(struct sock *sk, int old_state)
 
 	if (!state)
 		return;
+	if (old_state == TCP_SYN_RECV && !state->opened)
+		reset_socket_state(state, sk); /* nothing of a socket that had the address before */
 	if (state->role == ROLE_UNKNOWN)
 		state->role = old_state == TCP_SYN_RECV ? ROLE_SERVER : ROLE_CLIENT;
 	state->followed = true;
@@ -203,24 +213,32 @@ static __always_inline void established(struct sock *sk, int old_state)
 		send_connect(sk, state, 0);
 }
 
-/* An orderly end goes through FIN_WAIT or CLOSE_WAIT and LAST_ACK; without them it was a reset. */
-static __always_inline bool is_abort(int old_state)
+/*
+ * An orderly end goes through FIN_WAIT or CLOSE_WAIT and LAST_ACK; without them it was a reset. In
+ * FIN_WAIT it goes on only after the peer's FIN has come or the process has let go of the socket.
+ */
+static __always_inline bool is_abort(struct sock *sk, int old_state)
 {
+	unsigned long flags = BPF_CORE_READ(sk, __sk_common.skc_flags);
+
+	if (old_state == TCP_FIN_WAIT1 || old_state == TCP_FIN_WAIT2)
+		return !(flags & (1 << SOCK_DEAD_BIT | 1 << SOCK_DONE_BIT));
 	return old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT;
 }
 
 static __always_inline void closed(struct sock *sk, int old_state)
 {
 	struct socket_state *state = create_socket_state(sk);
+	struct socket_state nothing = {};
 
 	if (!state)
-		return;
+		state = &nothing; /* no memory for it: the record goes without owner and role */
 	if (held_by_process(sk) && !state->owner.pid)
 		own_by_current(state);
 	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
 		send_connect_failure(sk, state);
 	else
-		send_close(sk, state, is_abort(old_state));
+		send_close(sk, state, is_abort(sk, old_state));
 	forget_socket(sk);
 }
 
@@ -298,6 +316,21 @@ static __always_inline void count_packet(struct flow *flow, __u64 bytes, enum di
 	}
 }
 
+/*
+ * Who sent the first packet of a socket tells whether it is a client's or a server's. A flow that
+ * begins the other way round may be one that was silent for long and goes on: nobody can tell.
+ */
+static __always_inline __u8 role_of_flow(struct socket_state *state, enum direction direction)
+{
+	__u8 role = direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER;
+
+	if (!state->seen_creation)
+		return ROLE_UNKNOWN;
+	if (state->role == ROLE_UNKNOWN)
+		state->role = role;
+	return state->role == role ? role : ROLE_UNKNOWN;
+}
+
 static __always_inline void begin_flow(struct flow *flow, struct socket_state *state,
 				       enum direction direction)
 {
@@ -306,8 +339,7 @@ static __always_inline void begin_flow(struct flow *flow, struct socket_state *s
 	flow->first = flow->last = bpf_ktime_get_boot_ns();
 	flow->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
 	flow->netns = netns_of(sk);
-	if (state->seen_creation)
-		flow->role = direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER;
+	flow->role = role_of_flow(state, direction);
 }
 
 static __always_inline void fill_flow_event(struct connection_stats *event,
@@ -324,7 +356,7 @@ static __always_inline void fill_flow_event(struct connection_stats *event,
 	event->ends.role = flow->role;
 	event->ends.netns = flow->netns;
 	if (flow->role != ROLE_UNKNOWN)
-		event->opened = flow->first; /* else the socket is older than we are */
+		event->opened = flow->first; /* else the flow may be older */
 	event->sent_bytes = flow->sent_bytes;
 	event->received_bytes = flow->received_bytes;
 	event->sent_packets = flow->sent_packets;
@@ -549,7 +581,7 @@ int report_sockets_by_address(struct bpf_iter__bpf_map_elem *ctx)
 		return 0; /* the end */
 	address = *key;
 	state = bpf_map_lookup_elem(&sockets_by_address, &address);
-	if (state)
+	if (state && socket_in_scope((void *)address))
 		report_connection((void *)address, state);
 	return 0;
 }
@@ -624,7 +656,7 @@ int find_sockets(struct bpf_iter__task_file *ctx)
 	sk = socket_of_file(file);
 	if (!sk || !socket_in_scope(sk))
 		return 0;
-	if (!is_tcp(sk) && BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
+	if (is_tcp(sk) ? !is_open(sk) : BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
 		return 0;
 	state = create_socket_state(sk);
 	if (!state || state->owner.pid)

@@ -191,7 +191,7 @@ int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *chi
 
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
 		return 0; /* a thread is not a process */
-	if (!task_in_scope(child))
+	if (is_kernel_thread(child) || !task_in_scope(child))
 		return 0;
 	event = reserve_event(&lifecycle_ring, PROCESS_FORK, sizeof(*event));
 	if (!event)
@@ -259,24 +259,23 @@ static __always_inline bool sum_usage(struct usage *usage, struct signal_struct 
 static __always_inline bool usage_of(struct usage *usage, struct task_struct *task)
 {
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
-	bool complete = false;
 
 	for (int attempt = 0; attempt < 3; attempt++) {
 		int threads = BPF_CORE_READ(signal, nr_threads);
+		bool complete = sum_usage(usage, signal);
 
-		complete = sum_usage(usage, signal);
 		if (threads == BPF_CORE_READ(signal, nr_threads))
-			break;
+			return complete;
 	}
-	return complete;
+	return false;
 }
 
 static __always_inline void fill_usage(struct process_exit *event, struct task_struct *task)
 {
 	struct usage usage;
 
-	if (!usage_of(&usage, task))
-		return;
+	if (!usage_of(&usage, task) || !usage.cpu_time)
+		return; /* not known, or the scheduler has not counted yet */
 	event->flags |= EXIT_HAS_USAGE;
 	event->cpu_time = usage.cpu_time;
 	if (!bpf_core_field_exists(task->ioac.read_bytes))
@@ -294,7 +293,7 @@ static __always_inline bool first_to_report(struct task_struct *task)
 	};
 	__u8 yes = 1;
 
-	return !bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST);
+	return bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST) != -EEXIST;
 }
 
 SEC("tp_btf/sched_process_exit")
@@ -304,7 +303,7 @@ int BPF_PROG(process_exited, struct task_struct *task)
 
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0; /* other threads live on */
-	if (!task_in_scope(task) || !first_to_report(task))
+	if (is_kernel_thread(task) || !task_in_scope(task) || !first_to_report(task))
 		return 0;
 	event = reserve_event(&lifecycle_ring, PROCESS_EXIT, sizeof(*event));
 	if (!event)

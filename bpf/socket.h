@@ -39,7 +39,7 @@ struct socket_state {
 	__u64 sent_bytes_reported;
 	__u64 received_bytes_reported;
 	__u32 retransmits_reported;
-	__u8 role;	    /* enum connection_role */
+	__u8 role;	    /* enum connection_role; UDP: by the first packet */
 	__u8 seen_creation; /* UDP: the first packet tells who began */
 	__u8 followed;	    /* TCP: the *_reported fields are what it had when we met it */
 	__u8 reserved;
@@ -96,6 +96,12 @@ static __always_inline struct socket_state *create_socket_state(void *sk)
 	if (state)
 		state->address = (__u64)sk;
 	return state;
+}
+
+static __always_inline void reset_socket_state(struct socket_state *state, void *sk)
+{
+	__builtin_memset(state, 0, sizeof(*state));
+	state->address = (__u64)sk;
 }
 
 static __always_inline struct sock *sock_of(struct socket_state *state)

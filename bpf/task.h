@@ -14,6 +14,11 @@ static __always_inline __u64 start_time_of(struct task_struct *task)
 	return BPF_CORE_READ(task, group_leader, start_boottime);
 }
 
+static __always_inline bool is_kernel_thread(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, flags) & PF_KTHREAD;
+}
+
 static __always_inline void fill_header(struct event_header *header, struct task_struct *task)
 {
 	header->pid = BPF_CORE_READ(task, tgid);

@@ -49,7 +49,7 @@ func Redact(arguments []string) []string {
 		case hideNext && !isOption(argument):
 			arguments[i] = redacted
 		case hidePair && !isOption(argument):
-			arguments[i] = redactPair(argument)
+			arguments[i] = redactURLs(redactValue(redactPair(argument)))
 		default:
 			arguments[i] = redactURLs(redactAttachedPair(redactValue(argument)))
 		}

@@ -159,6 +159,7 @@ func FuzzRedactHides(f *testing.F) {
 	f.Add("tool", "x")
 	f.Add("a=b", "-u")
 	f.Add("--token", "--password")
+	f.Add("-U", "0")
 	f.Fuzz(func(t *testing.T, before, after string) {
 		for _, line := range [][]string{
 			{before, "--password=" + secret, after},

@@ -163,7 +163,9 @@ func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnd
 	attributes.PutStr(attrNetworkTransport, transportOf(ends))
 	attributes.PutStr(attrNetworkType, typeOf(ends))
 	attributes.PutStr(attrNetworkLocalAddress, local)
-	attributes.PutInt(attrNetworkLocalPort, localPort)
+	if localPort != 0 { // a connect that failed before it was given one
+		attributes.PutInt(attrNetworkLocalPort, localPort)
+	}
 	attributes.PutStr(attrNetworkPeerAddress, peer)
 	attributes.PutInt(attrNetworkPeerPort, peerPort)
 	switch ends.Role {

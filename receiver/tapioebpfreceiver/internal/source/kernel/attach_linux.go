@@ -6,12 +6,14 @@
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // attach puts a program to its hook; how follows from the program's own type.
@@ -65,10 +67,16 @@ func run(iter *link.Iter) error {
 		return err
 	}
 	defer reader.Close()
-	if _, err := io.Copy(io.Discard, reader); err != nil {
-		return fmt.Errorf("run iterator: %w", err)
+	for {
+		_, err := io.Copy(io.Discard, reader)
+		if errors.Is(err, unix.EAGAIN) {
+			continue // a million elements were visited (MAX_ITER_OBJECTS), and there are more
+		}
+		if err != nil {
+			return fmt.Errorf("run iterator: %w", err)
+		}
+		return nil
 	}
-	return nil
 }
 
 func (s *Source) keep(l link.Link, err error) error {

@@ -26,6 +26,9 @@ const fallbackSockets = 65536
 // fraction of the rate at which they send.
 const lifecycleShare = 8
 
+// minLifecycleRing has room for a few of the largest records, and is a page where pages are largest.
+const minLifecycleRing = 64 << 10
+
 // wakeUpShare of a ring must be filled before the reader is woken ahead of its interval.
 const wakeUpShare = 4
 
@@ -145,7 +148,7 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 		ring.MaxEntries = options.RingSize
 	}
 	if ring, ok := spec.Maps["lifecycle_ring"]; ok {
-		ring.MaxEntries = max(options.RingSize/lifecycleShare, uint32(os.Getpagesize()))
+		ring.MaxEntries = max(options.RingSize/lifecycleShare, minLifecycleRing)
 	}
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets

@@ -18,7 +18,7 @@ type Options struct {
 	// none: the whole node.
 	Cgroups []string
 	// RingSize is the size of the ring for traffic in bytes, a power of two; the ring for lifecycle
-	// records has an eighth of it, and at least a page.
+	// records has an eighth of it, and at least 64 KiB.
 	RingSize uint32
 	// FlushInterval is how long a record may wait in a ring.
 	FlushInterval time.Duration
