@@ -77,6 +77,26 @@ func deniedFamily(capabilities []Capability) string {
 
 func ledgerRow(row ledger.Row) LedgerRow { return LedgerRow(row) }
 
+// observe registers what is measured when the collector's own metrics are read.
+func (r *tapioReceiver) observe() error {
+	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
+		return fmt.Errorf("register the events metric: %w", err)
+	}
+	if err := r.telemetry.RegisterReceiverTapioebpfMissedRunsCallback(r.observeMissedRuns); err != nil {
+		return fmt.Errorf("register the metric of missed runs: %w", err)
+	}
+	return nil
+}
+
+func (r *tapioReceiver) observeMissedRuns(_ context.Context, observer metric.Int64Observer) error {
+	for _, c := range r.source.Capabilities() {
+		if c.State == source.Attached {
+			observer.Observe(int64(c.MissedRuns), metric.WithAttributes(attribute.String("family", c.Family), attribute.String("hook", c.Hook)))
+		}
+	}
+	return nil
+}
+
 // observeEvents is the ledger as the collector's own metric.
 func (r *tapioReceiver) observeEvents(_ context.Context, observer metric.Int64Observer) error {
 	rows, err := r.ledger.Rows(r.source.Counters)

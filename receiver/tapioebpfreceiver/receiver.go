@@ -116,8 +116,8 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return err
 	}
 	r.started = time.Now()
-	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
-		return errors.Join(fmt.Errorf("register the events metric: %w", err), r.source.Close())
+	if err := r.observe(); err != nil {
+		return errors.Join(err, r.source.Close())
 	}
 	r.sender = newSender(r)
 	r.reader = newReader(r, hostName)

@@ -59,7 +59,7 @@ func (f *fakeSource) Processes() []source.Process {
 func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
 func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {
-	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached}}
+	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached, MissedRuns: 7}}
 }
 
 func (f *fakeSource) Stop() error {
@@ -578,7 +578,7 @@ func TestStatsReachTheExtension(t *testing.T) {
 	stats := registry.stats()
 	assert.Equal(t, "ebpf", stats.Source)
 	assert.True(t, stats.Ready)
-	assert.Equal(t, []Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: "attached"}}, stats.Capabilities)
+	assert.Equal(t, []Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: "attached", MissedRuns: 7}}, stats.Capabilities)
 	require.NoError(t, r.Shutdown(t.Context()))
 	assert.True(t, registry.unregistered)
 }
@@ -601,6 +601,9 @@ func TestEventsMetric(t *testing.T) {
 	metadatatest.AssertEqualReceiverTapioebpfEvents(t, telemetry,
 		[]metricdata.DataPoint[int64]{point("exported", 3), point("aggregated", 0), point("filtered", 0)},
 		metricdatatest.IgnoreTimestamp())
+	metadatatest.AssertEqualReceiverTapioebpfMissedRuns(t, telemetry, []metricdata.DataPoint[int64]{{
+		Value: 7, Attributes: attribute.NewSet(attribute.String("family", "process"), attribute.String("hook", "tp_btf/sched_process_exec")),
+	}}, metricdatatest.IgnoreTimestamp())
 	require.NoError(t, r.Shutdown(t.Context()))
 }
 

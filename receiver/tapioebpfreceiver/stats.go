@@ -45,6 +45,10 @@ type Capability struct {
 	// State is "attached", "unsupported" (this kernel does not have it) or "denied".
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+	// MissedRuns are those that the kernel left out since it was running the program on that CPU
+	// already: what an interrupt did just then was not seen. Not each would have been an event, so
+	// they are counted beside the ledger.
+	MissedRuns uint64 `json:"missed_runs,omitempty"`
 }
 
 // StatsRegistry is what an extension implements to be told of the receivers in its collector. The

@@ -25,10 +25,11 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                   metric.Meter
-	mu                      sync.Mutex
-	registrations           []metric.Registration
-	ReceiverTapioebpfEvents metric.Int64ObservableCounter
+	meter                       metric.Meter
+	mu                          sync.Mutex
+	registrations               []metric.Registration
+	ReceiverTapioebpfEvents     metric.Int64ObservableCounter
+	ReceiverTapioebpfMissedRuns metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -48,6 +49,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioebpfEventsCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfEvents, obs: o})
 		return nil
 	}, builder.ReceiverTapioebpfEvents)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioebpfMissedRunsCallback sets callback for observable ReceiverTapioebpfMissedRuns metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioebpfMissedRunsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfMissedRuns, obs: o})
+		return nil
+	}, builder.ReceiverTapioebpfMissedRuns)
 	if err != nil {
 		return err
 	}
@@ -89,6 +105,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapioebpf_events",
 		metric.WithDescription("What became of every event that the kernel reported. [Alpha]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioebpfMissedRuns, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapioebpf_missed_runs",
+		metric.WithDescription("Runs of eBPF programs that the kernel left out, since the program was running on that CPU already. [Alpha]"),
+		metric.WithUnit("{run}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

@@ -21,7 +21,7 @@ type Source interface {
 	Close() error
 	// Counters are the source's own counts by family, the high byte of a record's type.
 	Counters() (map[uint8]Counters, error)
-	// Capabilities say of each hook whether it is in use.
+	// Capabilities say of each hook whether it is in use, as of now.
 	Capabilities() []Capability
 	// BootTime is when CLOCK_BOOTTIME was 0, in ns since 1970, measured anew at each call.
 	BootTime() (int64, error)
@@ -53,6 +53,9 @@ type Capability struct {
 	Hook   string // program type and target, as "tp_btf/sched_process_exec"
 	State  string
 	Reason string // why it is not attached
+	// MissedRuns are those that the kernel left out since it was running the program on that CPU
+	// already. Not each of them would have been an event.
+	MissedRuns uint64
 }
 
 // Process is what a source knows of a process without a record of its start.

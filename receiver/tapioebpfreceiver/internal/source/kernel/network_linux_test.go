@@ -41,6 +41,8 @@ func init() {
 	workloads["udp-echo"] = udpEchoWorkload
 	workloads["udp-ask"] = udpAskWorkload
 	workloads["unreachable"] = unreachableWorkload
+	workloads["half-closed"] = halfClosedWorkload
+	workloads["udp-late"] = udpLateWorkload
 }
 
 // serveWorkload takes what each connection sends, to its end, and answers with args[1] bytes.
@@ -621,4 +623,89 @@ func unreachableWorkload([]string) error {
 		return fmt.Errorf("want no route to host, got: %w", err)
 	}
 	return nil
+}
+
+// halfClosedWorkload says that it will send no more, and then ends the connection with a reset: by
+// leaving unread what came, or by force.
+func halfClosedWorkload(args []string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, server); err != nil {
+		return err
+	}
+	if args[0] == "by force" {
+		err = client.(*net.TCPConn).SetLinger(0)
+	} else {
+		_, err = server.Write([]byte("nobody reads this"))
+	}
+	return errors.Join(err, client.Close())
+}
+
+func TestResetOfAHalfClosedConnection(t *testing.T) {
+	for _, how := range []string{"by force", "unread"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t, nil)
+			require.NoError(t, w.workload("half-closed", how).Run())
+			client, server := byRole(t, decodeStats(t, w.await(event.TypeConnectionClose, 2)))
+			assert.Equal(t, event.ConnectionAborted, client.Flags&event.ConnectionAborted)
+			assert.NotZero(t, server.Error)
+		})
+	}
+}
+
+// udpLateWorkload is a server that answers when the flow has been given up long ago.
+func udpLateWorkload([]string) error {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	client, err := net.Dial("udp", server.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 10)
+	if _, err := client.Write(buffer); err != nil {
+		return err
+	}
+	_, from, err := server.ReadFrom(buffer)
+	if err != nil {
+		return err
+	}
+	fmt.Println(server.LocalAddr())
+	if err := untilEndOfInput(); err != nil {
+		return err
+	}
+	_, err = server.WriteTo(buffer, from)
+	return errors.Join(err, client.Close(), server.Close())
+}
+
+func TestUDPAnswerAfterSilenceTurnsNobodyAround(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.ReportInterval = time.Second })
+	k := startTalker(t, w.workload("udp-late"))
+	server := k.hear()
+	for _, e := range decodeStats(t, w.await(event.TypeConnectionClose, 2)) {
+		if local(&e.Ends) == server {
+			assert.Equal(t, event.RoleServer, e.Ends.Role)
+		} else {
+			assert.Equal(t, event.RoleClient, e.Ends.Role)
+		}
+	}
+	k.end()
+	for _, e := range decodeStats(t, w.await(event.TypeConnectionClose, 4))[2:] {
+		assert.Equal(t, event.RoleUnknown, e.Ends.Role, "who began cannot be told from the answer")
+	}
 }

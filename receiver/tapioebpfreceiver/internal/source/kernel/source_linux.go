@@ -33,7 +33,8 @@ type Source struct {
 	loader       *loader
 	links        []link.Link
 	reporters    []*link.Iter
-	capabilities []source.Capability // complete when New returns
+	capabilities []source.Capability // complete when New returns, but for the missed runs
+	programs     []*ebpf.Program     // by capability; nil where none is attached
 
 	lifecycle, traffic *ringbuf.Reader
 	foreignPIDs        bool           // /proc is not that of the pids that programs see
@@ -144,6 +145,7 @@ func (s *Source) openRings() error {
 func (s *Source) attachAll(programs []program) {
 	for _, p := range programs {
 		s.reportHook(p.family, p.hook(), s.attach(p))
+		s.programs[len(s.programs)-1] = p.program
 	}
 }
 
@@ -157,6 +159,7 @@ func (s *Source) reportHook(family, hook string, err error) {
 		}
 	}
 	s.capabilities = append(s.capabilities, capability)
+	s.programs = append(s.programs, nil)
 }
 
 // logHooks is one line, since the collector's logger drops lines that are too much alike.
@@ -207,7 +210,19 @@ func (s *Source) checkAttached() error {
 func (*Source) Name() string { return Name }
 
 // Capabilities implements source.Source.
-func (s *Source) Capabilities() []source.Capability { return s.capabilities }
+func (s *Source) Capabilities() []source.Capability {
+	now := slices.Clone(s.capabilities)
+	for i, p := range s.programs {
+		if p == nil {
+			continue
+		}
+		// Linux before 5.12 neither leaves out runs nor counts them
+		if stats, err := p.Stats(); err == nil {
+			now[i].MissedRuns = stats.RecursionMisses
+		}
+	}
+	return now
+}
 
 // Counters implements source.Source.
 func (s *Source) Counters() (map[uint8]source.Counters, error) {
