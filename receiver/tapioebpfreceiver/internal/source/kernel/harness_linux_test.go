@@ -71,6 +71,15 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
+	w := newUnreadWorld(t, change)
+	go w.read()
+	return w
+}
+
+// newUnreadWorld is one whose records are read only when it is finished; read must be started by the
+// caller otherwise.
+func newUnreadWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
 	requireBPF(t)
 	w := &world{t: t, stop: make(chan struct{}), done: make(chan struct{})}
 	w.cgroup = newCgroup(t, "")
@@ -92,7 +101,6 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	opened, err := New(options, zaptest.NewLogger(t))
 	require.NoError(t, err)
 	w.source = opened.(*Source)
-	go w.read()
 	t.Cleanup(func() {
 		w.finish()
 		require.NoError(t, w.source.Close())

@@ -375,12 +375,10 @@ func TestProcessesThatAreOlder(t *testing.T) {
 
 // TestNothingIsLostInSilence lets a small ring overflow: what was seen was read or is counted.
 func TestNothingIsLostInSilence(t *testing.T) {
-	w := newWorld(t, func(o *Options) {
-		o.RingSize = 64 << 10
-		o.FlushInterval = 2 * time.Second // nobody reads meanwhile
-	})
+	w := newUnreadWorld(t, func(o *Options) { o.RingSize = 64 << 10 })
 	storm := w.command("/bin/sh", "-c", "i=0; while [ $i -lt 400 ]; do /bin/true; i=$((i+1)); done")
 	require.NoError(t, storm.Run())
+	close(w.done) // nobody read meanwhile
 	w.finish()
 	counters, err := w.source.Counters()
 	require.NoError(t, err)
@@ -388,7 +386,11 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	read := len(w.ofType(event.TypeProcessExec)) + len(w.ofType(event.TypeProcessFork)) + len(w.ofType(event.TypeProcessExit))
 	assert.Positive(t, process.RingFull)
 	assert.EqualValues(t, process.Seen, uint64(read)+process.RingFull)
-	assert.EqualValues(t, 3*400+2+1, process.Seen, "exec, fork and exit of each, and of the shell all but its fork")
+	var missed uint64 // by a kernel that preempts programs
+	for _, c := range w.source.Capabilities() {
+		missed += c.MissedRuns
+	}
+	assert.InDelta(t, 3*400+2+1, process.Seen, float64(missed), "exec, fork and exit of each, and of the shell all but its fork")
 }
 
 func TestGone(t *testing.T) {
