@@ -98,6 +98,3 @@ func (s WaitStatus) Signal() int { return int(s & 0x7f) }
 
 // ExitCode that the process gave; ok is false where a signal ended it.
 func (s WaitStatus) ExitCode() (code int, ok bool) { return int(s >> 8 & 0xff), s.Signal() == 0 }
-
-// CoreDumped says that the process left a core dump.
-func (s WaitStatus) CoreDumped() bool { return s&0x80 != 0 }
