@@ -23,7 +23,9 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -111,6 +113,19 @@ func (f *fakeSource) give(n int) uint32 {
 		f.waiting = append(f.waiting, execRecord(uint32(f.seen)+1))
 	}
 	return uint32(f.seen) + 1
+}
+
+// giveLife makes a process start and end, and returns its pid.
+func (f *fakeSource) giveLife() uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen += 2
+	pid := uint32(f.seen)
+	exit := bpf.WireProcessExit{Header: bpf.WireEventHeader{
+		Time: uint64(pid)*1e9 + 1, StartTime: uint64(pid) * 1e9, Pid: pid, Type: uint16(bpf.WireEventTypePROCESS_EXIT),
+	}}
+	f.waiting = append(f.waiting, execRecord(pid), slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&exit)), unsafe.Sizeof(exit))))
+	return pid
 }
 
 func execRecord(pid uint32) []byte {
@@ -363,26 +378,46 @@ func TestRetryEndsWhenTheQueueFills(t *testing.T) {
 	require.NoError(t, s.receiver.Shutdown(ctx))
 }
 
-// contractFactory gives each log record the id that the contract's checker looks for: the pid.
+// contractFactory gives each log record and span the id that the contract's checker looks for: the
+// pid.
 func contractFactory(fake *fakeSource) receiver.Factory {
-	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
-		func(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
+	open := func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	return receiver.NewFactory(metadata.Type, createDefaultConfig,
+		receiver.WithLogs(func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
 			named, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
 				for _, record := range allRecords(logs) {
-					pid, _ := record.Attributes().Get("process.pid")
-					record.Attributes().PutStr(receivertest.UniqueIDAttrName, strconv.FormatInt(pid.Int(), 10))
+					nameByPID(record.Attributes())
 				}
 				return next.ConsumeLogs(ctx, logs)
 			})
 			if err != nil {
 				return nil, err
 			}
-			r, err := createLogs(context.Background(), set, cfg, named)
-			if err == nil {
-				r.(*tapioReceiver).openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
-			}
+			r, err := createLogs(ctx, set, cfg, named)
+			r.(*tapioReceiver).openSource = open
 			return r, err
-		}, metadata.LogsStability))
+		}, metadata.LogsStability),
+		receiver.WithTraces(func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Traces) (receiver.Traces, error) {
+			named, err := consumer.NewTraces(func(ctx context.Context, traces ptrace.Traces) error {
+				for _, r := range traces.ResourceSpans().All() {
+					for _, span := range r.ScopeSpans().At(0).Spans().All() {
+						nameByPID(span.Attributes())
+					}
+				}
+				return next.ConsumeTraces(ctx, traces)
+			})
+			if err != nil {
+				return nil, err
+			}
+			r, err := createTraces(ctx, set, cfg, named)
+			r.(*tapioReceiver).openSource = open
+			return r, err
+		}, metadata.TracesStability))
+}
+
+func nameByPID(attributes pcommon.Map) {
+	pid, _ := attributes.Get("process.pid")
+	attributes.PutStr(receivertest.UniqueIDAttrName, strconv.FormatInt(pid.Int(), 10))
 }
 
 func allRecords(logs plog.Logs) (all []plog.LogRecord) {
@@ -396,24 +431,33 @@ func allRecords(logs plog.Logs) (all []plog.LogRecord) {
 	return all
 }
 
-// generator makes an execution a call.
-type generator struct{ source *fakeSource }
+// generator makes a process a call.
+type generator struct{ give func() (pid uint32) }
 
 func (generator) Start() {}
 func (generator) Stop()  {}
 func (g generator) Generate() []receivertest.UniqueIDAttrVal {
-	pid := g.source.give(1)
-	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(strconv.Itoa(int(pid)))}
+	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(strconv.Itoa(int(g.give())))}
 }
 
 func TestConsumeContract(t *testing.T) {
-	cfg := createDefaultConfig().(*Config)
-	cfg.Batch.Timeout, cfg.Batch.RetryTimeout = time.Millisecond, time.Minute
-	fake := &fakeSource{}
-	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
-		T: t, Factory: contractFactory(fake), Signal: pipeline.SignalLogs, Config: cfg,
-		Generator: generator{fake}, GenerateCount: 100,
-	})
+	for _, c := range []struct {
+		signal pipeline.Signal
+		give   func(*fakeSource) uint32
+	}{
+		{pipeline.SignalLogs, func(f *fakeSource) uint32 { return f.give(1) }},
+		{pipeline.SignalTraces, (*fakeSource).giveLife},
+	} {
+		t.Run(c.signal.String(), func(t *testing.T) {
+			cfg := createDefaultConfig().(*Config)
+			cfg.Batch.Timeout, cfg.Batch.RetryTimeout = time.Millisecond, time.Minute
+			fake := &fakeSource{}
+			receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
+				T: t, Factory: contractFactory(fake), Signal: c.signal, Config: cfg, GenerateCount: 100,
+				Generator: generator{func() uint32 { return c.give(fake) }},
+			})
+		})
+	}
 }
 
 // blockingConsumer holds every batch until it is let go, or its context ends.
