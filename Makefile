@@ -77,8 +77,9 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 	go test $(TESTFLAGS) ./...
 
 .PHONY: test-kernels
+# -count=1: what is tested there is not in the key of Go's cache.
 test-kernels: ## Test on several kernels in QEMU.
-	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 30m -v # what is tested is not in the cache key
+	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 30m -v
 
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.
