@@ -292,8 +292,10 @@ static __always_inline bool first_to_report(struct task_struct *task)
 		.pid = BPF_CORE_READ(task, tgid),
 	};
 	__u8 yes = 1;
+	/* before Linux 6.4 only the lower half of what a map's operation returns is defined */
+	int error = bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST);
 
-	return bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST) != -EEXIST;
+	return error != -EEXIST;
 }
 
 SEC("tp_btf/sched_process_exit")
