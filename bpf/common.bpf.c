@@ -19,6 +19,8 @@ FOR_GO(process_exit);
 FOR_GO(process_oom_kill);
 FOR_GO(connection_connect);
 FOR_GO(connection_stats);
+FOR_GO(dns_message);
+FOR_GO(http_exchange);
 FOR_GO(event_counters);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
@@ -26,6 +28,8 @@ enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
 enum process_exit_flags for_go_process_exit_flags __attribute__((unused));
 enum connection_role for_go_connection_role __attribute__((unused));
 enum connection_flags for_go_connection_flags __attribute__((unused));
+enum dns_flags for_go_dns_flags __attribute__((unused));
+enum http_flags for_go_http_flags __attribute__((unused));
 
 /*
  * Run once by the loader, never attached: the pid that the other programs will see for it, which

@@ -70,10 +70,28 @@ type WireConnectionStats struct {
 	Reserved           uint32
 }
 
-type WireEventCounters struct {
+type WireDnsFlags uint32
+
+const (
+	WireDnsFlagsDNS_SENT WireDnsFlags = 1
+)
+
+type WireDnsMessage struct {
 	_        structs.HostLayout
-	Seen     uint64
-	RingFull uint64
+	Header   WireEventHeader
+	Ends     WireConnectionEnds
+	Socket   uint64
+	Sequence uint32
+	Size     uint32
+	Captured uint32
+	Flags    uint32
+}
+
+type WireEventCounters struct {
+	_         structs.HostLayout
+	Seen      uint64
+	RingFull  uint64
+	TableFull uint64
 }
 
 type WireEventFamily uint32
@@ -81,6 +99,8 @@ type WireEventFamily uint32
 const (
 	WireEventFamilyFAMILY_PROCESS WireEventFamily = 1
 	WireEventFamilyFAMILY_NETWORK WireEventFamily = 2
+	WireEventFamilyFAMILY_DNS     WireEventFamily = 3
+	WireEventFamilyFAMILY_HTTP    WireEventFamily = 4
 	WireEventFamilyFAMILY_COUNT   WireEventFamily = 16
 )
 
@@ -104,6 +124,42 @@ const (
 	WireEventTypeCONNECTION_CONNECT WireEventType = 513
 	WireEventTypeCONNECTION_CLOSE   WireEventType = 514
 	WireEventTypeCONNECTION_REPORT  WireEventType = 515
+	WireEventTypeDNS_MESSAGE        WireEventType = 769
+	WireEventTypeDNS_SEGMENT        WireEventType = 770
+	WireEventTypeHTTP_EXCHANGE      WireEventType = 1025
+)
+
+type WireHttpExchange struct {
+	_                   structs.HostLayout
+	Header              WireEventHeader
+	Ends                WireConnectionEnds
+	RequestStart        uint64
+	RequestEnd          uint64
+	ResponseStart       uint64
+	ResponseEnd         uint64
+	RequestBodySize     uint64
+	ResponseBodySize    uint64
+	RequestSequence     uint32
+	RequestAcknowledged uint32
+	Error               int32
+	Status              uint16
+	Flags               uint16
+	RequestHeadSize     uint16
+	ResponseHeadSize    uint16
+	Reserved            uint32
+}
+
+type WireHttpFlags uint32
+
+const (
+	WireHttpFlagsHTTP_REQUEST_COMPLETE  WireHttpFlags = 1
+	WireHttpFlagsHTTP_RESPONSE_COMPLETE WireHttpFlags = 2
+	WireHttpFlagsHTTP_REQUEST_HEAD_CUT  WireHttpFlags = 4
+	WireHttpFlagsHTTP_RESPONSE_HEAD_CUT WireHttpFlags = 8
+	WireHttpFlagsHTTP_SIZES_UNKNOWN     WireHttpFlags = 16
+	WireHttpFlagsHTTP_ABORTED           WireHttpFlags = 32
+	WireHttpFlagsHTTP_CLOSED_HERE       WireHttpFlags = 64
+	WireHttpFlagsHTTP_INVALID_RESPONSE  WireHttpFlags = 128
 )
 
 type WireProcessExec struct {
@@ -174,10 +230,14 @@ const (
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
 	WireVarForGoConnectionRole    = "for_go_connection_role"
 	WireVarForGoConnectionStats   = "for_go_connection_stats"
+	WireVarForGoDnsFlags          = "for_go_dns_flags"
+	WireVarForGoDnsMessage        = "for_go_dns_message"
 	WireVarForGoEventCounters     = "for_go_event_counters"
 	WireVarForGoEventFamily       = "for_go_event_family"
 	WireVarForGoEventHeader       = "for_go_event_header"
 	WireVarForGoEventType         = "for_go_event_type"
+	WireVarForGoHttpExchange      = "for_go_http_exchange"
+	WireVarForGoHttpFlags         = "for_go_http_flags"
 	WireVarForGoProcessExec       = "for_go_process_exec"
 	WireVarForGoProcessExecFlags  = "for_go_process_exec_flags"
 	WireVarForGoProcessExit       = "for_go_process_exit"
@@ -245,10 +305,14 @@ type WireVariableSpecs struct {
 	ForGoConnectionFlags   *ebpf.VariableSpec `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.VariableSpec `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.VariableSpec `ebpf:"for_go_connection_stats"`
+	ForGoDnsFlags          *ebpf.VariableSpec `ebpf:"for_go_dns_flags"`
+	ForGoDnsMessage        *ebpf.VariableSpec `ebpf:"for_go_dns_message"`
 	ForGoEventCounters     *ebpf.VariableSpec `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.VariableSpec `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.VariableSpec `ebpf:"for_go_event_header"`
 	ForGoEventType         *ebpf.VariableSpec `ebpf:"for_go_event_type"`
+	ForGoHttpExchange      *ebpf.VariableSpec `ebpf:"for_go_http_exchange"`
+	ForGoHttpFlags         *ebpf.VariableSpec `ebpf:"for_go_http_flags"`
 	ForGoProcessExec       *ebpf.VariableSpec `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.VariableSpec `ebpf:"for_go_process_exit"`
@@ -291,10 +355,14 @@ type WireVariables struct {
 	ForGoConnectionFlags   *ebpf.Variable `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.Variable `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.Variable `ebpf:"for_go_connection_stats"`
+	ForGoDnsFlags          *ebpf.Variable `ebpf:"for_go_dns_flags"`
+	ForGoDnsMessage        *ebpf.Variable `ebpf:"for_go_dns_message"`
 	ForGoEventCounters     *ebpf.Variable `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.Variable `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.Variable `ebpf:"for_go_event_header"`
 	ForGoEventType         *ebpf.Variable `ebpf:"for_go_event_type"`
+	ForGoHttpExchange      *ebpf.Variable `ebpf:"for_go_http_exchange"`
+	ForGoHttpFlags         *ebpf.Variable `ebpf:"for_go_http_flags"`
 	ForGoProcessExec       *ebpf.Variable `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.Variable `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.Variable `ebpf:"for_go_process_exit"`

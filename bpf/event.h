@@ -13,6 +13,8 @@
 enum event_family {
 	FAMILY_PROCESS = 1,
 	FAMILY_NETWORK = 2,
+	FAMILY_DNS = 3,
+	FAMILY_HTTP = 4,
 	FAMILY_COUNT = 16, /* room in the counters, not the number of families */
 };
 
@@ -24,6 +26,9 @@ enum event_type {
 	CONNECTION_CONNECT = 0x0201,
 	CONNECTION_CLOSE = 0x0202,
 	CONNECTION_REPORT = 0x0203,
+	DNS_MESSAGE = 0x0301,
+	DNS_SEGMENT = 0x0302,
+	HTTP_EXCHANGE = 0x0401,
 };
 
 /* What every record starts with. The process is the one that acted, or that owns the socket. */
@@ -151,10 +156,67 @@ struct connection_stats {
 	__u32 reserved;
 };
 
+enum dns_flags {
+	DNS_SENT = 1 << 0, /* this side sent it; else it was received */
+};
+
+/*
+ * A DNS message over UDP (DNS_MESSAGE), or a TCP segment's payload (DNS_SEGMENT), sent by a client
+ * or received by it. Behind the fixed part stand the first captured bytes of it, and after those
+ * maybe padding.
+ */
+struct dns_message {
+	struct event_header header;
+	struct connection_ends ends;
+	__u64 socket;	/* socket cookie: the same for all messages of a socket */
+	__u32 sequence; /* TCP: the first byte's sequence number */
+	__u32 size;	/* of the message or segment, bytes */
+	__u32 captured; /* of these, those that follow */
+	__u32 flags;	/* enum dns_flags */
+};
+
+enum http_flags {
+	HTTP_REQUEST_COMPLETE = 1 << 0,
+	HTTP_RESPONSE_COMPLETE = 1 << 1,
+	HTTP_REQUEST_HEAD_CUT = 1 << 2, /* the head is longer than what is here of it */
+	HTTP_RESPONSE_HEAD_CUT = 1 << 3,
+	HTTP_SIZES_UNKNOWN =
+		1 << 4,		   /* the messages' ends were not seen: body sizes are not known */
+	HTTP_ABORTED = 1 << 5,	   /* this side ended the connection with a reset */
+	HTTP_CLOSED_HERE = 1 << 6, /* this side closed the connection first */
+	HTTP_INVALID_RESPONSE = 1 << 7, /* what came in answer is not HTTP/1 */
+};
+
+/*
+ * A request and its response, seen from one end; whether that is the client's or the server's tells
+ * ends.role. Behind the fixed part stand the first request_head_size bytes of the request, then
+ * the first response_head_size bytes of the response, neither beyond its head's empty line.
+ * header.time is when the exchange ended: the response's last byte, or what cut it off.
+ */
+struct http_exchange {
+	struct event_header header;
+	struct connection_ends ends;
+	__u64 request_start;	 /* the request's first byte, CLOCK_BOOTTIME, ns */
+	__u64 request_end;	 /* its last byte so far */
+	__u64 response_start;	 /* first byte of the final response, ns; 0: none came */
+	__u64 response_end;	 /* its last byte so far; 0: none came */
+	__u64 request_body_size; /* payload that was seen, without the framing of chunks, bytes */
+	__u64 response_body_size;
+	__u32 request_sequence; /* TCP sequence and acknowledgment number of the first byte: both */
+	__u32 request_acknowledged; /* ends see the same, also through NAT */
+	__s32 error;		    /* errno that ended the connection; 0: none */
+	__u16 status;		    /* of the final response; 0: none came */
+	__u16 flags;		    /* enum http_flags */
+	__u16 request_head_size;
+	__u16 response_head_size;
+	__u32 reserved;
+};
+
 /* Kept per CPU and family; what the ledger starts from. */
 struct event_counters {
-	__u64 seen;	 /* events that a program decided to report */
-	__u64 ring_full; /* of these, those that the ring had no room for */
+	__u64 seen;	  /* events that a program decided to report */
+	__u64 ring_full;  /* of these, those that the ring had no room for */
+	__u64 table_full; /* of these, those that could not be followed: too many at a time */
 };
 
 #endif

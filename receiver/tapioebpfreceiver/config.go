@@ -34,6 +34,8 @@ type Config struct {
 type FamiliesConfig struct {
 	Process configoptional.Optional[ProcessConfig] `mapstructure:"process"`
 	Network configoptional.Optional[NetworkConfig] `mapstructure:"network"`
+	DNS     configoptional.Optional[DNSConfig]     `mapstructure:"dns"`
+	HTTP    configoptional.Optional[HTTPConfig]    `mapstructure:"http"`
 
 	_ struct{}
 }
@@ -53,6 +55,41 @@ type NetworkConfig struct {
 	// ReportInterval is how often a connection that lasts is reported. A UDP flow ends when its
 	// socket is closed or when it was silent for as long.
 	ReportInterval time.Duration `mapstructure:"report_interval"`
+
+	_ struct{}
+}
+
+// DNSConfig of the family dns.
+type DNSConfig struct {
+	// Ports of the servers whose clients are observed, over UDP and TCP.
+	Ports []uint16 `mapstructure:"ports"`
+	// Timeout is how long a query may go unanswered before it counts as a failure.
+	Timeout time.Duration `mapstructure:"timeout"`
+
+	_ struct{}
+}
+
+// HTTPConfig of the family http.
+type HTTPConfig struct {
+	// Query says whether spans show query strings, with the values of credentials redacted.
+	Query bool `mapstructure:"query"`
+	// Headers to show.
+	Headers HTTPHeadersConfig `mapstructure:"headers"`
+	// Routes are patterns such as /users/{id}; the first that fits a server's request is its
+	// http.route.
+	Routes []string `mapstructure:"routes"`
+	// ForwardedFor says whether a server's client.address is taken from X-Forwarded-For.
+	ForwardedFor bool `mapstructure:"forwarded_for"`
+	// MaxInFlight exchanges are followed at a time, each end counted.
+	MaxInFlight int `mapstructure:"max_in_flight"`
+
+	_ struct{}
+}
+
+// HTTPHeadersConfig names headers, in any case.
+type HTTPHeadersConfig struct {
+	Request  []string `mapstructure:"request"`
+	Response []string `mapstructure:"response"`
 
 	_ struct{}
 }
@@ -142,6 +179,8 @@ const (
 	minRingSize      = 64 << 10
 	maxRingSize      = 512 << 20
 	maxCgroups       = 256
+	maxDNSPorts      = 16    // MAX_DNS_PORTS, bpf/dns.h
+	maxInFlight      = 65535 // numbered with 16 bits, bpf/http.h
 )
 
 var (
@@ -156,6 +195,8 @@ func createDefaultConfig() component.Config {
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
 			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
+			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 		},
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -200,9 +241,9 @@ func (c *Config) validateSource() error {
 }
 
 func (c *FamiliesConfig) validate() error {
-	process, network := c.Process.Get(), c.Network.Get()
-	if process == nil && network == nil {
-		return errors.New("families: all are off: enable process or network, or remove the receiver")
+	process, network, dns, http := c.Process.Get(), c.Network.Get(), c.DNS.Get(), c.HTTP.Get()
+	if process == nil && network == nil && dns == nil && http == nil {
+		return errors.New("families: all are off: enable process, network, dns or http, or remove the receiver")
 	}
 	var errs []error
 	if process != nil {
@@ -211,7 +252,28 @@ func (c *FamiliesConfig) validate() error {
 	if network != nil {
 		errs = append(errs, within("families::network::report_interval", network.ReportInterval, time.Second, 24*time.Hour))
 	}
+	if dns != nil {
+		errs = append(errs, dns.validate())
+	}
+	if http != nil {
+		errs = append(errs, http.validate())
+	}
 	return errors.Join(errs...)
+}
+
+func (c *DNSConfig) validate() error {
+	errs := []error{within("families::dns::timeout", c.Timeout, 100*time.Millisecond, time.Minute)}
+	if n := len(c.Ports); n == 0 || n > maxDNSPorts {
+		errs = append(errs, fmt.Errorf("families::dns::ports: there must be 1 to %d, not %d", maxDNSPorts, n))
+	}
+	for i, port := range c.Ports {
+		errs = append(errs, within(fmt.Sprintf("families::dns::ports::%d", i), int(port), 1, math.MaxUint16))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *HTTPConfig) validate() error {
+	return within("families::http::max_in_flight", c.MaxInFlight, 64, maxInFlight)
 }
 
 func (c *ScopeConfig) validate() error {

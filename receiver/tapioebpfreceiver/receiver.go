@@ -96,6 +96,15 @@ func optionsOf(cfg *Config) kernel.Options {
 		options.Families = append(options.Families, "network")
 		options.ReportInterval = network.ReportInterval
 	}
+	if dns := cfg.Families.DNS.Get(); dns != nil {
+		options.Families = append(options.Families, "dns")
+		options.DNSPorts = dns.Ports
+	}
+	if http := cfg.Families.HTTP.Get(); http != nil {
+		options.Families = append(options.Families, "http")
+		options.MaxInFlight = uint32(http.MaxInFlight)
+		options.ResponseHeads = len(http.Headers.Response) > 0
+	}
 	return options
 }
 

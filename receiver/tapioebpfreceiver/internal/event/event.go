@@ -27,6 +27,9 @@ const (
 	TypeConnectionConnect = Type(bpf.WireEventTypeCONNECTION_CONNECT)
 	TypeConnectionClose   = Type(bpf.WireEventTypeCONNECTION_CLOSE)
 	TypeConnectionReport  = Type(bpf.WireEventTypeCONNECTION_REPORT)
+	TypeDNSMessage        = Type(bpf.WireEventTypeDNS_MESSAGE)
+	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
+	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)
 )
 
 // Family of events.
@@ -37,6 +40,8 @@ const (
 	FamilyOther   Family = 0 // records of which not even the type can be told
 	FamilyProcess        = Family(bpf.WireEventFamilyFAMILY_PROCESS)
 	FamilyNetwork        = Family(bpf.WireEventFamilyFAMILY_NETWORK)
+	FamilyDNS            = Family(bpf.WireEventFamilyFAMILY_DNS)
+	FamilyHTTP           = Family(bpf.WireEventFamilyFAMILY_HTTP)
 	FamilyCount          = Family(bpf.WireEventFamilyFAMILY_COUNT)
 )
 
@@ -45,6 +50,8 @@ var familyNames = [FamilyCount]string{
 	FamilyOther:   "other",
 	FamilyProcess: "process",
 	FamilyNetwork: "network",
+	FamilyDNS:     "dns",
+	FamilyHTTP:    "http",
 }
 
 // String is the family's name; empty for a number that is no family.

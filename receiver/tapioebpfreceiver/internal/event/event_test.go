@@ -148,7 +148,10 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeConnectionReport, event.FamilyNetwork, "network"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
-		{0x0301, event.FamilyOther, "other"}, // room in the counters, but no family
+		{event.TypeDNSMessage, event.FamilyDNS, "dns"},
+		{event.TypeDNSSegment, event.FamilyDNS, "dns"},
+		{event.TypeHTTPExchange, event.FamilyHTTP, "http"},
+		{0x0f01, event.FamilyOther, "other"}, // room in the counters, but no family
 		{0x1001, event.FamilyOther, "other"},
 		{0xffff, event.FamilyOther, "other"},
 	} {
@@ -158,7 +161,7 @@ func TestTypesAndFamilies(t *testing.T) {
 }
 
 func TestFamilyWithoutName(t *testing.T) {
-	for _, family := range []event.Family{3, event.FamilyCount, math.MaxUint8} {
+	for _, family := range []event.Family{15, event.FamilyCount, math.MaxUint8} {
 		assert.Empty(t, family.String())
 	}
 }

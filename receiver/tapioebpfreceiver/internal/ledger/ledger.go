@@ -27,8 +27,11 @@ const (
 	fateCount
 )
 
-// ReasonRingFull is the reason that only the source can count.
-const ReasonRingFull = "ring_full"
+// Reasons that only the source can count.
+const (
+	ReasonRingFull  = "ring_full"
+	ReasonTableFull = "table_full"
+)
 
 // String is the fate without a reason, as the events metric has it.
 func (f Fate) String() string {
@@ -152,6 +155,9 @@ func (r Row) close(c source.Counters) Row {
 	}
 	if c.RingFull > 0 {
 		r.Lost[ReasonRingFull] = c.RingFull
+	}
+	if c.TableFull > 0 {
+		r.Lost[ReasonTableFull] = c.TableFull
 	}
 	r.Seen = c.Seen
 	r.InFlight = c.Seen - min(c.Seen, r.ended())

@@ -38,6 +38,8 @@ type Source interface {
 type Counters struct {
 	Seen     uint64 // events that a program decided to report
 	RingFull uint64 // of these, those for which the ring had no room
+	// TableFull is how many of these could not be followed since there were too many at a time.
+	TableFull uint64
 }
 
 // State of a hook.

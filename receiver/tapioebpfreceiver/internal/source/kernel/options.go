@@ -12,7 +12,7 @@ const Name = "ebpf"
 
 // Options say what to observe.
 type Options struct {
-	// Families are the event families to load: "process", "network".
+	// Families are the event families to load: "process", "network", "dns", "http".
 	Families []string
 	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
 	// none: the whole node.
@@ -26,4 +26,10 @@ type Options struct {
 	MaxArgumentBytes uint32
 	// ReportInterval is how often a connection that lasts is reported.
 	ReportInterval time.Duration
+	// DNSPorts are those of the servers whose clients are observed.
+	DNSPorts []uint16
+	// MaxInFlight HTTP exchanges are followed at a time, each end counted.
+	MaxInFlight uint32
+	// ResponseHeads says whether the heads of HTTP responses are in the records, too.
+	ResponseHeads bool
 }

@@ -236,6 +236,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 		for _, c := range perCPU {
 			sum.Seen += c.Seen
 			sum.RingFull += c.RingFull
+			sum.TableFull += c.TableFull
 		}
 		if sum.Seen > 0 {
 			counters[uint8(family)] = sum
