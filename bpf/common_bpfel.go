@@ -88,10 +88,11 @@ type WireDnsMessage struct {
 }
 
 type WireEventCounters struct {
-	_         structs.HostLayout
-	Seen      uint64
-	RingFull  uint64
-	TableFull uint64
+	_          structs.HostLayout
+	Seen       uint64
+	RingFull   uint64
+	TableFull  uint64
+	Unreadable uint64
 }
 
 type WireEventFamily uint32
@@ -156,10 +157,10 @@ const (
 	WireHttpFlagsHTTP_RESPONSE_COMPLETE WireHttpFlags = 2
 	WireHttpFlagsHTTP_REQUEST_HEAD_CUT  WireHttpFlags = 4
 	WireHttpFlagsHTTP_RESPONSE_HEAD_CUT WireHttpFlags = 8
-	WireHttpFlagsHTTP_SIZES_UNKNOWN     WireHttpFlags = 16
-	WireHttpFlagsHTTP_ABORTED           WireHttpFlags = 32
-	WireHttpFlagsHTTP_CLOSED_HERE       WireHttpFlags = 64
-	WireHttpFlagsHTTP_INVALID_RESPONSE  WireHttpFlags = 128
+	WireHttpFlagsHTTP_ABORTED           WireHttpFlags = 16
+	WireHttpFlagsHTTP_CLOSED_HERE       WireHttpFlags = 32
+	WireHttpFlagsHTTP_INVALID_RESPONSE  WireHttpFlags = 64
+	WireHttpFlagsHTTP_TUNNEL            WireHttpFlags = 128
 )
 
 type WireProcessExec struct {

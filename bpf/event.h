@@ -180,11 +180,10 @@ enum http_flags {
 	HTTP_RESPONSE_COMPLETE = 1 << 1,
 	HTTP_REQUEST_HEAD_CUT = 1 << 2, /* the head is longer than what is here of it */
 	HTTP_RESPONSE_HEAD_CUT = 1 << 3,
-	HTTP_SIZES_UNKNOWN =
-		1 << 4,		   /* the messages' ends were not seen: body sizes are not known */
-	HTTP_ABORTED = 1 << 5,	   /* this side ended the connection with a reset */
-	HTTP_CLOSED_HERE = 1 << 6, /* this side closed the connection first */
-	HTTP_INVALID_RESPONSE = 1 << 7, /* what came in answer is not HTTP/1 */
+	HTTP_ABORTED = 1 << 4,		/* this side ended the connection with a reset */
+	HTTP_CLOSED_HERE = 1 << 5,	/* this side closed the connection first */
+	HTTP_INVALID_RESPONSE = 1 << 6, /* what came in answer is not HTTP/1 */
+	HTTP_TUNNEL = 1 << 7, /* the connection goes on as another protocol: 101, CONNECT */
 };
 
 /*
@@ -217,6 +216,7 @@ struct event_counters {
 	__u64 seen;	  /* events that a program decided to report */
 	__u64 ring_full;  /* of these, those that the ring had no room for */
 	__u64 table_full; /* of these, those that could not be followed: too many at a time */
+	__u64 unreadable; /* of these, those whose bytes could not be followed to the end */
 };
 
 #endif

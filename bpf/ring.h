@@ -69,6 +69,26 @@ static __always_inline void count_ring_full(__u16 type)
 		__sync_fetch_and_add(&counters->ring_full, 1);
 }
 
+static __always_inline void count_table_full(__u16 type)
+{
+	struct event_counters *counters = counters_of(type);
+
+	if (!counters)
+		return;
+	__sync_fetch_and_add(&counters->seen, 1);
+	__sync_fetch_and_add(&counters->table_full, 1);
+}
+
+static __always_inline void count_unreadable(__u16 type)
+{
+	struct event_counters *counters = counters_of(type);
+
+	if (!counters)
+		return;
+	__sync_fetch_and_add(&counters->seen, 1);
+	__sync_fetch_and_add(&counters->unreadable, 1);
+}
+
 /* From here on the event is in the ledger, whatever becomes of it. NULL: the ring was full. */
 static __always_inline void *reserve_event(void *ring, __u16 type, __u64 size)
 {

@@ -29,8 +29,9 @@ const (
 
 // Reasons that only the source can count.
 const (
-	ReasonRingFull  = "ring_full"
-	ReasonTableFull = "table_full"
+	ReasonRingFull   = "ring_full"
+	ReasonTableFull  = "table_full"
+	ReasonUnreadable = "unreadable"
 )
 
 // String is the fate without a reason, as the events metric has it.
@@ -158,6 +159,9 @@ func (r Row) close(c source.Counters) Row {
 	}
 	if c.TableFull > 0 {
 		r.Lost[ReasonTableFull] = c.TableFull
+	}
+	if c.Unreadable > 0 {
+		r.Lost[ReasonUnreadable] = c.Unreadable
 	}
 	r.Seen = c.Seen
 	r.InFlight = c.Seen - min(c.Seen, r.ended())

@@ -40,6 +40,9 @@ type Counters struct {
 	RingFull uint64 // of these, those for which the ring had no room
 	// TableFull is how many of these could not be followed since there were too many at a time.
 	TableFull uint64
+	// Unreadable is how many of these were begun but could not be followed to their end: bytes of
+	// the stream were not seen.
+	Unreadable uint64
 }
 
 // State of a hook.

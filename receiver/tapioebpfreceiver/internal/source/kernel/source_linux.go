@@ -237,6 +237,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			sum.Seen += c.Seen
 			sum.RingFull += c.RingFull
 			sum.TableFull += c.TableFull
+			sum.Unreadable += c.Unreadable
 		}
 		if sum.Seen > 0 {
 			counters[uint8(family)] = sum
