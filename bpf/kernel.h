@@ -30,6 +30,7 @@ typedef _Bool bool;
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define SOCK_DEAD_BIT 0 /* enum sock_flags, include/net/sock.h: no process has it open any more */
+#define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
 #define EEXIST 17
 
@@ -235,6 +236,7 @@ struct sock {
 	socket_lock_t sk_lock;
 	__u16 sk_protocol;
 	int sk_err;
+	__u8 sk_shutdown;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
@@ -252,6 +254,8 @@ struct tcp_sock {
 	__u64 bytes_received;
 	__u32 srtt_us;
 	__u32 total_retrans;
+	__u32 rcv_nxt;
+	__u32 snd_nxt;
 };
 
 struct socket {

@@ -3,9 +3,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 // Copyright The otelcol-tapio Authors
 
-/* TCP connections and UDP flows: opened, refused, reported while they last, closed. */
+/*
+ * Sockets. TCP connections and UDP flows: opened, refused, reported while they last, closed; and
+ * what http.h and dns.h make of their packets.
+ */
 #include "kernel.h"
+#include "dns.h"
 #include "event.h"
+#include "http.h"
 #include "packet.h"
 #include "ring.h"
 #include "scope.h"
@@ -14,6 +19,9 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define ALLOW 1 /* what a cgroup_skb program returns to leave a packet alone */
+
+/* Set by the loader: whether connections and flows are reported. */
+const volatile bool network_enabled = true;
 
 /* Set by the loader: how often a connection that lasts is reported, ns. */
 const volatile __u64 report_interval = 60000000000ULL;
@@ -46,46 +54,6 @@ struct {
 } flows SEC(".maps");
 
 /* --- what a TCP socket says of itself -------------------------------------------------------- */
-
-static __always_inline bool is_tcp(struct sock *sk)
-{
-	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
-}
-
-static __always_inline __u32 netns_of(struct sock *sk)
-{
-	if (!bpf_core_field_exists(sk->__sk_common.skc_net.net))
-		return 0; /* built without CONFIG_NET_NS */
-	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-}
-
-static __always_inline void fill_addresses(struct connection_ends *ends, struct sock *sk)
-{
-	if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr) && /* CONFIG_IPV6 */
-	    BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&ends->local_address, sk,
-				   __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&ends->peer_address, sk,
-				   __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-		return;
-	}
-	map_ipv4(ends->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-	map_ipv4(ends->peer_address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
-}
-
-static __always_inline void fill_tcp_ends(struct connection_ends *ends, struct sock *sk,
-					  struct socket_state *state)
-{
-	struct inet_sock *inet = (void *)sk;
-
-	fill_addresses(ends, sk);
-	/* not skc_num: at the close the kernel has put the port back, and only inet_sport is left */
-	ends->local_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
-	ends->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	ends->protocol = IPPROTO_TCP;
-	ends->role = state->role;
-	ends->netns = netns_of(sk);
-}
 
 /*
  * Payload that was sent, each byte once: bytes_sent counts what was sent again, too. Segments that
@@ -132,14 +100,6 @@ static __always_inline void fill_tcp_stats(struct connection_stats *event, struc
 	}
 }
 
-static __always_inline void fill_socket_header(struct event_header *header, struct sock *sk,
-					       struct socket_state *state)
-{
-	header->pid = state->owner.pid;
-	header->start_time = state->owner.start_time;
-	header->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
-}
-
 /* --- TCP: opened, refused, closed ------------------------------------------------------------ */
 
 /* error: 0 if the connection is established. */
@@ -147,7 +107,7 @@ static __always_inline void send_connect(struct sock *sk, struct socket_state *s
 {
 	struct connection_connect *event;
 
-	if (owned_by_self(state) || !state->opened)
+	if (!network_enabled || owned_by_self(state) || !state->opened)
 		return; /* not ours to tell, or the SYN was not seen, or not sent by this side */
 	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
 	if (!event)
@@ -170,7 +130,7 @@ static __always_inline void send_close(struct sock *sk, struct socket_state *sta
 {
 	struct connection_stats *event;
 
-	if (owned_by_self(state))
+	if (!network_enabled || owned_by_self(state))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_CLOSE, sizeof(*event));
 	if (!event)
@@ -209,6 +169,7 @@ static __always_inline void established(struct sock *sk, int old_state)
 		state->role = old_state == TCP_SYN_RECV ? ROLE_SERVER : ROLE_CLIENT;
 	state->followed = true;
 	state->connected = bpf_ktime_get_boot_ns();
+	begin_connection(sk, state);
 	if (state->role == ROLE_CLIENT)
 		send_connect(sk, state, 0);
 }
@@ -226,29 +187,56 @@ static __always_inline bool is_abort(struct sock *sk, int old_state)
 	return old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT;
 }
 
+static __always_inline __u16 ending_of(struct sock *sk, int old_state)
+{
+	__u16 flags = 0;
+
+	if (is_abort(sk, old_state) && !BPF_CORE_READ(sk, sk_err))
+		flags |= HTTP_ABORTED;
+	if (old_state != TCP_CLOSE_WAIT && old_state != TCP_LAST_ACK)
+		flags |= HTTP_CLOSED_HERE;
+	return flags;
+}
+
 static __always_inline void closed(struct sock *sk, int old_state)
 {
 	struct socket_state *state = create_socket_state(sk);
-	struct socket_state nothing = {};
 
 	if (!state)
-		state = &nothing; /* no memory for it: the record goes without owner and role */
+		state = unknown_state(sk); /* no memory: the record goes without owner and role */
+	if (!state)
+		return;
 	if (held_by_process(sk) && !state->owner.pid)
 		own_by_current(state);
 	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
 		send_connect_failure(sk, state);
 	else
 		send_close(sk, state, is_abort(sk, old_state));
+	end_connection(state, ending_of(sk, old_state), BPF_CORE_READ(sk, sk_err));
 	forget_socket(sk);
 }
 
+/*
+ * A client that has closed its end waits for no response. A server may have, with what it wrote
+ * still to be sent.
+ */
+static __always_inline void give_up(struct sock *sk, struct socket_state *state, int new_state)
+{
+	if (state->http.role == ROLE_CLIENT && BPF_CORE_READ(sk, sk_shutdown) == SHUTDOWN_MASK)
+		end_connection(state, new_state == TCP_FIN_WAIT1 ? HTTP_CLOSED_HERE : 0, 0);
+}
+
 /* A process began to close it: for one that never read or wrote, the only time that it is seen. */
-static __always_inline void closing(struct sock *sk)
+static __always_inline void closing(struct sock *sk, int new_state)
 {
 	struct socket_state *state = create_socket_state(sk);
 
-	if (state && !state->owner.pid && held_by_process(sk))
+	if (!state)
+		return;
+	if (!state->owner.pid && held_by_process(sk))
 		own_by_current(state);
+	if (http_enabled)
+		give_up(sk, state, new_state);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -261,7 +249,7 @@ int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
 	else if (new_state == TCP_ESTABLISHED)
 		established(sk, old_state);
 	else if (new_state == TCP_FIN_WAIT1 || new_state == TCP_LAST_ACK)
-		closing(sk);
+		closing(sk, new_state);
 	else if (new_state == TCP_CLOSE && old_state != TCP_LISTEN && old_state != TCP_CLOSE)
 		closed(sk, old_state);
 	return 0;
@@ -279,8 +267,6 @@ int BPF_PROG(tcp_read, struct sock *sk)
 }
 
 /* --- UDP flows ------------------------------------------------------------------------------- */
-
-enum direction { INGRESS, EGRESS };
 
 static __always_inline bool make_flow_key(struct flow_key *key, struct __sk_buff *skb,
 					  struct packet *packet, enum direction direction)
@@ -390,52 +376,116 @@ static __always_inline void send_single_packet(const struct flow_key *key, struc
 	send_flow(CONNECTION_CLOSE, key, flow);
 }
 
-static __always_inline void count_flow(struct __sk_buff *skb, struct bpf_sock *sk,
-				       struct packet *packet, enum direction direction)
+static __always_inline struct flow *make_flow(const struct flow_key *key,
+					      struct socket_state *state, enum direction direction,
+					      struct flow *fresh)
 {
-	__u64 bytes = skb->len - packet->transport_offset - sizeof(struct udp_header);
-	struct socket_state *state = create_socket_state(sk);
-	struct flow_key key;
 	struct flow *flow;
 
-	if (!state || !make_flow_key(&key, skb, packet, direction))
-		return;
-	if (direction == EGRESS)
-		own_by_current(state);
-	if (owned_by_self(state))
-		return;
-	flow = bpf_map_lookup_elem(&flows, &key);
+	begin_flow(fresh, state, direction);
+	bpf_map_update_elem(&flows, key, fresh, BPF_NOEXIST);
+	flow = bpf_map_lookup_elem(&flows, key);
+	return flow;
+}
+
+static __always_inline void count_flow(const struct flow_key *key, struct socket_state *state,
+				       __u64 bytes, enum direction direction)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
+
 	if (!flow) {
 		struct flow fresh = {};
 
-		begin_flow(&fresh, state, direction);
-		bpf_map_update_elem(&flows, &key, &fresh, BPF_NOEXIST);
-		flow = bpf_map_lookup_elem(&flows, &key);
+		flow = make_flow(key, state, direction, &fresh);
 		if (!flow) {
 			count_packet(&fresh, bytes, direction);
-			send_single_packet(&key, &fresh, state);
+			send_single_packet(key, &fresh, state);
 			return;
 		}
 	}
 	flow->owner = state->owner;
 	flow->last = bpf_ktime_get_boot_ns();
 	count_packet(flow, bytes, direction);
-	state->last_flow = key;
+	state->last_flow = *key;
 }
 
 /* --- packets --------------------------------------------------------------------------------- */
 
-static __always_inline void note_writer(struct bpf_sock *sk)
+static __always_inline void see_dns_datagram(struct __sk_buff *skb, struct socket_state *state,
+					     const struct flow_key *key, __u32 offset,
+					     enum direction direction)
+{
+	struct dns_message message = {};
+
+	message.header.type = DNS_MESSAGE;
+	__builtin_memcpy(message.ends.local_address, key->local_address, 16);
+	__builtin_memcpy(message.ends.peer_address, key->peer_address, 16);
+	message.ends.local_port = key->local_port;
+	message.ends.peer_port = key->peer_port;
+	message.ends.protocol = IPPROTO_UDP;
+	message.socket = key->socket;
+	message.size = skb->len - offset;
+	message.flags = direction == EGRESS ? DNS_SENT : 0;
+	send_dns_message(skb, state, &message, offset);
+}
+
+static __always_inline void see_udp(struct __sk_buff *skb, struct bpf_sock *sk,
+				    enum direction direction)
+{
+	struct socket_state *state = create_socket_state(sk);
+	struct packet packet = {};
+	struct flow_key key;
+	__u32 payload;
+
+	if (!state || !parse_packet(skb, &packet) || packet.protocol != IPPROTO_UDP)
+		return;
+	if (!make_flow_key(&key, skb, &packet, direction))
+		return;
+	if (direction == EGRESS)
+		own_by_current(state);
+	if (owned_by_self(state))
+		return;
+	payload = packet.transport_offset + sizeof(struct udp_header);
+	if (network_enabled)
+		count_flow(&key, state, skb->len - payload, direction);
+	if (dns_enabled && is_dns_port(key.peer_port))
+		see_dns_datagram(skb, state, &key, payload, direction);
+}
+
+static __always_inline void see_dns_segment(struct __sk_buff *skb, struct socket_state *state,
+					    enum direction direction)
+{
+	struct dns_message message = {};
+	struct segment segment;
+
+	if (owned_by_self(state) || !read_segment(skb, &segment) || !segment.size)
+		return;
+	message.header.type = DNS_SEGMENT;
+	fill_tcp_ends(&message.ends, sock_of(state), state);
+	message.socket = bpf_get_socket_cookie(skb);
+	message.sequence = segment.sequence;
+	message.size = segment.size;
+	message.flags = direction == EGRESS ? DNS_SENT : 0;
+	send_dns_message(skb, state, &message, segment.offset);
+}
+
+static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
+				    enum direction direction)
 {
 	struct socket_state *state = socket_state(sk);
 
-	if (state && held_by_process(sock_of(state)))
+	if (!state)
+		return;
+	if (direction == EGRESS && held_by_process(sock_of(state)))
 		own_by_current(state);
+	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
+		see_dns_segment(skb, state, direction);
+	else if (http_enabled)
+		see_segment(skb, state, direction);
 }
 
 static __always_inline int see_packet(struct __sk_buff *skb, enum direction direction)
 {
-	struct packet packet = {};
 	struct bpf_sock *sk = skb->sk;
 
 	if (!sk)
@@ -443,15 +493,10 @@ static __always_inline int see_packet(struct __sk_buff *skb, enum direction dire
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return ALLOW; /* a handshake or a TIME_WAIT, which have no socket of their own */
-	if (sk->protocol == IPPROTO_TCP) {
-		if (direction == EGRESS)
-			note_writer(sk);
-		return ALLOW;
-	}
-	if (sk->protocol != IPPROTO_UDP)
-		return ALLOW;
-	if (parse_packet(skb, &packet) && packet.protocol == IPPROTO_UDP)
-		count_flow(skb, sk, &packet, direction);
+	if (sk->protocol == IPPROTO_TCP)
+		see_tcp(skb, sk, direction);
+	else if (sk->protocol == IPPROTO_UDP)
+		see_udp(skb, sk, direction);
 	return ALLOW;
 }
 
@@ -538,7 +583,7 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 {
 	struct connection_stats *event;
 
-	if (!is_tcp(sk) || !is_open(sk) || owned_by_self(state))
+	if (!network_enabled || !is_tcp(sk) || !is_open(sk) || owned_by_self(state))
 		return;
 	if (!is_due(state->reported ? state->reported : state->connected))
 		return;
@@ -555,6 +600,14 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 	submit_event(&traffic_ring, event);
 }
 
+/* What is done at each round for a socket that is open. */
+static __always_inline void visit_connection(struct sock *sk, struct socket_state *state)
+{
+	if (http_enabled)
+		keep_exchanges(&state->http);
+	report_connection(sk, state);
+}
+
 SEC("iter/bpf_sk_storage_map")
 int report_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -565,7 +618,7 @@ int report_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0; /* the end */
 	state = socket_state(sk);
 	if (state)
-		report_connection(sk, state);
+		visit_connection(sk, state);
 	return 0;
 }
 
@@ -582,7 +635,7 @@ int report_sockets_by_address(struct bpf_iter__bpf_map_elem *ctx)
 	address = *key;
 	state = bpf_map_lookup_elem(&sockets_by_address, &address);
 	if (state && socket_in_scope((void *)address))
-		report_connection((void *)address, state);
+		visit_connection((void *)address, state);
 	return 0;
 }
 
@@ -616,6 +669,19 @@ int report_flows(struct bpf_iter__bpf_map_elem *ctx)
 		end_flow(&key);
 	else
 		report_flow(&key, flow);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int reap_exchanges(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *found = ctx->key;
+	__u32 number;
+
+	if (!found)
+		return 0; /* the end */
+	number = *found;
+	reap_exchange(number, 2 * report_interval); /* sockets are visited six times in one */
 	return 0;
 }
 

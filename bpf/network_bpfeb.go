@@ -18,15 +18,19 @@ import (
 const (
 	NetworkMapEventCounts             = "event_counts"
 	NetworkMapFlows                   = "flows"
+	NetworkMapHttpFree                = "http_free"
+	NetworkMapHttpSlots               = "http_slots"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
 	NetworkMapScopeCgroups            = "scope_cgroups"
 	NetworkMapScopeVerdicts           = "scope_verdicts"
 	NetworkMapSockets                 = "sockets"
 	NetworkMapSocketsByAddress        = "sockets_by_address"
+	NetworkMapSpareStates             = "spare_states"
 	NetworkMapTrafficRing             = "traffic_ring"
 	NetworkProgFindSockets            = "find_sockets"
 	NetworkProgPacketReceived         = "packet_received"
 	NetworkProgPacketSent             = "packet_sent"
+	NetworkProgReapExchanges          = "reap_exchanges"
 	NetworkProgReportFlows            = "report_flows"
 	NetworkProgReportSockets          = "report_sockets"
 	NetworkProgReportSocketsByAddress = "report_sockets_by_address"
@@ -34,7 +38,13 @@ const (
 	NetworkProgSocketReleased         = "socket_released"
 	NetworkProgTcpRead                = "tcp_read"
 	NetworkProgTcpStateChanged        = "tcp_state_changed"
+	NetworkVarDnsEnabled              = "dns_enabled"
+	NetworkVarDnsPortCount            = "dns_port_count"
+	NetworkVarDnsPorts                = "dns_ports"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
+	NetworkVarHttpEnabled             = "http_enabled"
+	NetworkVarHttpResponseHeads       = "http_response_heads"
+	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
 	NetworkVarWakeupBytes             = "wakeup_bytes"
@@ -86,6 +96,7 @@ type NetworkProgramSpecs struct {
 	FindSockets            *ebpf.ProgramSpec `ebpf:"find_sockets"`
 	PacketReceived         *ebpf.ProgramSpec `ebpf:"packet_received"`
 	PacketSent             *ebpf.ProgramSpec `ebpf:"packet_sent"`
+	ReapExchanges          *ebpf.ProgramSpec `ebpf:"reap_exchanges"`
 	ReportFlows            *ebpf.ProgramSpec `ebpf:"report_flows"`
 	ReportSockets          *ebpf.ProgramSpec `ebpf:"report_sockets"`
 	ReportSocketsByAddress *ebpf.ProgramSpec `ebpf:"report_sockets_by_address"`
@@ -101,11 +112,14 @@ type NetworkProgramSpecs struct {
 type NetworkMapSpecs struct {
 	EventCounts      *ebpf.MapSpec `ebpf:"event_counts"`
 	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
+	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.MapSpec `ebpf:"scope_verdicts"`
 	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
 	SocketsByAddress *ebpf.MapSpec `ebpf:"sockets_by_address"`
+	SpareStates      *ebpf.MapSpec `ebpf:"spare_states"`
 	TrafficRing      *ebpf.MapSpec `ebpf:"traffic_ring"`
 }
 
@@ -113,11 +127,17 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
-	HasSocketStorage *ebpf.VariableSpec `ebpf:"has_socket_storage"`
-	ReportInterval   *ebpf.VariableSpec `ebpf:"report_interval"`
-	SelfPid          *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode        *ebpf.VariableSpec `ebpf:"whole_node"`
+	DnsEnabled        *ebpf.VariableSpec `ebpf:"dns_enabled"`
+	DnsPortCount      *ebpf.VariableSpec `ebpf:"dns_port_count"`
+	DnsPorts          *ebpf.VariableSpec `ebpf:"dns_ports"`
+	HasSocketStorage  *ebpf.VariableSpec `ebpf:"has_socket_storage"`
+	HttpEnabled       *ebpf.VariableSpec `ebpf:"http_enabled"`
+	HttpResponseHeads *ebpf.VariableSpec `ebpf:"http_response_heads"`
+	NetworkEnabled    *ebpf.VariableSpec `ebpf:"network_enabled"`
+	ReportInterval    *ebpf.VariableSpec `ebpf:"report_interval"`
+	SelfPid           *ebpf.VariableSpec `ebpf:"self_pid"`
+	WakeupBytes       *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WholeNode         *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // NetworkObjects contains all objects after they have been loaded into the kernel.
@@ -142,11 +162,14 @@ func (o *NetworkObjects) Close() error {
 type NetworkMaps struct {
 	EventCounts      *ebpf.Map `ebpf:"event_counts"`
 	Flows            *ebpf.Map `ebpf:"flows"`
+	HttpFree         *ebpf.Map `ebpf:"http_free"`
+	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.Map `ebpf:"scope_verdicts"`
 	Sockets          *ebpf.Map `ebpf:"sockets"`
 	SocketsByAddress *ebpf.Map `ebpf:"sockets_by_address"`
+	SpareStates      *ebpf.Map `ebpf:"spare_states"`
 	TrafficRing      *ebpf.Map `ebpf:"traffic_ring"`
 }
 
@@ -154,11 +177,14 @@ func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
 		m.EventCounts,
 		m.Flows,
+		m.HttpFree,
+		m.HttpSlots,
 		m.LifecycleRing,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.Sockets,
 		m.SocketsByAddress,
+		m.SpareStates,
 		m.TrafficRing,
 	)
 }
@@ -167,11 +193,17 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
-	HasSocketStorage *ebpf.Variable `ebpf:"has_socket_storage"`
-	ReportInterval   *ebpf.Variable `ebpf:"report_interval"`
-	SelfPid          *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode        *ebpf.Variable `ebpf:"whole_node"`
+	DnsEnabled        *ebpf.Variable `ebpf:"dns_enabled"`
+	DnsPortCount      *ebpf.Variable `ebpf:"dns_port_count"`
+	DnsPorts          *ebpf.Variable `ebpf:"dns_ports"`
+	HasSocketStorage  *ebpf.Variable `ebpf:"has_socket_storage"`
+	HttpEnabled       *ebpf.Variable `ebpf:"http_enabled"`
+	HttpResponseHeads *ebpf.Variable `ebpf:"http_response_heads"`
+	NetworkEnabled    *ebpf.Variable `ebpf:"network_enabled"`
+	ReportInterval    *ebpf.Variable `ebpf:"report_interval"`
+	SelfPid           *ebpf.Variable `ebpf:"self_pid"`
+	WakeupBytes       *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WholeNode         *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // NetworkPrograms contains all programs after they have been loaded into the kernel.
@@ -181,6 +213,7 @@ type NetworkPrograms struct {
 	FindSockets            *ebpf.Program `ebpf:"find_sockets"`
 	PacketReceived         *ebpf.Program `ebpf:"packet_received"`
 	PacketSent             *ebpf.Program `ebpf:"packet_sent"`
+	ReapExchanges          *ebpf.Program `ebpf:"reap_exchanges"`
 	ReportFlows            *ebpf.Program `ebpf:"report_flows"`
 	ReportSockets          *ebpf.Program `ebpf:"report_sockets"`
 	ReportSocketsByAddress *ebpf.Program `ebpf:"report_sockets_by_address"`
@@ -195,6 +228,7 @@ func (p *NetworkPrograms) Close() error {
 		p.FindSockets,
 		p.PacketReceived,
 		p.PacketSent,
+		p.ReapExchanges,
 		p.ReportFlows,
 		p.ReportSockets,
 		p.ReportSocketsByAddress,

@@ -35,6 +35,8 @@ struct ipv6_header {
 	__u8 destination[16];
 };
 
+#define NEXT_HEADER_OFFSET __builtin_offsetof(struct ipv6_header, next_header)
+
 struct extension_header {
 	__u8 next_header;
 	__u8 length; /* in units of 8 bytes, the first not counted */
@@ -46,6 +48,19 @@ struct udp_header {
 	__be16 length;
 	__be16 check;
 };
+
+/*
+ * Copies up to max bytes of a packet. The barrier keeps the compiler from checking one register and
+ * passing another one, of which the verifier then knows nothing.
+ */
+static __always_inline bool load_bytes(struct __sk_buff *skb, __u32 offset, void *to, __u64 size,
+				       __u64 max)
+{
+	barrier_var(size);
+	if (!size || size > max)
+		return false;
+	return !bpf_skb_load_bytes(skb, offset, to, size);
+}
 
 struct packet {
 	__u8 source[16]; /* IPv4 as ::ffff:a.b.c.d */
@@ -108,6 +123,28 @@ static __always_inline bool parse_packet(struct __sk_buff *skb, struct packet *p
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(skb, packet);
 	return false;
+}
+
+/* Where a TCP packet's TCP header begins; 0: not found. */
+static __always_inline __u32 tcp_offset_of(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	__u8 first, next;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
+			return 0;
+		return (first & 0xf) * 4;
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	if (bpf_skb_load_bytes(skb, NEXT_HEADER_OFFSET, &next, sizeof(next)))
+		return 0;
+	if (next == IPPROTO_TCP)
+		return sizeof(struct ipv6_header);
+	if (!parse_ipv6(skb, &packet) || packet.protocol != IPPROTO_TCP)
+		return 0;
+	return packet.transport_offset;
 }
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "event.h"
 #include "kernel.h"
+#include "packet.h"
 #include "scope.h"
 #include "task.h"
 
@@ -24,6 +25,39 @@ struct process_ref {
 	__u64 start_time;
 	__u32 pid; /* 0: not known */
 	__u32 reserved;
+};
+
+enum direction { INGRESS, EGRESS };
+
+#define MAX_PIPELINED 32 /* requests of a connection that wait for their response */
+
+/* The reading of one direction of a connection. */
+struct http_stream {
+	__u64 remaining;    /* of the body, or of the chunk and the line end behind it */
+	__u64 now;	    /* when the packet came that is being read, ns */
+	__u32 next;	    /* sequence number of the first byte that was not read yet */
+	__u32 offset;	    /* where that is in the packet */
+	__u32 left;	    /* how many bytes of the packet follow from there */
+	__u32 acknowledged; /* by the packet: the other direction's next byte */
+	__u32 ahead;	    /* sequence numbers of bytes that came before their turn */
+	__u32 ahead_end;
+	__u8 mode; /* enum http_mode, http.h */
+	__u8 reserved[7];
+};
+
+/* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
+struct http_connection {
+	struct http_stream streams[2]; /* by enum direction */
+	__u32 begun;		       /* requests */
+	__u32 answered;		       /* of these, those whose response is complete */
+	__u16 pending[MAX_PIPELINED];  /* slots of those in between, by number */
+	__u32 reading;	/* the slot whose request is not complete, plus one; 0: none */
+	__u8 role;	/* enum connection_role, by the direction of the requests */
+	__u8 last;	/* direction of the last payload, plus one */
+	__u8 searching; /* no request was recognised since bytes were missed */
+	__u8 confirmed; /* a request was recognised: role is certain */
+	__u8 looks;	/* how often a request was looked for in vain */
+	__u8 reserved;
 };
 
 struct socket_state {
@@ -44,6 +78,7 @@ struct socket_state {
 	__u8 followed;	    /* TCP: the *_reported fields are what it had when we met it */
 	__u8 reserved;
 	struct flow_key last_flow; /* UDP: ended together with the socket */
+	struct http_connection http;
 };
 
 /* The first choice: goes with the socket, by itself. */
@@ -77,11 +112,28 @@ static __always_inline struct socket_state *socket_state(void *sk)
 	return bpf_map_lookup_elem(&sockets_by_address, &address);
 }
 
+/*
+ * Two states that are too large for the stack: a new one, which nothing writes to, and one for
+ * sockets for which there is no memory.
+ */
+enum { STATE_EMPTY, STATE_UNKNOWN, STATE_COUNT };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, STATE_COUNT);
+	__type(key, __u32);
+	__type(value, struct socket_state);
+} spare_states SEC(".maps");
+
 static __always_inline struct socket_state *create_socket_by_address(__u64 address)
 {
-	struct socket_state empty = {};
+	struct socket_state *empty;
+	__u32 which = STATE_EMPTY;
 
-	bpf_map_update_elem(&sockets_by_address, &address, &empty, BPF_NOEXIST);
+	empty = bpf_map_lookup_elem(&spare_states, &which);
+	if (!empty)
+		return NULL;
+	bpf_map_update_elem(&sockets_by_address, &address, empty, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&sockets_by_address, &address);
 }
 
@@ -102,6 +154,17 @@ static __always_inline void reset_socket_state(struct socket_state *state, void 
 {
 	__builtin_memset(state, 0, sizeof(*state));
 	state->address = (__u64)sk;
+}
+
+/* For as long as a program runs, and as long as no other runs into the same lack of memory. */
+static __always_inline struct socket_state *unknown_state(void *sk)
+{
+	__u32 which = STATE_UNKNOWN;
+	struct socket_state *state = bpf_map_lookup_elem(&spare_states, &which);
+
+	if (state)
+		reset_socket_state(state, sk);
+	return state;
 }
 
 static __always_inline struct sock *sock_of(struct socket_state *state)
@@ -158,6 +221,56 @@ static __always_inline void own_by_current(struct socket_state *state)
 static __always_inline bool owned_by_self(struct socket_state *state)
 {
 	return self_pid && state->owner.pid == self_pid;
+}
+
+/* --- what a socket says of itself ------------------------------------------------------------ */
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline __u32 netns_of(struct sock *sk)
+{
+	if (!bpf_core_field_exists(sk->__sk_common.skc_net.net))
+		return 0; /* built without CONFIG_NET_NS */
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline void fill_addresses(struct connection_ends *ends, struct sock *sk)
+{
+	if (bpf_core_field_exists(sk->__sk_common.skc_v6_daddr) && /* CONFIG_IPV6 */
+	    BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&ends->local_address, sk,
+				   __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&ends->peer_address, sk,
+				   __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+		return;
+	}
+	map_ipv4(ends->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	map_ipv4(ends->peer_address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+}
+
+static __always_inline void fill_tcp_ends(struct connection_ends *ends, struct sock *sk,
+					  struct socket_state *state)
+{
+	struct inet_sock *inet = (void *)sk;
+
+	fill_addresses(ends, sk);
+	/* not skc_num: at the close the kernel has put the port back, and only inet_sport is left */
+	ends->local_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+	ends->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	ends->protocol = IPPROTO_TCP;
+	ends->role = state->role;
+	ends->netns = netns_of(sk);
+}
+
+static __always_inline void fill_socket_header(struct event_header *header, struct sock *sk,
+					       struct socket_state *state)
+{
+	header->pid = state->owner.pid;
+	header->start_time = state->owner.start_time;
+	header->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
 }
 
 #endif

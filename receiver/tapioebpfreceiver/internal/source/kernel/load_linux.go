@@ -34,11 +34,11 @@ const wakeUpShare = 4
 
 // program is one loaded program and where it belongs.
 type program struct {
-	family  string
-	name    string
-	spec    *ebpf.ProgramSpec
-	program *ebpf.Program
-	maps    map[string]*ebpf.Map // of its object
+	families []string // of those that are wanted, the ones that need it
+	name     string
+	spec     *ebpf.ProgramSpec
+	program  *ebpf.Program
+	maps     map[string]*ebpf.Map // of its object
 }
 
 // hook is the program's name in the capability report.
@@ -55,7 +55,7 @@ type loader struct {
 	types     *btf.Cache // the kernel's own, decoded once for all programs
 	shared    map[string]*ebpf.Map
 	opened    []interface{ Close() error }
-	report    func(family, hook string, err error)
+	report    func(families []string, hook string, err error)
 }
 
 // detectFeatures asks by loading a program that uses what is in question: this kernel's version
@@ -63,7 +63,7 @@ type loader struct {
 func detectFeatures() (kernelFeatures, error) {
 	spec, err := bpf.LoadNetwork()
 	if err != nil {
-		return kernelFeatures{}, fmt.Errorf("read the object of family network: %w", err)
+		return kernelFeatures{}, fmt.Errorf("read object network: %w", err)
 	}
 	const asking = "tcp_read" // compiled with has_socket_storage set
 	spec.Programs = map[string]*ebpf.ProgramSpec{asking: spec.Programs[asking]}
@@ -78,13 +78,19 @@ func detectFeatures() (kernelFeatures, error) {
 func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 	return &loader{
 		constants: map[string]any{
-			"whole_node":         s.scope.wholeNode,
-			"self_pid":           self,
-			"max_argument_bytes": s.options.MaxArgumentBytes,
-			"page_size":          uint32(os.Getpagesize()),
-			"report_interval":    uint64(s.options.ReportInterval),
-			"has_socket_storage": features.socketStorage,
-			"wakeup_bytes":       uint64(s.options.RingSize / wakeUpShare), // of the traffic ring: the reader waits for that one
+			"whole_node":          s.scope.wholeNode,
+			"self_pid":            self,
+			"max_argument_bytes":  s.options.MaxArgumentBytes,
+			"page_size":           uint32(os.Getpagesize()),
+			"report_interval":     uint64(s.options.ReportInterval),
+			"has_socket_storage":  features.socketStorage,
+			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
+			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
+			"http_response_heads": s.options.ResponseHeads,
+			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
+			"dns_ports":           paddedPorts(s.options.DNSPorts),
+			"dns_port_count":      uint32(len(s.options.DNSPorts)),
+			"wakeup_bytes":        uint64(s.options.RingSize / wakeUpShare), // of the traffic ring: the reader waits for that one
 		},
 		types:  btf.NewCache(),
 		shared: map[string]*ebpf.Map{},
@@ -92,33 +98,58 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 	}
 }
 
-// loadFamily returns the programs that the kernel took.
-func (l *loader) loadFamily(name string, load func() (*ebpf.CollectionSpec, error), options Options, features kernelFeatures) ([]program, error) {
-	spec, err := load()
+// maxDNSPorts is MAX_DNS_PORTS of bpf/dns.h.
+const maxDNSPorts = 16
+
+func paddedPorts(ports []uint16) (padded [maxDNSPorts]uint16) {
+	copy(padded[:], ports)
+	return padded
+}
+
+// loadObject returns the programs that the kernel took, for the families that are wanted.
+func (l *loader) loadObject(o object, options Options, features kernelFeatures) ([]program, error) {
+	spec, err := o.load()
 	if err != nil {
-		return nil, fmt.Errorf("read the object of family %s: %w", name, err)
+		return nil, fmt.Errorf("read object %s: %w", o.name, err)
 	}
 	if err := l.setConstants(spec); err != nil {
-		return nil, fmt.Errorf("family %s: %w", name, err)
+		return nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
 	sizeMaps(spec, options, features)
 	objectMaps, err := l.createMaps(spec)
 	if err != nil {
-		return nil, fmt.Errorf("family %s: %w", name, err)
+		return nil, fmt.Errorf("object %s: %w", o.name, err)
+	}
+	if err := fillFreeSlots(objectMaps["http_free"]); err != nil {
+		return nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
 	var loaded []program
-	for _, programName := range programOrder(spec) {
-		if it, ok := iterators[programName]; ok && it.onlyIf != nil && !it.onlyIf(features) {
+	for _, name := range programOrder(spec) {
+		p := program{families: o.familiesOf(name, options.Families), name: name, spec: spec.Programs[name], maps: objectMaps}
+		if it, ok := iterators[name]; len(p.families) == 0 || ok && it.onlyIf != nil && !it.onlyIf(features) {
 			continue
 		}
-		p := program{family: name, name: programName, spec: spec.Programs[programName], maps: objectMaps}
-		if p.program, err = l.loadProgram(spec, programName, objectMaps); err != nil {
-			l.report(name, p.hook(), err)
+		if p.program, err = l.loadProgram(spec, name, objectMaps); err != nil {
+			l.report(p.families, p.hook(), err)
 			continue
 		}
 		loaded = append(loaded, p)
 	}
 	return loaded, nil
+}
+
+// fillFreeSlots has the numbers of all slots for HTTP exchanges; the lowest is used first, so that
+// few are touched where few are needed.
+func fillFreeSlots(free *ebpf.Map) error {
+	if free == nil {
+		return nil
+	}
+	for slot := range free.MaxEntries() {
+		if err := free.Put(nil, free.MaxEntries()-1-slot); err != nil {
+			return fmt.Errorf("fill map http_free: %w", err)
+		}
+	}
+	return nil
 }
 
 // programOrder has the iterators last: what happens while they run is then seen by the hooks.
@@ -152,6 +183,14 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	}
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets
+	}
+	if !slices.Contains(options.Families, familyHTTP) {
+		return
+	}
+	for _, name := range []string{"http_slots", "http_free"} {
+		if m, ok := spec.Maps[name]; ok {
+			m.MaxEntries = options.MaxInFlight
+		}
 	}
 }
 

@@ -6,18 +6,55 @@
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
+	"slices"
+
 	"github.com/cilium/ebpf"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 )
 
-// families lists the objects by the family that they serve, in the order of their loading.
-var families = []struct {
+// An object is a file of programs, which may serve several families of events: one packet is looked
+// at once.
+type object struct {
 	name string
 	load func() (*ebpf.CollectionSpec, error)
-}{
-	{"process", bpf.LoadProcess},
-	{"network", bpf.LoadNetwork},
+	// families by program; in an object of one family, all are its.
+	families []string
+	usedBy   map[string][]string
+}
+
+const (
+	familyProcess = "process"
+	familyNetwork = "network"
+	familyDNS     = "dns"
+	familyHTTP    = "http"
+)
+
+// objects in the order of their loading.
+var objects = []object{
+	{name: "process", load: bpf.LoadProcess, families: []string{familyProcess}},
+	{name: "network", load: bpf.LoadNetwork, families: []string{familyNetwork, familyDNS, familyHTTP}, usedBy: map[string][]string{
+		"tcp_state_changed":         {familyNetwork, familyDNS, familyHTTP},
+		"tcp_read":                  {familyNetwork, familyDNS, familyHTTP}, // who owns a socket
+		"packet_sent":               {familyNetwork, familyDNS, familyHTTP},
+		"packet_received":           {familyNetwork, familyDNS, familyHTTP},
+		"socket_created":            {familyNetwork, familyDNS},
+		"socket_released":           {familyNetwork},
+		"find_sockets":              {familyNetwork, familyDNS, familyHTTP},
+		"report_sockets":            {familyNetwork, familyHTTP},
+		"report_sockets_by_address": {familyNetwork, familyHTTP},
+		"report_flows":              {familyNetwork},
+		"reap_exchanges":            {familyHTTP},
+	}},
+}
+
+// familiesOf a program are those of the wanted ones that need it.
+func (o object) familiesOf(program string, wanted []string) []string {
+	serves := o.families
+	if o.usedBy != nil {
+		serves = o.usedBy[program]
+	}
+	return slices.DeleteFunc(slices.Clone(serves), func(family string) bool { return !slices.Contains(wanted, family) })
 }
 
 // sharedMaps exist once for all objects.
@@ -37,6 +74,7 @@ var iterators = map[string]iterator{
 	"report_sockets":            {overMap: "sockets", onlyIf: hasSocketStorage},
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: lacksSocketStorage},
 	"report_flows":              {overMap: "flows"},
+	"reap_exchanges":            {overMap: "http_slots"},
 }
 
 // kernelFeatures are what programs are told of the kernel before they are loaded.

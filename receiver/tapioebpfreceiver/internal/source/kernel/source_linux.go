@@ -96,11 +96,11 @@ func (s *Source) load() ([]program, error) {
 	}
 	s.loader = s.newLoader(features, self)
 	var programs []program
-	for _, family := range families {
-		if !slices.Contains(s.options.Families, family.name) {
+	for _, o := range objects {
+		if !slices.ContainsFunc(o.families, s.wants) {
 			continue
 		}
-		loaded, err := s.loader.loadFamily(family.name, family.load, s.options, features)
+		loaded, err := s.loader.loadObject(o, s.options, features)
 		if err != nil {
 			return nil, explain(err)
 		}
@@ -109,6 +109,8 @@ func (s *Source) load() ([]program, error) {
 	s.loader.types = nil // megabytes that only loading needs
 	return programs, s.nameScope()
 }
+
+func (s *Source) wants(family string) bool { return slices.Contains(s.options.Families, family) }
 
 // explain adds what is most likely behind a refusal in spite of all capabilities.
 func explain(err error) error {
@@ -144,13 +146,20 @@ func (s *Source) openRings() error {
 
 func (s *Source) attachAll(programs []program) {
 	for _, p := range programs {
-		s.reportHook(p.family, p.hook(), s.attach(p))
-		s.programs[len(s.programs)-1] = p.program
+		s.reportHook(p.families, p.hook(), s.attach(p))
+		s.programs[len(s.programs)-len(p.families)] = p.program // its missed runs are counted once
 	}
 }
 
 // reportHook notes whether a hook is in use, and why not.
-func (s *Source) reportHook(family, hook string, err error) {
+func (s *Source) reportHook(families []string, hook string, err error) {
+	for _, family := range families {
+		s.capabilities = append(s.capabilities, capabilityOf(family, hook, err))
+		s.programs = append(s.programs, nil)
+	}
+}
+
+func capabilityOf(family, hook string, err error) source.Capability {
 	capability := source.Capability{Family: family, Hook: hook, State: source.Attached}
 	if err != nil {
 		capability.State, capability.Reason = source.Unsupported, reasonOf(err)
@@ -158,8 +167,7 @@ func (s *Source) reportHook(family, hook string, err error) {
 			capability.State = source.Denied
 		}
 	}
-	s.capabilities = append(s.capabilities, capability)
-	s.programs = append(s.programs, nil)
+	return capability
 }
 
 // logHooks is one line, since the collector's logger drops lines that are too much alike.
@@ -172,11 +180,18 @@ func (s *Source) logHooks() {
 		}
 		missing = append(missing, fmt.Sprintf("%s is %s: %s", c.Hook, c.State, c.Reason))
 	}
+	attached, missing = unique(attached), unique(missing)
 	if len(missing) > 0 {
 		s.logger.Warn("Some hooks in the kernel cannot be had", zap.Strings("attached", attached), zap.Strings("missing", missing))
 		return
 	}
 	s.logger.Info("All hooks in the kernel are attached", zap.Strings("attached", attached))
+}
+
+// unique leaves out what a hook's next family says again.
+func unique(lines []string) []string {
+	slices.Sort(lines)
+	return slices.Compact(lines)
 }
 
 // reasonOf is one line, also of a verifier's log.

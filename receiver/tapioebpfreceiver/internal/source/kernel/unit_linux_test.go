@@ -115,12 +115,16 @@ func TestProgramOrderHasIteratorsLast(t *testing.T) {
 }
 
 func TestProgramOrderHasEveryProgramOnce(t *testing.T) {
-	for _, family := range families {
-		spec, err := family.load()
+	for _, o := range objects {
+		spec, err := o.load()
 		require.NoError(t, err)
 		order := programOrder(spec)
-		assert.Len(t, order, len(spec.Programs), family.name)
+		assert.Len(t, order, len(spec.Programs), o.name)
 		for _, name := range order {
+			assert.Contains(t, spec.Programs, name)
+			assert.NotEmpty(t, o.familiesOf(name, o.families), "%s is for no family", name)
+		}
+		for name := range o.usedBy {
 			assert.Contains(t, spec.Programs, name)
 		}
 	}

@@ -1,0 +1,1202 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/*
+ * HTTP/1: requests and responses are found in the two byte streams of a TCP socket. Of a message
+ * only what frames it is understood here (RFC 9112, section 6): where its head ends, and how long
+ * its body is. What the heads say is for user space to read.
+ */
+#ifndef TAPIO_HTTP_H
+#define TAPIO_HTTP_H
+
+#include "event.h"
+#include "kernel.h"
+#include "packet.h"
+#include "ring.h"
+#include "scope.h"
+#include "socket.h"
+
+#define HTTP_WINDOW 256 /* bytes of a head that are looked at together */
+#define HTTP_CARRY 64	/* bytes before them that are at hand, too */
+#define MAX_REQUEST_HEAD 1536
+#define MAX_RESPONSE_HEAD 512
+#define MAX_HEADS (MAX_REQUEST_HEAD + MAX_RESPONSE_HEAD)
+#define MAX_FIRST_LINE 65536 /* what has no line end until there is not HTTP */
+#define MAX_SCANS 96	     /* words and lines of a window */
+#define MAX_STEPS 2048	     /* parts of messages in a packet: a chunk is one */
+#define MAX_LOOKS 16	     /* for a request, in the middle of a stream that may not have any */
+#define FIRST_BYTES 32	     /* of a request: among them its method ends */
+#define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
+#define LINE_END 2	     /* CR LF, behind a chunk's data */
+
+enum http_mode {
+	MODE_NEW,    /* no byte was seen yet */
+	MODE_SEARCH, /* in the middle of a stream: the next request is looked for */
+	MODE_START,  /* the next byte is a message's first */
+	MODE_HEAD,
+	MODE_BODY,
+	MODE_CHUNK_SIZE,
+	MODE_CHUNK_DATA,
+	MODE_TRAILER,
+	MODE_UNTIL_CLOSE, /* a response's body that ends with the connection */
+	MODE_OPAQUE,	  /* not HTTP/1, or not any more */
+};
+
+enum http_part { REQUEST, RESPONSE };
+
+enum http_step_result { STEP_DONE, STEP_MORE };
+
+enum http_method { METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
+
+/*
+ * The reading of a head or trailer. Positions are kept here, not in registers: the verifier then
+ * knows nothing of them and need not follow each value of each.
+ */
+struct http_message {
+	__u64 newlines;	 /* of the word looked at last, those not yet taken: bit 7 of each byte */
+	__u64 length;	 /* Content-Length, or the size of the chunk */
+	__u32 size;	 /* bytes of the head that were read before the window */
+	__u32 filled;	 /* bytes in the window */
+	__u32 word;	 /* where in the window that word is */
+	__u32 next;	 /* where the next one is */
+	__u32 consumed;	 /* bytes of the window that are read */
+	__u32 line;	 /* where in the buffer the line begins */
+	__u32 length_at; /* where the value of a Content-Length begins; 0: nowhere in this window */
+	__u8 first_line; /* was read */
+	__u8 ended;	 /* the empty line was read */
+	__u8 invalid;
+	__u8 has_length;
+	__u8 chunked;
+	__u8 extension; /* of a chunk: the digits of its size are over */
+	__u8 reserved[2];
+	__u8 buffer[HTTP_CARRY + HTTP_WINDOW + 16];
+};
+
+/* A request and its response, until they are sent. */
+struct http_slot {
+	struct http_exchange event;
+	__u8 heads[MAX_HEADS + HTTP_WINDOW]; /* right behind the event, as they are sent */
+	struct http_message messages[2];     /* by enum http_part */
+	__u64 live;  /* when it was last known to belong to an open socket, ns; 0: not in use */
+	__u8 method; /* enum http_method */
+	__u8 heads_frozen; /* the response's head begins: the request's can become no longer */
+	__u8 flags[2];	   /* by enum http_part, whose sides run on different CPUs */
+	__u32 reserved;
+};
+
+/* Set by the loader. */
+const volatile bool http_enabled = false;
+const volatile bool http_response_heads = false;
+
+/* Sized by the loader: how many exchanges are followed at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http_slot);
+} http_slots SEC(".maps");
+
+/* The numbers of the slots that are not in use. Filled by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1);
+	__type(value, __u32);
+} http_free SEC(".maps");
+
+/* --- slots ----------------------------------------------------------------------------------- */
+
+static __always_inline struct http_slot *http_slot(__u32 number)
+{
+	return bpf_map_lookup_elem(&http_slots, &number);
+}
+
+static __always_inline void free_slot(struct http_slot *slot, __u32 number)
+{
+	slot->live = 0;
+	bpf_map_push_elem(&http_free, &number, BPF_ANY);
+}
+
+static __always_inline void reset_message(struct http_message *message)
+{
+	__builtin_memset(message, 0, __builtin_offsetof(struct http_message, buffer));
+	message->line = HTTP_CARRY;
+}
+
+static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
+{
+	__builtin_memset(&slot->event, 0, sizeof(slot->event));
+	reset_message(&slot->messages[REQUEST]);
+	reset_message(&slot->messages[RESPONSE]);
+	slot->live = now;
+	slot->method = METHOD_OTHER;
+	slot->heads_frozen = false;
+	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
+}
+
+/* The newest request's number is begun - 1; it is the one that is being read, if one is. */
+static __always_inline __u32 pending_slot(struct http_connection *http, __u32 exchange)
+{
+	return http->pending[exchange % MAX_PIPELINED];
+}
+
+/* --- sending --------------------------------------------------------------------------------- */
+
+static __always_inline void fill_exchange(struct http_exchange *event, struct socket_state *state,
+					  __u16 flags)
+{
+	struct sock *sk = sock_of(state);
+
+	event->header.time = bpf_ktime_get_boot_ns();
+	event->header.type = HTTP_EXCHANGE;
+	fill_socket_header(&event->header, sk, state);
+	fill_tcp_ends(&event->ends, sk, state);
+	event->ends.role = state->http.role;
+	event->flags = flags;
+}
+
+static __noinline void send_exchange(struct socket_state *state, __u32 number, __u16 flags,
+				     __s32 error)
+{
+	struct http_slot *slot = http_slot(number);
+	__u32 size;
+
+	if (!slot)
+		return;
+	slot->event.error = error;
+	fill_exchange(&slot->event, state, flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
+	size = slot->event.request_head_size + slot->event.response_head_size;
+	if (size <= MAX_HEADS && !owned_by_self(state))
+		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
+	free_slot(slot, number);
+}
+
+static __noinline void drop_exchange(__u32 number)
+{
+	struct http_slot *slot = http_slot(number);
+
+	if (!slot)
+		return;
+	count_unreadable(HTTP_EXCHANGE);
+	free_slot(slot, number);
+}
+
+/* Whether the newest request is still being read although its response is complete. */
+static __always_inline bool answered_early(struct http_connection *http)
+{
+	return http->reading && http->begun == http->answered;
+}
+
+/* Bytes were not seen: what had begun cannot be followed any more. */
+static __noinline void drop_exchanges(struct http_connection *http)
+{
+	if (answered_early(http))
+		drop_exchange(http->reading - 1);
+	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
+		drop_exchange(pending_slot(http, http->answered));
+		http->answered++;
+	}
+	http->reading = 0;
+}
+
+/* The connection is over, or this side has let go of it. */
+static __noinline void end_exchanges(struct socket_state *state, __u16 flags, __s32 error)
+{
+	struct http_connection *http = &state->http;
+
+	if (answered_early(http))
+		send_exchange(state, http->reading - 1, flags, error);
+	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
+		send_exchange(state, pending_slot(http, http->answered), flags, error);
+		http->answered++;
+	}
+	http->reading = 0;
+}
+
+static __always_inline void become_opaque(struct http_connection *http)
+{
+	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_OPAQUE;
+}
+
+/* --- lines ----------------------------------------------------------------------------------- */
+
+/* Eight bytes of which the first is the lowest. */
+static __always_inline __u64 in_order(__u64 word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return word;
+#else
+	return __builtin_bswap64(word);
+#endif
+}
+
+/* Bit 7 of each byte that is a line feed; the first byte is the lowest one. */
+static __always_inline __u64 newlines_of(__u64 word)
+{
+	const __u64 low_bits = 0x7f7f7f7f7f7f7f7fULL;
+	__u64 zeros = word ^ 0x0a0a0a0a0a0a0a0aULL;
+
+	return ~(((zeros & low_bits) + low_bits) | zeros | low_bits);
+}
+
+/* The number of the first byte that is marked. */
+static __always_inline __u32 first_marked(__u64 marks)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 first = marks & -marks;
+
+	return (((first - 1) & ones) * ones >> 56) - 1;
+}
+
+/* Eight characters as a word in which the first is the lowest byte. */
+#define TEXT8(a, b, c, d, e, f, g, h)                                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+#define LOWER_CASE 0x2020202020202020ULL
+
+/* Eight bytes of the buffer; 0 where it has none. */
+static __always_inline __u64 word_at(struct http_message *message, __u32 at)
+{
+	if (at > HTTP_CARRY + HTTP_WINDOW)
+		return 0;
+	return in_order(*(__u64 *)&message->buffer[at]);
+}
+
+static __always_inline __u8 byte_at(struct http_message *message, __u32 at)
+{
+	if (at >= HTTP_CARRY + HTTP_WINDOW)
+		return 0;
+	return message->buffer[at];
+}
+
+static __always_inline bool is_digit(__u8 c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static __always_inline bool is_space(__u8 c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* end: where the line feed, or the carriage return before it, is. */
+static __always_inline bool is_request_line(struct http_message *message, __u32 end)
+{
+	return word_at(message, end - 9) == TEXT8(' ', 'H', 'T', 'T', 'P', '/', '1', '.') &&
+	       is_digit(byte_at(message, end - 1));
+}
+
+static __always_inline void read_first_line(struct http_message *message, __u32 end,
+					    enum http_part part)
+{
+	message->first_line = true;
+	if (part == REQUEST && !is_request_line(message, end))
+		message->invalid = true;
+}
+
+/* Those two decide where a message ends; all others are for user space. */
+static __always_inline void read_header(struct http_message *message, __u32 line, __u32 end)
+{
+	__u64 name = word_at(message, line) | LOWER_CASE;
+	__u64 more = word_at(message, line + 8) | LOWER_CASE;
+
+	if (name == TEXT8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
+	    more << 8 == TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':'))
+		message->length_at = line + 15;
+	if (name == TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
+	    more == TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+	    (word_at(message, end - 7) | LOWER_CASE) << 8 ==
+		    TEXT8(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd'))
+		message->chunked = true;
+}
+
+/*
+ * Reads the line that ends with the newline at that place in the buffer. A function by itself, as
+ * are the others that are not static: the verifier checks it once, and not for each way to it.
+ */
+__noinline int http_read_line(__u32 number, __u32 part, __u32 newline)
+{
+	struct http_slot *slot = http_slot(number);
+	struct http_message *message;
+	__u32 end = newline;
+	__u32 line;
+
+	if (!slot)
+		return 0;
+	message = &slot->messages[part & 1];
+	line = message->line;
+	message->line = newline + 1;
+	if (end > line && byte_at(message, end - 1) == '\r')
+		end--;
+	if (end == line)
+		message->ended =
+			message->first_line; /* empty lines before a message are let pass */
+	else if (!message->first_line)
+		read_first_line(message, end, part);
+	else
+		read_header(message, line, end);
+	return 0;
+}
+
+static __always_inline void look_at_next_word(struct http_message *message)
+{
+	__u32 at = message->next;
+
+	message->word = at;
+	message->next = at + 8;
+	message->newlines = newlines_of(word_at(message, HTTP_CARRY + at));
+}
+
+static __always_inline void take_newline(struct http_message *message, __u32 number, __u32 part)
+{
+	__u64 marks = message->newlines;
+	__u32 at = message->word + first_marked(marks);
+
+	message->newlines = marks & (marks - 1);
+	if (at >= message->filled) {
+		message->newlines = 0; /* left from a window before this one */
+		return;
+	}
+	message->consumed = at + 1;
+	http_read_line(number, part, HTTP_CARRY + at);
+}
+
+static __always_inline void read_content_length(struct http_message *message)
+{
+	__u32 at = message->length_at;
+	__u64 length = 0;
+	__u8 c;
+
+	for (int i = 0; i < HTTP_CARRY - 16; i++) {
+		c = byte_at(message, at + i);
+		if (is_space(c))
+			continue;
+		if (!is_digit(c))
+			break;
+		length = length * 10 + c - '0';
+	}
+	message->length = length;
+	message->has_length = true;
+	message->length_at = 0;
+}
+
+/* Makes the window's end the bytes before the next window. */
+static __always_inline void carry_over(struct http_message *message)
+{
+	__u32 consumed = message->consumed;
+
+	if (consumed > HTTP_WINDOW)
+		return;
+	for (int i = 0; i < HTTP_CARRY; i += 8)
+		*(__u64 *)&message->buffer[i] = *(__u64 *)&message->buffer[consumed + i];
+	message->line = message->line > consumed ? message->line - consumed : 0;
+	message->size += consumed;
+}
+
+/* Reads the lines of the window. */
+__noinline int http_read_window(__u32 number, __u32 part)
+{
+	struct http_slot *slot = http_slot(number);
+	struct http_message *message;
+
+	if (!slot)
+		return 0;
+	message = &slot->messages[part & 1];
+	message->newlines = message->word = message->next = message->consumed = 0;
+	for (int i = 0; i < MAX_SCANS && !message->ended && !message->invalid; i++) {
+		if (message->newlines)
+			take_newline(message, number, part);
+		else if (message->next < message->filled)
+			look_at_next_word(message);
+		else
+			break;
+	}
+	if (!message->ended && !message->newlines && message->next >= message->filled)
+		message->consumed = message->filled;
+	if (message->length_at)
+		read_content_length(message);
+	carry_over(message);
+	return 0;
+}
+
+/* --- a stream, step by step ------------------------------------------------------------------ */
+
+static __always_inline void advance(struct http_stream *stream, __u32 bytes)
+{
+	stream->offset += bytes;
+	stream->left -= bytes;
+	stream->next += bytes;
+}
+
+static __always_inline bool load_window(struct __sk_buff *skb, struct http_stream *stream,
+					struct http_message *message)
+{
+	__u32 size = stream->left;
+
+	if (size > HTTP_WINDOW)
+		size = HTTP_WINDOW;
+	message->filled = size;
+	return load_bytes(skb, stream->offset, &message->buffer[HTTP_CARRY], size, HTTP_WINDOW);
+}
+
+/* Keeps bytes of the head as they are, as far as there is room. */
+static __noinline void keep_head(struct __sk_buff *skb, struct http_slot *slot, __u32 offset,
+				 __u32 bytes, enum http_part part)
+{
+	__u32 before = slot->event.request_head_size;
+	__u32 limit = MAX_REQUEST_HEAD;
+
+	if (part == RESPONSE) {
+		if (!http_response_heads)
+			return;
+		limit = before + MAX_RESPONSE_HEAD;
+		before += slot->event.response_head_size;
+	}
+	if (part == REQUEST && slot->heads_frozen)
+		limit = before;
+	if (before >= MAX_HEADS || limit < before)
+		return;
+	if (bytes > limit - before) {
+		bytes = limit - before;
+		slot->flags[part] |=
+			part == REQUEST ? HTTP_REQUEST_HEAD_CUT : HTTP_RESPONSE_HEAD_CUT;
+	}
+	if (!load_bytes(skb, offset, &slot->heads[before], bytes, HTTP_WINDOW))
+		return;
+	if (part == REQUEST)
+		slot->event.request_head_size += bytes;
+	else
+		slot->event.response_head_size += bytes;
+}
+
+static __always_inline void touch(struct http_slot *slot, struct http_stream *stream,
+				  enum http_part part)
+{
+	if (part == REQUEST)
+		slot->event.request_end = stream->now;
+	else
+		slot->event.response_end = stream->now;
+}
+
+static __always_inline void request_complete(struct socket_state *state, struct http_stream *stream,
+					     struct http_slot *slot, __u32 number)
+{
+	slot->flags[REQUEST] |= HTTP_REQUEST_COMPLETE;
+	stream->mode = MODE_START;
+	state->http.reading = 0;
+	if (slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE)
+		send_exchange(state, number, 0, 0);
+}
+
+static __always_inline void response_complete(struct socket_state *state,
+					      struct http_stream *stream, struct http_slot *slot,
+					      __u32 number, __u16 flags)
+{
+	bool request_complete = slot->flags[REQUEST] & HTTP_REQUEST_COMPLETE;
+
+	slot->flags[RESPONSE] |= HTTP_RESPONSE_COMPLETE | flags;
+	stream->mode = MODE_START;
+	state->http.answered++;
+	if (request_complete)
+		send_exchange(state, number, 0, 0);
+}
+
+static __always_inline int message_complete(struct socket_state *state, struct http_stream *stream,
+					    struct http_slot *slot, __u32 number,
+					    enum http_part part)
+{
+	if (part == REQUEST)
+		request_complete(state, stream, slot, number);
+	else
+		response_complete(state, stream, slot, number, 0);
+	return STEP_MORE;
+}
+
+static __always_inline int begin_body(struct socket_state *state, struct http_stream *stream,
+				      struct http_slot *slot, __u32 number, enum http_part part)
+{
+	struct http_message *message = &slot->messages[part];
+
+	if (message->chunked) {
+		reset_message(message);
+		stream->mode = MODE_CHUNK_SIZE;
+		return STEP_MORE;
+	}
+	if (message->has_length && message->length) {
+		stream->remaining = message->length;
+		stream->mode = MODE_BODY;
+		return STEP_MORE;
+	}
+	if (part == RESPONSE && !message->has_length) {
+		stream->mode = MODE_UNTIL_CLOSE;
+		return STEP_MORE;
+	}
+	return message_complete(state, stream, slot, number, part);
+}
+
+static __always_inline __u8 method_of(struct http_slot *slot)
+{
+	__u64 first = in_order(*(__u64 *)slot->heads);
+
+	if ((__u32)first == ('H' | 'E' << 8 | 'A' << 16 | 'D' << 24) && slot->heads[4] == ' ')
+		return METHOD_HEAD;
+	if (first == TEXT8('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
+		return METHOD_CONNECT;
+	return METHOD_OTHER;
+}
+
+static __always_inline int request_head_ended(struct socket_state *state,
+					      struct http_stream *stream, struct http_slot *slot,
+					      __u32 number)
+{
+	slot->method = method_of(slot);
+	return begin_body(state, stream, slot, number, REQUEST);
+}
+
+static __always_inline bool is_tunnel(struct http_slot *slot)
+{
+	__u16 status = slot->event.status;
+
+	return status == 101 || (slot->method == METHOD_CONNECT && status / 100 == 2);
+}
+
+static __always_inline bool has_no_body(struct http_slot *slot)
+{
+	__u16 status = slot->event.status;
+
+	return slot->method == METHOD_HEAD || status == 204 || status == 304;
+}
+
+/* A response that another one follows for the same request. */
+static __always_inline int forget_interim(struct http_stream *stream, struct http_slot *slot)
+{
+	reset_message(&slot->messages[RESPONSE]);
+	slot->event.status = 0;
+	slot->event.response_start = slot->event.response_end = 0;
+	slot->event.response_head_size = 0;
+	slot->flags[RESPONSE] = 0;
+	stream->mode = MODE_START;
+	return STEP_MORE;
+}
+
+static __always_inline int response_head_ended(struct socket_state *state,
+					       struct http_stream *stream, struct http_slot *slot,
+					       __u32 number)
+{
+	if (is_tunnel(slot)) {
+		response_complete(state, stream, slot, number, HTTP_TUNNEL);
+		drop_exchanges(&state->http);
+		become_opaque(&state->http);
+		return STEP_DONE;
+	}
+	if (slot->event.status < 200)
+		return forget_interim(stream, slot);
+	if (has_no_body(slot))
+		return message_complete(state, stream, slot, number, RESPONSE);
+	return begin_body(state, stream, slot, number, RESPONSE);
+}
+
+/* A status line begins with "HTTP/1.1 200"; false: this one does not. */
+static __always_inline bool read_status(struct http_slot *slot)
+{
+	struct http_message *message = &slot->messages[RESPONSE];
+	__u32 line = message->line;
+	__u8 a, b, c;
+
+	if (slot->event.status || HTTP_CARRY + message->filled < line + 12)
+		return true; /* it is known, or not all there yet */
+	if (word_at(message, line) << 8 != TEXT8(0, 'H', 'T', 'T', 'P', '/', '1', '.'))
+		return false;
+	a = byte_at(message, line + 9);
+	b = byte_at(message, line + 10);
+	c = byte_at(message, line + 11);
+	if (a < '1' || a > '9' || !is_digit(b) || !is_digit(c))
+		return false;
+	slot->event.status = (a - '0') * 100 + (b - '0') * 10 + c - '0';
+	return true;
+}
+
+/* What came is not a response to a request: an exchange is told, the rest is not ours. */
+static __always_inline int invalid_response(struct socket_state *state, __u32 number)
+{
+	struct http_connection *http = &state->http;
+
+	http->answered++;
+	send_exchange(state, number, HTTP_INVALID_RESPONSE, 0);
+	if (http->answered == http->begun)
+		http->reading = 0;
+	drop_exchanges(http);
+	become_opaque(http);
+	return STEP_DONE;
+}
+
+static __always_inline int search(struct http_connection *http)
+{
+	http->searching = true;
+	http->last = 0;
+	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_SEARCH;
+	return STEP_DONE;
+}
+
+/* Bytes were not seen. */
+static __always_inline int lose_framing(struct http_connection *http)
+{
+	drop_exchanges(http);
+	return search(http);
+}
+
+/* A connection that never was HTTP costs this one look; in the middle of a stream it takes more. */
+static __always_inline int not_a_request(struct http_connection *http)
+{
+	if (http->searching && ++http->looks < MAX_LOOKS)
+		return search(http);
+	drop_exchanges(http);
+	become_opaque(http);
+	return STEP_DONE;
+}
+
+/* It was no exchange, so none is lost. */
+static __always_inline int take_back_request(struct http_connection *http, struct http_slot *slot)
+{
+	free_slot(slot, http->reading - 1);
+	http->reading = 0;
+	if (http->begun != http->answered)
+		http->begun--;
+	return not_a_request(http);
+}
+
+static __always_inline int read_head(struct __sk_buff *skb, struct socket_state *state,
+				     struct http_stream *stream, struct http_slot *slot,
+				     __u32 number, enum http_part part)
+{
+	struct http_message *message = &slot->messages[part];
+	__u32 offset = stream->offset;
+
+	if (!load_window(skb, stream, message))
+		return STEP_DONE;
+	if (part == RESPONSE && !read_status(slot))
+		return invalid_response(state, number);
+	http_read_window(number, part);
+	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
+		return take_back_request(&state->http, slot);
+	if (part == REQUEST && message->first_line) {
+		state->http.searching = false;
+		state->http.confirmed = true;
+	}
+	keep_head(skb, slot, offset, message->consumed, part);
+	advance(stream, message->consumed);
+	touch(slot, stream, part);
+	if (!message->ended)
+		return STEP_MORE;
+	if (part == REQUEST)
+		return request_head_ended(state, stream, slot, number);
+	return response_head_ended(state, stream, slot, number);
+}
+
+/* A method is a token, and a target follows it: no other protocol's first bytes are like that. */
+static __always_inline bool may_be_request(struct __sk_buff *skb, struct http_stream *stream)
+{
+	__u8 bytes[FIRST_BYTES] = {};
+	__u32 size = stream->left;
+
+	if (size > sizeof(bytes))
+		size = sizeof(bytes);
+	if (!load_bytes(skb, stream->offset, bytes, size, sizeof(bytes)))
+		return false;
+	if (bytes[0] == '\r' || bytes[0] == '\n')
+		return true; /* empty lines before it are let pass */
+	for (int i = 0; i < FIRST_BYTES; i++) {
+		if (bytes[i] == ' ')
+			return i > 0;
+		if (!bytes[i])
+			return i > 0 && i == size; /* it goes on in the next packet */
+		if (bytes[i] < '!' || bytes[i] > '~')
+			return false;
+	}
+	return false;
+}
+
+/* There is no room for another exchange: it is not followed, and counted. */
+static __always_inline int too_many(struct http_connection *http)
+{
+	if (!http->searching || http->confirmed)
+		count_table_full(HTTP_EXCHANGE);
+	return lose_framing(http);
+}
+
+static __always_inline int begin_request(struct __sk_buff *skb, struct http_connection *http,
+					 struct http_stream *stream)
+{
+	struct http_slot *slot;
+	__u32 number;
+
+	if (!may_be_request(skb, stream))
+		return not_a_request(http);
+	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
+	    bpf_map_pop_elem(&http_free, &number))
+		return too_many(http);
+	slot = http_slot(number);
+	if (!slot)
+		return STEP_DONE;
+	reset_slot(slot, stream->now);
+	slot->event.request_start = stream->now;
+	slot->event.request_sequence = stream->next;
+	slot->event.request_acknowledged = stream->acknowledged;
+	http->pending[http->begun % MAX_PIPELINED] = number;
+	http->begun++;
+	http->reading = number + 1;
+	stream->mode = MODE_HEAD;
+	return STEP_MORE;
+}
+
+static __always_inline int begin_response(struct http_connection *http, struct http_stream *stream)
+{
+	struct http_slot *slot;
+
+	if (http->answered == http->begun) /* a response to nothing that we saw */
+		return http->confirmed ? lose_framing(http) : not_a_request(http);
+	slot = http_slot(pending_slot(http, http->answered));
+	if (!slot)
+		return STEP_DONE;
+	slot->heads_frozen = true;
+	slot->event.response_start = stream->now;
+	stream->mode = MODE_HEAD;
+	return STEP_MORE;
+}
+
+static __always_inline void count_body(struct http_slot *slot, __u64 bytes, enum http_part part)
+{
+	if (part == REQUEST)
+		slot->event.request_body_size += bytes;
+	else
+		slot->event.response_body_size += bytes;
+}
+
+static __always_inline int read_body(struct socket_state *state, struct http_stream *stream,
+				     struct http_slot *slot, __u32 number, enum http_part part)
+{
+	__u32 bytes = stream->left;
+
+	if (bytes > stream->remaining)
+		bytes = stream->remaining;
+	advance(stream, bytes);
+	touch(slot, stream, part);
+	count_body(slot, bytes, part);
+	stream->remaining -= bytes;
+	if (stream->remaining)
+		return STEP_DONE;
+	return message_complete(state, stream, slot, number, part);
+}
+
+static __always_inline int read_until_close(struct http_stream *stream, struct http_slot *slot)
+{
+	__u32 bytes = stream->left;
+
+	advance(stream, bytes);
+	touch(slot, stream, RESPONSE);
+	count_body(slot, bytes, RESPONSE);
+	return STEP_DONE;
+}
+
+static __always_inline int digit_value(__u8 c)
+{
+	if (is_digit(c))
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static __always_inline int chunk_begins(struct http_stream *stream, struct http_message *message)
+{
+	stream->remaining = message->length + LINE_END;
+	stream->mode = message->length ? MODE_CHUNK_DATA : MODE_TRAILER;
+	reset_message(message);
+	message->first_line = true; /* a trailer has header lines only */
+	return STEP_MORE;
+}
+
+/* "1a2b;name=value" CR LF, of which all but the digits is skipped. */
+static __always_inline int read_chunk_size(struct __sk_buff *skb, struct http_connection *http,
+					   struct http_stream *stream, struct http_slot *slot,
+					   enum http_part part)
+{
+	struct http_message *message = &slot->messages[part];
+	__u32 size = stream->left;
+	__u8 bytes[CHUNK_LINE];
+	int i, digit;
+
+	if (size > sizeof(bytes))
+		size = sizeof(bytes);
+	if (!load_bytes(skb, stream->offset, bytes, size, sizeof(bytes)))
+		return STEP_DONE;
+	for (i = 0; i < CHUNK_LINE && i < size; i++) {
+		if (bytes[i] == '\n') {
+			advance(stream, i + 1);
+			touch(slot, stream, part);
+			return chunk_begins(stream, message);
+		}
+		digit = digit_value(bytes[i]);
+		if (digit < 0)
+			message->extension = true;
+		if (!message->extension)
+			message->length = message->length << 4 | digit;
+	}
+	advance(stream, size);
+	touch(slot, stream, part);
+	return STEP_MORE;
+}
+
+static __always_inline int read_chunk_data(struct http_stream *stream, struct http_slot *slot,
+					   enum http_part part)
+{
+	__u64 data = stream->remaining > LINE_END ? stream->remaining - LINE_END : 0;
+	__u32 bytes = stream->left;
+
+	if (bytes > stream->remaining)
+		bytes = stream->remaining;
+	advance(stream, bytes);
+	touch(slot, stream, part);
+	count_body(slot, bytes < data ? bytes : data, part);
+	stream->remaining -= bytes;
+	if (stream->remaining)
+		return STEP_DONE;
+	stream->mode = MODE_CHUNK_SIZE;
+	reset_message(&slot->messages[part]);
+	return STEP_MORE;
+}
+
+static __always_inline int read_trailer(struct __sk_buff *skb, struct socket_state *state,
+					struct http_stream *stream, struct http_slot *slot,
+					__u32 number, enum http_part part)
+{
+	struct http_message *message = &slot->messages[part];
+
+	if (!load_window(skb, stream, message))
+		return STEP_DONE;
+	http_read_window(number, part);
+	advance(stream, message->consumed);
+	touch(slot, stream, part);
+	if (!message->ended)
+		return STEP_MORE;
+	return message_complete(state, stream, slot, number, part);
+}
+
+static __always_inline struct socket_state *state_of_packet(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	return sk ? socket_state(sk) : NULL;
+}
+
+static __always_inline enum http_part part_of(struct http_connection *http, __u32 direction)
+{
+	return (http->role == ROLE_CLIENT) == (direction == EGRESS) ? REQUEST : RESPONSE;
+}
+
+/*
+ * Reads the next part of a message from the packet: the lines of a window, a body's bytes, the
+ * first line of a chunk. A function by itself, so that it is verified once and not once a call.
+ */
+__noinline int http_step(struct __sk_buff *skb, __u32 direction)
+{
+	struct socket_state *state = state_of_packet(skb);
+	struct http_stream *stream;
+	struct http_slot *slot;
+	enum http_part part;
+	__u32 number;
+
+	if (!state)
+		return STEP_DONE;
+	stream = &state->http.streams[direction & 1];
+	part = part_of(&state->http, direction);
+	if (!stream->left || stream->mode == MODE_OPAQUE || stream->mode == MODE_SEARCH)
+		return STEP_DONE;
+	if (stream->mode == MODE_START)
+		return part == REQUEST ? begin_request(skb, &state->http, stream)
+				       : begin_response(&state->http, stream);
+	number = part == REQUEST ? state->http.reading - 1
+				 : pending_slot(&state->http, state->http.answered);
+	slot = http_slot(number);
+	if (!slot)
+		return STEP_DONE;
+	switch (stream->mode) {
+	case MODE_HEAD:
+		return read_head(skb, state, stream, slot, number, part);
+	case MODE_BODY:
+		return read_body(state, stream, slot, number, part);
+	case MODE_CHUNK_SIZE:
+		return read_chunk_size(skb, &state->http, stream, slot, part);
+	case MODE_CHUNK_DATA:
+		return read_chunk_data(stream, slot, part);
+	case MODE_TRAILER:
+		return read_trailer(skb, state, stream, slot, number, part);
+	default:
+		return read_until_close(stream, slot);
+	}
+}
+
+/* --- packets --------------------------------------------------------------------------------- */
+
+struct tcp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 sequence;
+	__be32 acknowledged;
+	__u8 data_offset; /* high four bits, in units of four bytes */
+	__u8 flags;
+	__be16 window;
+	__be16 check;
+	__be16 urgent;
+};
+
+#define TCP_FLAG_FIN 0x01
+#define TCP_FLAG_SYN 0x02
+
+/* A TCP segment with payload, or the last one. */
+struct segment {
+	__u64 now;
+	__u32 sequence;
+	__u32 acknowledged;
+	__u32 offset; /* of the payload, in the packet */
+	__u32 size;   /* of the payload, bytes */
+	bool fin;
+};
+
+static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *segment)
+{
+	__u32 offset = tcp_offset_of(skb);
+	struct tcp_header tcp;
+
+	if (!offset || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+		return false;
+	offset += (tcp.data_offset >> 4) * 4;
+	if (offset > skb->len)
+		return false;
+	segment->offset = offset;
+	segment->size = skb->len - offset;
+	segment->fin = tcp.flags & TCP_FLAG_FIN;
+	segment->sequence = bpf_ntohl(tcp.sequence);
+	if (tcp.flags & TCP_FLAG_SYN)
+		segment->sequence++; /* it has a number of its own */
+	segment->acknowledged = bpf_ntohl(tcp.acknowledged);
+	return segment->size || segment->fin;
+}
+
+/* How far a comes behind b in a stream's numbers, which wrap around; negative: before it. */
+static __always_inline __s32 behind(__u32 a, __u32 b)
+{
+	return a - b;
+}
+
+/* After the other side has sent, a request may begin. */
+static __always_inline void look_for_request(struct http_connection *http,
+					     struct http_stream *stream, struct segment *segment,
+					     enum direction direction)
+{
+	__u8 role = direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER;
+	struct http_stream *other = &http->streams[!direction];
+	bool turn = http->last != direction + 1;
+
+	http->last = direction + 1;
+	if (!turn || (http->confirmed && http->role != role))
+		return;
+	http->role = role;
+	stream->mode = other->mode = MODE_START;
+	stream->next = segment->sequence;
+	other->next = segment->acknowledged;
+	stream->ahead = stream->ahead_end = other->ahead = other->ahead_end = 0;
+}
+
+static __always_inline bool in_body(struct http_stream *stream, __u32 bytes)
+{
+	if (stream->mode == MODE_UNTIL_CLOSE)
+		return true;
+	return (stream->mode == MODE_BODY || stream->mode == MODE_CHUNK_DATA) &&
+	       stream->remaining >= bytes;
+}
+
+/* Bytes came before their turn. Which they are is noted; what they are is not. */
+static __always_inline void note_ahead(struct http_stream *stream, struct segment *segment)
+{
+	__u32 end = segment->sequence + segment->size;
+
+	if (stream->ahead == stream->ahead_end) {
+		stream->ahead = segment->sequence;
+		stream->ahead_end = end;
+	} else if (segment->sequence == stream->ahead_end) {
+		stream->ahead_end = end;
+	} else if (end == stream->ahead) {
+		stream->ahead = segment->sequence;
+	}
+}
+
+/* Sets what the steps read: the part of the segment that is new. False: there is none. */
+static __always_inline bool place_segment(struct http_stream *stream, struct segment *segment)
+{
+	__s32 missing = behind(segment->sequence, stream->next);
+
+	if (missing > 0 && !in_body(stream, missing)) {
+		note_ahead(stream, segment);
+		return false;
+	}
+	/* before our turn: seen already; in a body, what is missing will come and is only counted */
+	if (missing + (__s32)segment->size <= 0)
+		return false;
+	stream->offset = segment->offset - missing;
+	stream->left = segment->size + missing;
+	stream->now = segment->now;
+	stream->acknowledged = segment->acknowledged;
+	return true;
+}
+
+static __always_inline void run_steps(struct __sk_buff *skb, enum direction direction)
+{
+	for (int i = 0; i < MAX_STEPS; i++)
+		if (http_step(skb, direction) == STEP_DONE)
+			break;
+}
+
+/* Bytes that came earlier are next. They are gone, so only a body can be read from them. */
+static __always_inline bool place_ahead(struct http_stream *stream)
+{
+	__s32 left = behind(stream->ahead_end, stream->next);
+
+	if (stream->ahead == stream->ahead_end || behind(stream->ahead, stream->next) > 0)
+		return false;
+	stream->ahead = stream->ahead_end = 0;
+	if (left <= 0)
+		return false;
+	stream->left = left;
+	return true;
+}
+
+static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connection *http,
+				       struct http_stream *stream, enum direction direction)
+{
+	if (!place_ahead(stream))
+		return;
+	if (in_body(stream, stream->left))
+		run_steps(skb, direction);
+	else
+		lose_framing(http);
+}
+
+static __always_inline void end_of_stream(struct socket_state *state, struct http_stream *stream)
+{
+	struct http_connection *http = &state->http;
+	__u32 number = pending_slot(http, http->answered);
+	struct http_slot *slot;
+
+	if (stream->mode != MODE_UNTIL_CLOSE)
+		return;
+	slot = http_slot(number);
+	if (slot)
+		response_complete(state, stream, slot, number, 0);
+}
+
+/* What this side acknowledges it has received, and we have seen; if not, it is gone for us. */
+static __always_inline void check_acknowledged(struct http_connection *http,
+					       struct segment *segment, enum direction direction)
+{
+	struct http_stream *received = &http->streams[INGRESS];
+
+	if (direction == INGRESS || received->mode == MODE_SEARCH)
+		return;
+	if (behind(segment->acknowledged, received->next) > 1 /* a FIN has a number, too */)
+		lose_framing(http);
+}
+
+static __always_inline void see_segment(struct __sk_buff *skb, struct socket_state *state,
+					enum direction direction)
+{
+	struct http_connection *http = &state->http;
+	struct http_stream *stream = &http->streams[direction];
+	struct segment segment;
+
+	if (stream->mode == MODE_OPAQUE || !read_segment(skb, &segment))
+		return;
+	segment.now = bpf_ktime_get_boot_ns();
+	if (owned_by_self(state)) {
+		become_opaque(http);
+		return;
+	}
+	if (segment.size) {
+		if (stream->mode == MODE_NEW)
+			search(http); /* the connection is older than we are */
+		check_acknowledged(http, &segment, direction);
+		if (stream->mode == MODE_SEARCH)
+			look_for_request(http, stream, &segment, direction);
+		if (stream->mode == MODE_SEARCH || stream->mode == MODE_OPAQUE)
+			return;
+		if (place_segment(stream, &segment)) {
+			run_steps(skb, direction);
+			read_ahead(skb, http, stream, direction);
+		}
+	}
+	if (segment.fin && segment.sequence + segment.size == stream->next)
+		end_of_stream(state, stream);
+}
+
+/* --- the ends of a connection ---------------------------------------------------------------- */
+
+/*
+ * The side that opened the connection sends the requests. The streams' first numbers are known
+ * here, whatever order their first bytes come in.
+ */
+static __always_inline void begin_connection(struct sock *sk, struct socket_state *state)
+{
+	struct http_connection *http = &state->http;
+	struct tcp_sock *tcp = (void *)sk;
+
+	if (!http_enabled || http->streams[EGRESS].mode != MODE_NEW)
+		return;
+	http->role = state->role;
+	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_START;
+	http->streams[INGRESS].next = BPF_CORE_READ(tcp, rcv_nxt);
+	http->streams[EGRESS].next = BPF_CORE_READ(tcp, snd_nxt);
+}
+
+static __always_inline void end_connection(struct socket_state *state, __u16 flags, __s32 error)
+{
+	struct http_connection *http = &state->http;
+
+	if (http_enabled && (http->reading || http->begun != http->answered))
+		end_exchanges(state, flags, error);
+	become_opaque(http);
+}
+
+/* --- at an interval: what no connection ended ------------------------------------------------ */
+
+static __always_inline void keep_slot(__u32 number, __u64 now)
+{
+	struct http_slot *slot = http_slot(number);
+
+	if (slot && slot->live)
+		slot->live = now;
+}
+
+/* Of an open socket. */
+static __always_inline void keep_exchanges(struct http_connection *http)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u32 exchange = http->answered;
+
+	if (http->reading)
+		keep_slot(http->reading - 1, now);
+	for (int i = 0; i < MAX_PIPELINED && exchange != http->begun; i++)
+		keep_slot(pending_slot(http, exchange++), now);
+}
+
+/* The kernel leaves out a program's run in rare cases, and a close may be among those. */
+static __always_inline void reap_exchange(__u32 number, __u64 after)
+{
+	struct http_slot *slot = http_slot(number);
+
+	if (slot && slot->live && bpf_ktime_get_boot_ns() - slot->live > after)
+		drop_exchange(number);
+}
+
+#endif

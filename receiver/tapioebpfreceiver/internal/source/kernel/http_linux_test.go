@@ -1,0 +1,272 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package kernel
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+func withHTTP(o *Options) {
+	o.Families = []string{familyHTTP}
+	o.MaxInFlight = 1024
+	o.ResponseHeads = true
+}
+
+func TestEveryHookOfHTTPIsAttached(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	for _, c := range w.source.Capabilities() {
+		assert.Equal(t, source.Attached, c.State, "%s: %s", c.Hook, c.Reason)
+		assert.Equal(t, familyHTTP, c.Family)
+	}
+}
+
+// exchange is a record, as far as it is the same each time.
+type exchange struct {
+	Role                      string
+	Request, Response         string // heads
+	Status                    int
+	RequestBody, ResponseBody int
+	Flags                     bpf.WireHttpFlags
+	Error                     int32
+}
+
+const complete = bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE | bpf.WireHttpFlagsHTTP_RESPONSE_COMPLETE
+
+func decodeExchange(t testing.TB, record []byte) (bpf.WireHttpExchange, exchange) {
+	t.Helper()
+	var wire bpf.WireHttpExchange
+	size := int(unsafe.Sizeof(wire))
+	_, err := binary.Decode(record, binary.LittleEndian, &wire)
+	require.NoError(t, err)
+	heads := record[size:]
+	require.LessOrEqual(t, int(wire.RequestHeadSize)+int(wire.ResponseHeadSize), len(heads))
+	role := "server"
+	if wire.Ends.Role == uint8(bpf.WireConnectionRoleROLE_CLIENT) {
+		role = "client"
+	}
+	return wire, exchange{
+		Role: role, Request: string(heads[:wire.RequestHeadSize]), Response: string(heads[wire.RequestHeadSize:][:wire.ResponseHeadSize]),
+		Status: int(wire.Status), RequestBody: int(wire.RequestBodySize), ResponseBody: int(wire.ResponseBodySize),
+		Flags: bpf.WireHttpFlags(wire.Flags), Error: wire.Error,
+	}
+}
+
+// both is what each end of an exchange that went well says.
+func both(exchanges ...exchange) []exchange {
+	var all []exchange
+	for _, e := range exchanges {
+		if e.Flags == 0 {
+			e.Flags = complete
+		}
+		for _, role := range []string{"client", "server"} {
+			e.Role = role
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// playScript returns what was recorded of it, when it is over.
+func (w *world) playScript(s script) []exchange {
+	w.t.Helper()
+	if s.Address == "" {
+		s.Address = "127.0.0.1:0"
+	}
+	steps, err := json.Marshal(s)
+	require.NoError(w.t, err)
+	command := w.workload("script", string(steps))
+	out, err := command.StdoutPipe()
+	require.NoError(w.t, err)
+	require.NoError(w.t, command.Start())
+	_, err = bufio.NewReader(out).ReadString('\n')
+	require.NoError(w.t, err)
+	require.NoError(w.t, command.Wait())
+	w.finish()
+	var found []exchange
+	for _, record := range w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)) {
+		wire, e := decodeExchange(w.t, record)
+		assert.Equal(w.t, uint32(command.Process.Pid), wire.Header.Pid)
+		assert.NotZero(w.t, wire.Header.CgroupId)
+		assert.LessOrEqual(w.t, wire.RequestStart, wire.RequestEnd)
+		if e.Status != 0 {
+			assert.LessOrEqual(w.t, wire.RequestStart, wire.ResponseStart)
+			assert.LessOrEqual(w.t, wire.ResponseStart, wire.ResponseEnd)
+			assert.LessOrEqual(w.t, wire.ResponseEnd, wire.Header.Time)
+		}
+		found = append(found, e)
+	}
+	return found
+}
+
+const (
+	get    = "GET /a?b=c HTTP/1.1\r\nHost: example.test\r\n\r\n"
+	ok     = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n"
+	noBody = "HTTP/1.1 204 No Content\r\n\r\n"
+)
+
+func TestHTTPExchanges(t *testing.T) {
+	chunks := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	untilClose := "HTTP/1.0 200 OK\r\n\r\n"
+	post := "POST /p HTTP/1.1\r\ncontent-length:  7\r\n\r\n"
+	head := "HEAD /h HTTP/1.1\r\n\r\n"
+	long := "GET /" + strings.Repeat("l", 5000) + " HTTP/1.1\r\nCookie: " + strings.Repeat("c", 3000) + "\r\n\r\n"
+	plain := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
+	empty := exchange{Request: get, Response: noBody, Status: 204}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+		want  []exchange
+	}{
+		{"one", []step{client(get), server(ok + "hello")}, both(plain)},
+		{"keep-alive", []step{client(get), server(ok + "hello"), client(get), server(noBody), client(get), server(ok + "hello")},
+			both(plain, empty, plain)},
+		{"byte by byte", []step{{By: "client", Send: get, Split: 1}, {By: "server", Send: ok + "hello", Split: 1}}, both(plain)},
+		{"head and body apart", []step{client(post), client("1234567"), server(ok), server("he"), server("llo")},
+			both(exchange{Request: post, Response: ok, Status: 200, RequestBody: 7, ResponseBody: 5})},
+		{"expect 100", []step{client(post), server("HTTP/1.1 100 Continue\r\n\r\n"), client("1234567"), server(ok + "hello")},
+			both(exchange{Request: post, Response: ok, Status: 200, RequestBody: 7, ResponseBody: 5})},
+		{"several interim responses", []step{client(get), server("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"), server(ok + "hello")}, both(plain)},
+		{"head", []step{client(head), server(ok), client(get), server(ok + "hello")},
+			both(exchange{Request: head, Response: ok, Status: 200}, plain)},
+		{"not modified", []step{client(get), server("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"), client(get), server(ok + "hello")},
+			both(exchange{Request: get, Response: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Status: 304}, plain)},
+		{"chunked", []step{client(get), server(chunks + "5\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n"), client(get), server(noBody)},
+			both(exchange{Request: get, Response: chunks, Status: 200, ResponseBody: 15}, empty)},
+		{"chunked byte by byte with trailer", []step{client(get), {By: "server", Send: chunks + "005\r\nhello\r\na\r\n0123456789\r\n0\r\nContent-Length: 3\r\nT: u\r\n\r\n", Split: 1}, client(get), server(noBody)},
+			both(exchange{Request: get, Response: chunks, Status: 200, ResponseBody: 15}, empty)},
+		{"chunked request", []step{client("PUT / HTTP/1.1\r\nTRANSFER-ENCODING: gzip, Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), server(noBody)},
+			both(exchange{Request: "PUT / HTTP/1.1\r\nTRANSFER-ENCODING: gzip, Chunked\r\n\r\n", Response: noBody, Status: 204, RequestBody: 3})},
+		{"until close", []step{client(get), server(untilClose), {By: "server", Bytes: 100000, Do: "close"}},
+			both(exchange{Request: get, Response: untilClose, Status: 200, ResponseBody: 100000})},
+		{"large bodies", []step{client("POST / HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n"), {By: "client", Bytes: 5000000}, server("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n"), {By: "server", Bytes: 20000000}},
+			both(exchange{Request: "POST / HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n", Response: "HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n", Status: 200, RequestBody: 5000000, ResponseBody: 20000000})},
+		{"pipelined", []step{client(get + post + "1234567" + get), server(ok + "hello" + noBody), server(noBody)},
+			both(plain, exchange{Request: post, Response: noBody, Status: 204, RequestBody: 7}, empty)},
+		{"early response", []step{client(post), client("123"), server(ok + "hello"), client("4567"), client(get), server(noBody)},
+			both(exchange{Request: post, Response: ok, Status: 200, RequestBody: 7, ResponseBody: 5}, empty)},
+		{"upgrade", []step{client("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), server("HTTP/1.1 101 Switching Protocols\r\n\r\n"), client(get), server("\x81\x05hello")},
+			both(exchange{Request: "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", Response: "HTTP/1.1 101 Switching Protocols\r\n\r\n", Status: 101, Flags: complete | bpf.WireHttpFlagsHTTP_TUNNEL})},
+		{"connect", []step{client("CONNECT a:443 HTTP/1.1\r\n\r\n"), server("HTTP/1.1 200 Established\r\n\r\n"), client(get), server(ok + "hello")},
+			both(exchange{Request: "CONNECT a:443 HTTP/1.1\r\n\r\n", Response: "HTTP/1.1 200 Established\r\n\r\n", Status: 200, Flags: complete | bpf.WireHttpFlagsHTTP_TUNNEL})},
+		{"connect refused by a proxy", []step{client("CONNECT a:443 HTTP/1.1\r\n\r\n"), server(ok + "hello"), client(get), server(noBody)},
+			both(exchange{Request: "CONNECT a:443 HTTP/1.1\r\n\r\n", Response: ok, Status: 200, Flags: complete | bpf.WireHttpFlagsHTTP_TUNNEL})},
+		{"any method", []step{client("x-Y!z /a HTTP/1.1\r\n\r\n"), server(noBody)},
+			both(exchange{Request: "x-Y!z /a HTTP/1.1\r\n\r\n", Response: noBody, Status: 204})},
+		{"empty line before a request", []step{client("\r\n" + get), server(noBody)},
+			both(exchange{Request: "\r\n" + get, Response: noBody, Status: 204})},
+		{"bare line feeds", []step{client("GET / HTTP/1.1\nHost: a\n\n"), server("HTTP/1.1 200\nContent-Length: 2\n\nok")},
+			both(exchange{Request: "GET / HTTP/1.1\nHost: a\n\n", Response: "HTTP/1.1 200\nContent-Length: 2\n\n", Status: 200, ResponseBody: 2})},
+		{"long head", []step{client(long), server(noBody), client(get), server(noBody)},
+			both(exchange{Request: long[:1536], Response: noBody, Status: 204, Flags: complete | bpf.WireHttpFlagsHTTP_REQUEST_HEAD_CUT}, empty)},
+		{"not HTTP", []step{client("\x16\x03\x01\x02\x00\x01\x00"), server("x"), client(get), server(ok + "hello")}, nil},
+		{"nearly HTTP", []step{client("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), server("x"), client(get)}, nil},
+		{"a line like a request's", []step{client("GET key\r\n"), server("+OK\r\n"), client(get), server(ok + "hello")}, nil},
+		{"the server speaks first", []step{server("220 ready\r\n"), client(get), server(ok + "hello")}, nil},
+		{"nothing", nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, withHTTP)
+			assert.ElementsMatch(t, tt.want, w.playScript(script{Steps: tt.steps}))
+			counters, err := w.source.Counters()
+			require.NoError(t, err)
+			assert.Equal(t, uint64(len(tt.want)), counters[uint8(bpf.WireEventFamilyFAMILY_HTTP)].Seen)
+			assert.Zero(t, counters[uint8(bpf.WireEventFamilyFAMILY_HTTP)].Unreadable)
+			assertSlotsAreFree(t, w)
+		})
+	}
+}
+
+// Every slot that was used is back.
+func assertSlotsAreFree(t testing.TB, w *world) {
+	t.Helper()
+	free := w.source.mapNamed("http_free")
+	seen := map[uint32]bool{}
+	for {
+		var number uint32
+		if free.LookupAndDelete(nil, &number) != nil {
+			break
+		}
+		assert.False(t, seen[number], "slot %d is free twice", number)
+		seen[number] = true
+	}
+	assert.Len(t, seen, int(free.MaxEntries()))
+}
+
+func (s *Source) mapNamed(name string) *ebpf.Map {
+	for _, o := range s.loader.opened {
+		m, ok := o.(*ebpf.Map)
+		if !ok {
+			continue
+		}
+		if info, err := m.Info(); err == nil && info.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+func TestHTTPAddresses(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"} {
+		t.Run(address, func(t *testing.T) {
+			w := newWorld(t, withHTTP)
+			found := w.playScript(script{Address: address, Steps: []step{client(get), server(ok + "hello")}})
+			assert.ElementsMatch(t, both(exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}), found)
+			records := w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE))
+			a, _ := decodeExchange(t, records[0])
+			b, _ := decodeExchange(t, records[1])
+			assert.Equal(t, a.Ends.LocalAddress, b.Ends.PeerAddress)
+			assert.Equal(t, a.Ends.LocalPort, b.Ends.PeerPort)
+			assert.Equal(t, a.Ends.Netns, b.Ends.Netns)
+			assert.NotZero(t, a.Ends.Netns)
+			assert.Equal(t, a.RequestSequence, b.RequestSequence)
+			assert.Equal(t, a.RequestAcknowledged, b.RequestAcknowledged)
+		})
+	}
+}
+
+// The heads are cut in two at each byte.
+func TestHTTPHeadsCutEverywhere(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	var steps []step
+	var want []exchange
+	response := ok + "hello"
+	for cut := 1; cut < len(get); cut++ {
+		at := min(cut, len(response)-1)
+		steps = append(steps, client(get[:cut]), client(get[cut:]), server(response[:at]), server(response[at:]))
+		want = append(want, both(exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5})...)
+	}
+	assert.ElementsMatch(t, want, w.playScript(script{Steps: steps}))
+}
+
+func TestHTTPTimes(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	const pause = 50 * time.Millisecond
+	w.playScript(script{Steps: []step{client(get[:9]), {By: "client", Send: get[9:], After: pause}, {By: "server", Send: ok, After: 2 * pause}, {By: "server", Send: "hello", After: 3 * pause}}})
+	records := w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE))
+	require.Len(t, records, 2)
+	for _, record := range records {
+		e, _ := decodeExchange(t, record)
+		for i, d := range []uint64{e.RequestEnd - e.RequestStart, e.ResponseStart - e.RequestEnd, e.ResponseEnd - e.ResponseStart} {
+			want := time.Duration(i+1) * pause
+			assert.InDelta(t, want, time.Duration(d), float64(pause)/2, fmt.Sprint(i))
+		}
+	}
+}
