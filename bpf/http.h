@@ -677,6 +677,8 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (part == RESPONSE && !read_status(slot))
 		return invalid_response(state, number);
 	http_read_window(number, part);
+	if (part == RESPONSE && message->first_line && !slot->event.status)
+		return invalid_response(state, number); /* a shorter line than any status */
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
 		return take_back_request(&state->http, slot);
 	if (part == REQUEST && message->first_line) {

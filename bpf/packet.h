@@ -51,13 +51,14 @@ struct udp_header {
 
 /*
  * Copies up to max bytes of a packet. The barrier keeps the compiler from checking one register and
- * passing another one, of which the verifier then knows nothing.
+ * passing another one, of which the verifier then knows nothing; the size is signed since verifiers
+ * before Linux 6.8 do not conclude from "not zero" that there is at least one.
  */
-static __always_inline bool load_bytes(struct __sk_buff *skb, __u32 offset, void *to, __u64 size,
-				       __u64 max)
+static __always_inline bool load_bytes(struct __sk_buff *skb, __u32 offset, void *to, __s64 size,
+				       const __s64 max)
 {
 	barrier_var(size);
-	if (!size || size > max)
+	if (size <= 0 || size > max)
 		return false;
 	return !bpf_skb_load_bytes(skb, offset, to, size);
 }

@@ -270,3 +270,90 @@ func TestHTTPTimes(t *testing.T) {
 		}
 	}
 }
+
+// ends are what a client and a server say of an exchange that was cut.
+func TestHTTPCutExchanges(t *testing.T) {
+	const (
+		requestOnly = bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE
+		responseIn  = bpf.WireHttpFlagsHTTP_RESPONSE_COMPLETE
+		here        = bpf.WireHttpFlagsHTTP_CLOSED_HERE
+		aborted     = bpf.WireHttpFlagsHTTP_ABORTED
+		connReset   = 104
+	)
+	post := "POST /p HTTP/1.1\r\nContent-Length: 7\r\n\r\n"
+	ending := func(by, send, do string) step { return step{By: by, Send: send, Do: do} }
+	for _, tt := range []struct {
+		name           string
+		steps          []step
+		client, server exchange
+	}{
+		{"the server closes without a response", []step{client(get), ending("server", "", "close")},
+			exchange{Request: get, Flags: requestOnly}, exchange{Request: get, Flags: requestOnly | here}},
+		{"the server resets without a response", []step{client(get), ending("server", "", "reset")},
+			exchange{Request: get, Flags: requestOnly | here, Error: connReset}, exchange{Request: get, Flags: requestOnly | aborted | here}},
+		{"the server resets in the body", []step{client(get), ending("server", ok+"hel", "reset")},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 3, Flags: requestOnly | here, Error: connReset},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 3, Flags: requestOnly | aborted | here}},
+		{"the server closes in the body", []step{client(get), ending("server", ok+"hel", "close")},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 3, Flags: requestOnly},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 3, Flags: requestOnly | here}},
+		{"the server closes in the head", []step{client(get), ending("server", ok[:20], "close")},
+			exchange{Request: get, Response: ok[:20], Status: 200, Flags: requestOnly},
+			exchange{Request: get, Response: ok[:20], Status: 200, Flags: requestOnly | here}},
+		{"the client gives up", []step{ending("client", get, "close"), ending("server", "", "close")},
+			exchange{Request: get, Flags: requestOnly | here}, exchange{Request: get, Flags: requestOnly}},
+		{"the client resets in the request", []step{ending("client", post+"123", "reset")},
+			exchange{Request: post, RequestBody: 3, Flags: aborted | here}, exchange{Request: post, RequestBody: 3, Flags: here, Error: connReset}},
+		{"the client sends no more, but waits", []step{ending("client", get, "shutdown"), server(ok + "hello")},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5, Flags: complete},
+			exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5, Flags: complete}},
+		{"the response comes before the request ends, and then the end", []step{client(post + "123"), ending("server", ok+"hello", "close")},
+			exchange{Request: post, Response: ok, Status: 200, RequestBody: 3, ResponseBody: 5, Flags: responseIn},
+			exchange{Request: post, Response: ok, Status: 200, RequestBody: 3, ResponseBody: 5, Flags: responseIn | here}},
+		{"what comes is no response", []step{client(get), server("+OK what?\r\n"), client(get)},
+			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE},
+			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, withHTTP)
+			tt.client.Role, tt.server.Role = "client", "server"
+			assert.ElementsMatch(t, []exchange{tt.client, tt.server}, w.playScript(script{Steps: tt.steps}))
+			assertSlotsAreFree(t, w)
+		})
+	}
+}
+
+// The older world's connection is met by the newer one in its middle.
+func TestHTTPOnOlderConnections(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	k := startTalker(t, w.workload("converse-http"))
+	k.hear()
+	other := w.another()
+	for range 3 {
+		k.say("request")
+	}
+	k.end()
+	other.finish()
+	var found []exchange
+	for _, record := range other.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)) {
+		_, e := decodeExchange(t, record)
+		found = append(found, e)
+	}
+	e := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
+	assert.ElementsMatch(t, both(e, e, e), found)
+}
+
+func TestHTTPTooManyInFlight(t *testing.T) {
+	w := newWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 4 })
+	var requests strings.Builder
+	for range 10 {
+		requests.WriteString(get)
+	}
+	w.playScript(script{Steps: []step{client(requests.String()), server(strings.Repeat(noBody, 10)), client(get), server(noBody)}})
+	counters, err := w.source.Counters()
+	require.NoError(t, err)
+	row := counters[uint8(bpf.WireEventFamilyFAMILY_HTTP)]
+	assert.NotZero(t, row.TableFull)
+	assert.Equal(t, row.Seen, row.TableFull+row.Unreadable+uint64(len(w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)))))
+	assertSlotsAreFree(t, w)
+}

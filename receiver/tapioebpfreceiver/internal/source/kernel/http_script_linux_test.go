@@ -6,16 +6,19 @@
 package kernel
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
 
 func init() {
 	workloads["script"] = scriptWorkload
+	workloads["converse-http"] = converseHTTPWorkload
 }
 
 // A step is what one side of a connection does; the next step follows when the other side has read
@@ -131,3 +134,39 @@ func (s step) transfer(from, to *net.TCPConn) error {
 	}
 	return <-read
 }
+
+// converseHTTPWorkload is both ends of one connection, opened first; each line of its input is a
+// request.
+func converseHTTPWorkload([]string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	server := make(chan net.Conn, 1)
+	go func() {
+		connection, _ := listener.Accept()
+		server <- connection
+	}()
+	connection, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	ends := map[string]*net.TCPConn{"client": connection.(*net.TCPConn), "server": (<-server).(*net.TCPConn)}
+	fmt.Println("open")
+	input := bufio.NewScanner(os.Stdin)
+	for input.Scan() {
+		for _, s := range []step{client(get), server200} {
+			if err := s.run(ends); err != nil {
+				return err
+			}
+		}
+		fmt.Println("done")
+	}
+	time.Sleep(20 * time.Millisecond)
+	ends["client"].Close()
+	ends["server"].Close()
+	return input.Err()
+}
+
+var server200 = step{By: "server", Send: ok + "hello"}
