@@ -652,23 +652,28 @@ static __always_inline void report_flow(struct flow_key *key, struct flow *flow)
 	flow->received_bytes_reported = now.received_bytes;
 }
 
+static __always_inline void visit_flow(struct flow_key *key)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
+
+	if (!flow)
+		return;
+	if (is_due(flow->last))
+		end_flow(key);
+	else
+		report_flow(key, flow);
+}
+
 SEC("iter/bpf_map_elem")
 int report_flows(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct flow_key *found = ctx->key;
 	struct flow_key key;
-	struct flow *flow;
 
 	if (!found)
 		return 0; /* the end */
 	key = *found;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow)
-		return 0;
-	if (is_due(flow->last))
-		end_flow(&key);
-	else
-		report_flow(&key, flow);
+	visit_flow(&key);
 	return 0;
 }
 
@@ -731,5 +736,48 @@ int find_sockets(struct bpf_iter__task_file *ctx)
 	state->owner.start_time = start_time_of(task);
 	if (is_tcp(sk) && !state->followed)
 		follow_from_now(sk, state);
+	return 0;
+}
+
+/* --- at an interval, on kernels that refuse iterators over maps ------------------------------ */
+
+static long visit_flow_element(void *map, struct flow_key *found, struct flow *flow, void *unused)
+{
+	struct flow_key key = *found;
+
+	visit_flow(&key);
+	return 0;
+}
+
+static long visit_slot_element(void *map, __u32 *found, struct http_slot *slot, void *unused)
+{
+	reap_exchange(*found, 2 * report_interval);
+	return 0;
+}
+
+/*
+ * Hardened kernels have been seen to refuse them. Then all open files are visited in search of
+ * sockets: slower, and a socket that several processes have open is met several times.
+ */
+SEC("iter/task_file")
+int report_by_file(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket_state *state;
+	struct sock *sk;
+
+	if (!task || !file) { /* the end */
+		bpf_for_each_map_elem(&flows, visit_flow_element, NULL, 0);
+		if (http_enabled)
+			bpf_for_each_map_elem(&http_slots, visit_slot_element, NULL, 0);
+		return 0;
+	}
+	sk = socket_of_file(file);
+	if (!sk || !socket_in_scope(sk))
+		return 0;
+	state = socket_state(sk);
+	if (state)
+		visit_connection(sk, state);
 	return 0;
 }

@@ -31,6 +31,7 @@ const (
 	NetworkProgPacketReceived         = "packet_received"
 	NetworkProgPacketSent             = "packet_sent"
 	NetworkProgReapExchanges          = "reap_exchanges"
+	NetworkProgReportByFile           = "report_by_file"
 	NetworkProgReportFlows            = "report_flows"
 	NetworkProgReportSockets          = "report_sockets"
 	NetworkProgReportSocketsByAddress = "report_sockets_by_address"
@@ -97,6 +98,7 @@ type NetworkProgramSpecs struct {
 	PacketReceived         *ebpf.ProgramSpec `ebpf:"packet_received"`
 	PacketSent             *ebpf.ProgramSpec `ebpf:"packet_sent"`
 	ReapExchanges          *ebpf.ProgramSpec `ebpf:"reap_exchanges"`
+	ReportByFile           *ebpf.ProgramSpec `ebpf:"report_by_file"`
 	ReportFlows            *ebpf.ProgramSpec `ebpf:"report_flows"`
 	ReportSockets          *ebpf.ProgramSpec `ebpf:"report_sockets"`
 	ReportSocketsByAddress *ebpf.ProgramSpec `ebpf:"report_sockets_by_address"`
@@ -214,6 +216,7 @@ type NetworkPrograms struct {
 	PacketReceived         *ebpf.Program `ebpf:"packet_received"`
 	PacketSent             *ebpf.Program `ebpf:"packet_sent"`
 	ReapExchanges          *ebpf.Program `ebpf:"reap_exchanges"`
+	ReportByFile           *ebpf.Program `ebpf:"report_by_file"`
 	ReportFlows            *ebpf.Program `ebpf:"report_flows"`
 	ReportSockets          *ebpf.Program `ebpf:"report_sockets"`
 	ReportSocketsByAddress *ebpf.Program `ebpf:"report_sockets_by_address"`
@@ -229,6 +232,7 @@ func (p *NetworkPrograms) Close() error {
 		p.PacketReceived,
 		p.PacketSent,
 		p.ReapExchanges,
+		p.ReportByFile,
 		p.ReportFlows,
 		p.ReportSockets,
 		p.ReportSocketsByAddress,

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
@@ -58,21 +59,40 @@ type loader struct {
 	report    func(families []string, hook string, err error)
 }
 
-// detectFeatures asks by loading a program that uses what is in question: this kernel's version
-// says little, since distributions carry features back.
+// detectFeatures asks by loading programs that use what is in question: this kernel's version says
+// little, since distributions carry features back, and take others out.
 func detectFeatures() (kernelFeatures, error) {
 	spec, err := bpf.LoadNetwork()
 	if err != nil {
 		return kernelFeatures{}, fmt.Errorf("read object network: %w", err)
 	}
-	const asking = "tcp_read" // compiled with has_socket_storage set
-	spec.Programs = map[string]*ebpf.ProgramSpec{asking: spec.Programs[asking]}
-	collection, err := ebpf.NewCollection(spec)
+	return kernelFeatures{
+		socketStorage: canLoad(spec, "tcp_read"), // compiled with has_socket_storage set
+		mapIterators:  canLoadMapIterator(),
+	}, nil
+}
+
+func canLoad(spec *ebpf.CollectionSpec, program string) bool {
+	one := spec.Copy()
+	one.Programs = map[string]*ebpf.ProgramSpec{program: one.Programs[program]}
+	collection, err := ebpf.NewCollection(one)
 	if err != nil {
-		return kernelFeatures{socketStorage: false}, nil
+		return false
 	}
 	collection.Close()
-	return kernelFeatures{socketStorage: true}, nil
+	return true
+}
+
+func canLoadMapIterator() bool {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_map_elem", License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return false
+	}
+	program.Close()
+	return true
 }
 
 func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {

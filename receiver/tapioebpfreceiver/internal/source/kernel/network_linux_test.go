@@ -586,7 +586,11 @@ func TestEveryHookIsThere(t *testing.T) {
 	for _, c := range w.source.Capabilities() {
 		assert.Equal(t, source.Attached, c.State, "%s: %s", c.Hook, c.Reason)
 	}
-	assert.Len(t, w.source.Capabilities(), 13)
+	want := 13
+	if !w.source.features.mapIterators {
+		want-- // one program does what two do otherwise
+	}
+	assert.Len(t, w.source.Capabilities(), want)
 }
 
 func TestCgroupThatDoesNotExist(t *testing.T) {

@@ -45,6 +45,7 @@ var objects = []object{
 		"report_sockets_by_address": {familyNetwork, familyHTTP},
 		"report_flows":              {familyNetwork},
 		"reap_exchanges":            {familyHTTP},
+		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
 }
 
@@ -71,16 +72,17 @@ type iterator struct {
 // iterators by program name.
 var iterators = map[string]iterator{
 	"find_sockets":              {once: true},
-	"report_sockets":            {overMap: "sockets", onlyIf: hasSocketStorage},
-	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: lacksSocketStorage},
-	"report_flows":              {overMap: "flows"},
-	"reap_exchanges":            {overMap: "http_slots"},
+	"report_sockets":            {overMap: "sockets", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && f.socketStorage }},
+	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
+	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},
+	"reap_exchanges":            {overMap: "http_slots", onlyIf: hasMapIterators},
+	"report_by_file":            {onlyIf: func(f kernelFeatures) bool { return !f.mapIterators }},
 }
 
 // kernelFeatures are what programs are told of the kernel before they are loaded.
 type kernelFeatures struct {
 	socketStorage bool // tracing programs may use socket storage (Linux 5.11)
+	mapIterators  bool // iterators over maps are not refused, as hardened kernels do
 }
 
-func hasSocketStorage(f kernelFeatures) bool   { return f.socketStorage }
-func lacksSocketStorage(f kernelFeatures) bool { return !f.socketStorage }
+func hasMapIterators(f kernelFeatures) bool { return f.mapIterators }

@@ -30,6 +30,7 @@ type Source struct {
 	logger  *zap.Logger
 	scope   scope
 
+	features     kernelFeatures
 	loader       *loader
 	links        []link.Link
 	reporters    []*link.Iter
@@ -94,6 +95,7 @@ func (s *Source) load() ([]program, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.features = features
 	s.loader = s.newLoader(features, self)
 	var programs []program
 	for _, o := range objects {
