@@ -144,12 +144,13 @@ static __always_inline __u32 pending_slot(struct http_connection *http, __u32 ex
 static __always_inline void fill_exchange(struct http_exchange *event, struct socket_state *state,
 					  __u16 flags)
 {
-	struct sock *sk = sock_of(state);
-
+	remember_ends(state);
 	event->header.time = bpf_ktime_get_boot_ns();
 	event->header.type = HTTP_EXCHANGE;
-	fill_socket_header(&event->header, sk, state);
-	fill_tcp_ends(&event->ends, sk, state);
+	event->header.pid = state->owner.pid;
+	event->header.start_time = state->owner.start_time;
+	event->header.cgroup_id = state->cgroup_id;
+	event->ends = state->ends;
 	event->ends.role = state->http.role;
 	event->flags = flags;
 }
@@ -298,13 +299,14 @@ static __always_inline void read_first_line(struct http_message *message, __u32 
 static __always_inline void read_header(struct http_message *message, __u32 line, __u32 end)
 {
 	__u64 name = word_at(message, line) | LOWER_CASE;
-	__u64 more = word_at(message, line + 8) | LOWER_CASE;
 
 	if (name == TEXT8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-	    more << 8 == TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':'))
+	    (word_at(message, line + 8) | LOWER_CASE) << 8 ==
+		    TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':'))
 		message->length_at = line + 15;
 	if (name == TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-	    more == TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+	    (word_at(message, line + 8) | LOWER_CASE) ==
+		    TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
 	    (word_at(message, end - 7) | LOWER_CASE) << 8 ==
 		    TEXT8(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd'))
 		message->chunked = true;
@@ -338,13 +340,18 @@ __noinline int http_read_line(__u32 number, __u32 part, __u32 newline)
 	return 0;
 }
 
-static __always_inline void look_at_next_word(struct http_message *message)
+/* The next word with a line feed in it; of those that have none, four at a time are passed. */
+static __always_inline void look_at_next_words(struct http_message *message)
 {
 	__u32 at = message->next;
+	__u32 filled = message->filled;
+	__u64 newlines = 0;
 
-	message->word = at;
-	message->next = at + 8;
-	message->newlines = newlines_of(word_at(message, HTTP_CARRY + at));
+	for (int i = 0; i < 4 && !newlines && at < filled; i++, at += 8)
+		newlines = newlines_of(word_at(message, HTTP_CARRY + at));
+	message->newlines = newlines;
+	message->word = at - 8;
+	message->next = at;
 }
 
 static __always_inline void take_newline(struct http_message *message, __u32 number, __u32 part)
@@ -407,7 +414,7 @@ __noinline int http_read_window(__u32 number, __u32 part)
 		if (message->newlines)
 			take_newline(message, number, part);
 		else if (message->next < message->filled)
-			look_at_next_word(message);
+			look_at_next_words(message);
 		else
 			break;
 	}
@@ -898,29 +905,27 @@ static __always_inline enum http_part part_of(struct http_connection *http, __u3
 	return (http->role == ROLE_CLIENT) == (direction == EGRESS) ? REQUEST : RESPONSE;
 }
 
-/*
- * Reads the next part of a message from the packet: the lines of a window, a body's bytes, the
- * first line of a chunk. A function by itself, so that it is verified once and not once a call.
- */
-__noinline int http_step(struct __sk_buff *skb, __u32 direction)
+static __always_inline int begin_message(struct __sk_buff *skb, struct http_connection *http,
+					 struct http_stream *stream, enum http_part part)
 {
-	struct socket_state *state = state_of_packet(skb);
-	struct http_stream *stream;
+	return part == REQUEST ? begin_request(skb, http, stream) : begin_response(http, stream);
+}
+
+static __always_inline __u32 slot_being_read(struct http_connection *http, enum http_part part)
+{
+	return part == REQUEST ? http->reading - 1 : pending_slot(http, http->answered);
+}
+
+static __always_inline int read_part(struct __sk_buff *skb, struct socket_state *state,
+				     struct http_stream *stream, enum http_part part)
+{
+	struct http_connection *http = &state->http;
 	struct http_slot *slot;
-	enum http_part part;
 	__u32 number;
 
-	if (!state)
+	if (stream->mode == MODE_START && begin_message(skb, http, stream, part) == STEP_DONE)
 		return STEP_DONE;
-	stream = &state->http.streams[direction & 1];
-	part = part_of(&state->http, direction);
-	if (!stream->left || stream->mode == MODE_OPAQUE || stream->mode == MODE_SEARCH)
-		return STEP_DONE;
-	if (stream->mode == MODE_START)
-		return part == REQUEST ? begin_request(skb, &state->http, stream)
-				       : begin_response(&state->http, stream);
-	number = part == REQUEST ? state->http.reading - 1
-				 : pending_slot(&state->http, state->http.answered);
+	number = slot_being_read(http, part);
 	slot = http_slot(number);
 	if (!slot)
 		return STEP_DONE;
@@ -930,14 +935,39 @@ __noinline int http_step(struct __sk_buff *skb, __u32 direction)
 	case MODE_BODY:
 		return read_body(state, stream, slot, number, part);
 	case MODE_CHUNK_SIZE:
-		return read_chunk_size(skb, &state->http, stream, slot, part);
+		return read_chunk_size(skb, http, stream, slot, part);
 	case MODE_CHUNK_DATA:
 		return read_chunk_data(stream, slot, part);
 	case MODE_TRAILER:
 		return read_trailer(skb, state, stream, slot, number, part);
-	default:
+	case MODE_UNTIL_CLOSE:
 		return read_until_close(stream, slot);
+	default:
+		return STEP_DONE;
 	}
+}
+
+/* Reads the next part of a message: the lines of a window, a body's bytes, a chunk's first line. */
+__noinline int http_step(struct __sk_buff *skb, __u32 direction)
+{
+	struct socket_state *state = state_of_packet(skb);
+	struct http_stream *stream;
+	int result;
+
+	if (!state)
+		return STEP_DONE;
+	stream = &state->http.streams[direction & 1];
+	result = read_part(skb, state, stream, part_of(&state->http, direction));
+	return stream->left ? result : STEP_DONE;
+}
+
+/* Reads all of what was placed. */
+__noinline int http_read(struct __sk_buff *skb, __u32 direction)
+{
+	for (int i = 0; i < MAX_STEPS; i++)
+		if (http_step(skb, direction) == STEP_DONE)
+			break;
+	return 0;
 }
 
 /* --- packets --------------------------------------------------------------------------------- */
@@ -1054,13 +1084,6 @@ static __always_inline bool place_segment(struct http_stream *stream, struct seg
 	return true;
 }
 
-static __always_inline void run_steps(struct __sk_buff *skb, enum direction direction)
-{
-	for (int i = 0; i < MAX_STEPS; i++)
-		if (http_step(skb, direction) == STEP_DONE)
-			break;
-}
-
 /* Bytes that came earlier are next. They are gone, so only a body can be read from them. */
 static __always_inline bool place_ahead(struct http_stream *stream)
 {
@@ -1081,7 +1104,7 @@ static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connec
 	if (!place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
-		run_steps(skb, direction);
+		http_read(skb, direction);
 	else
 		lose_framing(http);
 }
@@ -1097,6 +1120,11 @@ static __always_inline void end_of_stream(struct socket_state *state, struct htt
 	slot = http_slot(number);
 	if (slot)
 		response_complete(state, stream, slot, number, 0);
+}
+
+static __always_inline bool has_framing(struct http_stream *stream)
+{
+	return stream->mode != MODE_SEARCH && stream->mode != MODE_OPAQUE;
 }
 
 /* What this side acknowledges it has received, and we have seen; if not, it is gone for us. */
@@ -1131,10 +1159,12 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 		check_acknowledged(http, &segment, direction);
 		if (stream->mode == MODE_SEARCH)
 			look_for_request(http, stream, &segment, direction);
-		if (stream->mode == MODE_SEARCH || stream->mode == MODE_OPAQUE)
+		if (!has_framing(stream))
 			return;
 		if (place_segment(stream, &segment)) {
-			run_steps(skb, direction);
+			http_read(skb, direction);
+			if (stream->left && has_framing(stream))
+				lose_framing(http); /* too many parts in one packet */
 			read_ahead(skb, http, stream, direction);
 		}
 	}

@@ -79,6 +79,8 @@ struct socket_state {
 	__u8 reserved;
 	struct flow_key last_flow; /* UDP: ended together with the socket */
 	struct http_connection http;
+	struct connection_ends ends; /* TCP, once it is established; read when first needed */
+	__u64 cgroup_id;	     /* together with them */
 };
 
 /* The first choice: goes with the socket, by itself. */
@@ -263,6 +265,17 @@ static __always_inline void fill_tcp_ends(struct connection_ends *ends, struct s
 	ends->protocol = IPPROTO_TCP;
 	ends->role = state->role;
 	ends->netns = netns_of(sk);
+}
+
+/* The same, and the header's part that never changes, for records that come in great numbers. */
+static __always_inline void remember_ends(struct socket_state *state)
+{
+	struct sock *sk = sock_of(state);
+
+	if (state->cgroup_id)
+		return;
+	fill_tcp_ends(&state->ends, sk, state);
+	state->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
 }
 
 static __always_inline void fill_socket_header(struct event_header *header, struct sock *sk,

@@ -7,8 +7,13 @@ package kernel
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +21,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
 func init() {
@@ -102,4 +110,100 @@ func BenchmarkPrograms(b *testing.B) {
 	}
 	b.ReportMetric(perConnection, "ns/connection")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkHTTPPrograms shows what the programs cost an HTTP request with both its ends in scope:
+// wrk and nginx, 64 connections, keep-alive.
+func BenchmarkHTTPPrograms(b *testing.B) {
+	for _, families := range [][]string{{familyNetwork}, {familyHTTP}, {familyNetwork, familyHTTP}} {
+		b.Run(strings.Join(families, "+"), func(b *testing.B) {
+			w := newWorld(b, func(o *Options) { withHTTP(o); o.Families = families; o.ResponseHeads = false; o.RingSize = 64 << 20 })
+			address := startNginx(b, w)
+			stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+			require.NoError(b, err)
+			defer stats.Close()
+			requests := runWrk(b, w, address)
+			w.finish()
+			reportRuntime(b, w, requests)
+		})
+	}
+}
+
+func reportRuntime(b *testing.B, w *world, requests int) {
+	var total time.Duration
+	for _, o := range w.source.loader.opened {
+		program, ok := o.(*ebpf.Program)
+		if !ok {
+			continue
+		}
+		info, err := program.Info()
+		require.NoError(b, err)
+		s, err := program.Stats()
+		require.NoError(b, err)
+		if s.RunCount > 0 {
+			b.ReportMetric(float64(s.Runtime.Nanoseconds())/float64(s.RunCount), "ns/"+info.Name)
+			b.ReportMetric(float64(s.RunCount)/float64(requests), "runs/"+info.Name)
+		}
+		total += s.Runtime
+	}
+	b.ReportMetric(float64(total.Nanoseconds())/float64(requests), "ns/request")
+	b.ReportMetric(0, "ns/op")
+	row := w.httpCounters()
+	b.Logf("requests %d, counted %+v, read %d", requests, row, len(w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE))))
+}
+
+const nginxConf = `daemon off;
+worker_processes 1;
+error_log stderr error;
+pid %[1]s/pid;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+  keepalive_requests 1000000;
+  server { listen 127.0.0.1:%[2]d; location / { return 200 "hello\n"; } }
+}
+`
+
+func startNginx(b *testing.B, w *world) string {
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		path = "/usr/sbin/nginx"
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	address := listener.Addr().String()
+	dir := b.TempDir()
+	require.NoError(b, os.Chmod(dir, 0o755))
+	conf := filepath.Join(dir, "nginx.conf")
+	require.NoError(b, os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, listener.Addr().(*net.TCPAddr).Port), 0o644))
+	require.NoError(b, listener.Close())
+	command := w.command(path, "-c", conf, "-e", "stderr")
+	require.NoError(b, command.Start())
+	b.Cleanup(func() {
+		command.Process.Signal(syscall.SIGTERM)
+		command.Wait()
+	})
+	require.Eventually(b, func() bool {
+		connection, err := net.Dial("tcp", address)
+		if err == nil {
+			connection.Close()
+		}
+		return err == nil
+	}, 5*time.Second, 10*time.Millisecond)
+	return address
+}
+
+func runWrk(b *testing.B, w *world, address string) (requests int) {
+	command := w.command("wrk", "-t1", "-c64", "-d3s", "http://"+address+"/")
+	out, err := command.Output()
+	require.NoError(b, err)
+	for _, line := range strings.Split(string(out), "\n") {
+		if strings.Contains(line, " requests in ") {
+			_, err := fmt.Sscan(line, &requests)
+			require.NoError(b, err)
+		}
+	}
+	b.Log(string(out))
+	return requests
 }
