@@ -122,11 +122,14 @@ static __always_inline void reset_message(struct http_message *message)
 	message->line = HTTP_CARRY;
 }
 
+/* But for what is filled in when it is sent; the response's message is reset when it begins. */
 static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 {
-	__builtin_memset(&slot->event, 0, sizeof(slot->event));
+	const __u32 filled_later = __builtin_offsetof(struct http_exchange, request_start);
+
+	__builtin_memset((void *)&slot->event + filled_later, 0,
+			 sizeof(slot->event) - filled_later);
 	reset_message(&slot->messages[REQUEST]);
-	reset_message(&slot->messages[RESPONSE]);
 	slot->live = now;
 	slot->method = METHOD_OTHER;
 	slot->heads_frozen = false;
@@ -142,10 +145,10 @@ static __always_inline __u32 pending_slot(struct http_connection *http, __u32 ex
 /* --- sending --------------------------------------------------------------------------------- */
 
 static __always_inline void fill_exchange(struct http_exchange *event, struct socket_state *state,
-					  __u16 flags)
+					  __u64 now, __u16 flags)
 {
 	remember_ends(state);
-	event->header.time = bpf_ktime_get_boot_ns();
+	event->header.time = now;
 	event->header.type = HTTP_EXCHANGE;
 	event->header.pid = state->owner.pid;
 	event->header.start_time = state->owner.start_time;
@@ -155,8 +158,8 @@ static __always_inline void fill_exchange(struct http_exchange *event, struct so
 	event->flags = flags;
 }
 
-static __noinline void send_exchange(struct socket_state *state, __u32 number, __u16 flags,
-				     __s32 error)
+static __noinline void send_exchange(struct socket_state *state, __u32 number, __u64 now,
+				     __u16 flags, __s32 error)
 {
 	struct http_slot *slot = http_slot(number);
 	__u32 size;
@@ -164,7 +167,8 @@ static __noinline void send_exchange(struct socket_state *state, __u32 number, _
 	if (!slot)
 		return;
 	slot->event.error = error;
-	fill_exchange(&slot->event, state, flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
+	fill_exchange(&slot->event, state, now,
+		      flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
 	size = slot->event.request_head_size + slot->event.response_head_size;
 	if (size <= MAX_HEADS && !owned_by_self(state))
 		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
@@ -203,11 +207,12 @@ static __noinline void drop_exchanges(struct http_connection *http)
 static __noinline void end_exchanges(struct socket_state *state, __u16 flags, __s32 error)
 {
 	struct http_connection *http = &state->http;
+	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (answered_early(http))
-		send_exchange(state, http->reading - 1, flags, error);
+		send_exchange(state, http->reading - 1, now, flags, error);
 	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
-		send_exchange(state, pending_slot(http, http->answered), flags, error);
+		send_exchange(state, pending_slot(http, http->answered), now, flags, error);
 		http->answered++;
 	}
 	http->reading = 0;
@@ -354,6 +359,14 @@ static __always_inline void look_at_next_words(struct http_message *message)
 	message->next = at;
 }
 
+/* Most lines are not of interest, which their first byte tells. */
+static __always_inline bool is_other_header(struct http_message *message)
+{
+	__u8 first = byte_at(message, message->line) | 0x20;
+
+	return message->first_line && first != 'c' && first != 't' && first > ('\r' | 0x20);
+}
+
 static __always_inline void take_newline(struct http_message *message, __u32 number, __u32 part)
 {
 	__u64 marks = message->newlines;
@@ -365,7 +378,10 @@ static __always_inline void take_newline(struct http_message *message, __u32 num
 		return;
 	}
 	message->consumed = at + 1;
-	http_read_line(number, part, HTTP_CARRY + at);
+	if (is_other_header(message))
+		message->line = HTTP_CARRY + at + 1;
+	else
+		http_read_line(number, part, HTTP_CARRY + at);
 }
 
 static __always_inline void read_content_length(struct http_message *message)
@@ -492,7 +508,7 @@ static __always_inline void request_complete(struct socket_state *state, struct 
 	stream->mode = MODE_START;
 	state->http.reading = 0;
 	if (slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE)
-		send_exchange(state, number, 0, 0);
+		send_exchange(state, number, stream->now, 0, 0);
 }
 
 static __always_inline void response_complete(struct socket_state *state,
@@ -505,7 +521,7 @@ static __always_inline void response_complete(struct socket_state *state,
 	stream->mode = MODE_START;
 	state->http.answered++;
 	if (request_complete)
-		send_exchange(state, number, 0, 0);
+		send_exchange(state, number, stream->now, 0, 0);
 }
 
 static __always_inline int message_complete(struct socket_state *state, struct http_stream *stream,
@@ -577,7 +593,6 @@ static __always_inline bool has_no_body(struct http_slot *slot)
 /* A response that another one follows for the same request. */
 static __always_inline int forget_interim(struct http_stream *stream, struct http_slot *slot)
 {
-	reset_message(&slot->messages[RESPONSE]);
 	slot->event.status = 0;
 	slot->event.response_start = slot->event.response_end = 0;
 	slot->event.response_head_size = 0;
@@ -624,12 +639,12 @@ static __always_inline bool read_status(struct http_slot *slot)
 }
 
 /* What came is not a response to a request: an exchange is told, the rest is not ours. */
-static __always_inline int invalid_response(struct socket_state *state, __u32 number)
+static __always_inline int invalid_response(struct socket_state *state, __u32 number, __u64 now)
 {
 	struct http_connection *http = &state->http;
 
 	http->answered++;
-	send_exchange(state, number, HTTP_INVALID_RESPONSE, 0);
+	send_exchange(state, number, now, HTTP_INVALID_RESPONSE, 0);
 	if (http->answered == http->begun)
 		http->reading = 0;
 	drop_exchanges(http);
@@ -682,10 +697,11 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (!load_window(skb, stream, message))
 		return STEP_DONE;
 	if (part == RESPONSE && !read_status(slot))
-		return invalid_response(state, number);
+		return invalid_response(state, number, stream->now);
 	http_read_window(number, part);
 	if (part == RESPONSE && message->first_line && !slot->event.status)
-		return invalid_response(state, number); /* a shorter line than any status */
+		return invalid_response(state, number,
+					stream->now); /* a shorter line than any status */
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
 		return take_back_request(&state->http, slot);
 	if (part == REQUEST && message->first_line) {
@@ -739,7 +755,7 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	struct http_slot *slot;
 	__u32 number;
 
-	if (!may_be_request(skb, stream))
+	if (!http->confirmed && !may_be_request(skb, stream))
 		return not_a_request(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    bpf_map_pop_elem(&http_free, &number))
@@ -767,6 +783,7 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 	slot = http_slot(pending_slot(http, http->answered));
 	if (!slot)
 		return STEP_DONE;
+	reset_message(&slot->messages[RESPONSE]);
 	slot->heads_frozen = true;
 	slot->event.response_start = stream->now;
 	stream->mode = MODE_HEAD;
@@ -972,18 +989,6 @@ __noinline int http_read(struct __sk_buff *skb, __u32 direction)
 
 /* --- packets --------------------------------------------------------------------------------- */
 
-struct tcp_header {
-	__be16 source;
-	__be16 destination;
-	__be32 sequence;
-	__be32 acknowledged;
-	__u8 data_offset; /* high four bits, in units of four bytes */
-	__u8 flags;
-	__be16 window;
-	__be16 check;
-	__be16 urgent;
-};
-
 #define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 
@@ -999,10 +1004,10 @@ struct segment {
 
 static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *segment)
 {
-	__u32 offset = tcp_offset_of(skb);
 	struct tcp_header tcp;
+	__u32 offset = find_tcp(skb, &tcp);
 
-	if (!offset || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+	if (!offset)
 		return false;
 	offset += (tcp.data_offset >> 4) * 4;
 	if (offset > skb->len)

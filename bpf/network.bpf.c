@@ -261,8 +261,8 @@ int BPF_PROG(tcp_read, struct sock *sk)
 {
 	struct socket_state *state = socket_state(sk);
 
-	if (state && held_by_process(sk))
-		own_by_current(state);
+	if (state)
+		own_if_held(state);
 	return 0;
 }
 
@@ -476,8 +476,8 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 
 	if (!state)
 		return;
-	if (direction == EGRESS && held_by_process(sock_of(state)))
-		own_by_current(state);
+	if (direction == EGRESS)
+		own_if_held(state);
 	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
 		see_dns_segment(skb, state, direction);
 	else if (http_enabled)

@@ -126,26 +126,64 @@ static __always_inline bool parse_packet(struct __sk_buff *skb, struct packet *p
 	return false;
 }
 
-/* Where a TCP packet's TCP header begins; 0: not found. */
-static __always_inline __u32 tcp_offset_of(struct __sk_buff *skb)
-{
-	struct packet packet = {};
-	__u8 first, next;
+struct tcp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 sequence;
+	__be32 acknowledged;
+	__u8 data_offset; /* high four bits, in units of four bytes */
+	__u8 flags;
+	__be16 window;
+	__be16 check;
+	__be16 urgent;
+};
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
-			return 0;
-		return (first & 0xf) * 4;
-	}
-	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+/* An IPv4 header without options, as they nearly all are, and what follows it. */
+struct ipv4_tcp_headers {
+	struct ipv4_header ip;
+	struct tcp_header tcp;
+};
+
+#define PLAIN_IPV4 0x45 /* version 4, five words */
+
+static __always_inline __u32 find_tcp_ipv4(struct __sk_buff *skb, struct tcp_header *tcp)
+{
+	struct ipv4_tcp_headers headers;
+	__u32 offset;
+
+	if (bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)))
 		return 0;
+	*tcp = headers.tcp;
+	if (headers.ip.version_ihl == PLAIN_IPV4)
+		return sizeof(headers.ip);
+	offset = (headers.ip.version_ihl & 0xf) * 4;
+	return bpf_skb_load_bytes(skb, offset, tcp, sizeof(*tcp)) ? 0 : offset;
+}
+
+static __always_inline __u32 find_tcp_ipv6(struct __sk_buff *skb, struct tcp_header *tcp)
+{
+	__u32 offset = sizeof(struct ipv6_header);
+	struct packet packet = {};
+	__u8 next;
+
 	if (bpf_skb_load_bytes(skb, NEXT_HEADER_OFFSET, &next, sizeof(next)))
 		return 0;
-	if (next == IPPROTO_TCP)
-		return sizeof(struct ipv6_header);
-	if (!parse_ipv6(skb, &packet) || packet.protocol != IPPROTO_TCP)
-		return 0;
-	return packet.transport_offset;
+	if (next != IPPROTO_TCP) {
+		if (!parse_ipv6(skb, &packet) || packet.protocol != IPPROTO_TCP)
+			return 0;
+		offset = packet.transport_offset;
+	}
+	return bpf_skb_load_bytes(skb, offset, tcp, sizeof(*tcp)) ? 0 : offset;
+}
+
+/* Reads the TCP header of a packet of a TCP socket. Where it begins; 0: not found. */
+static __always_inline __u32 find_tcp(struct __sk_buff *skb, struct tcp_header *tcp)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return find_tcp_ipv4(skb, tcp);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return find_tcp_ipv6(skb, tcp);
+	return 0;
 }
 
 #endif

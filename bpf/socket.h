@@ -220,6 +220,18 @@ static __always_inline void own_by_current(struct socket_state *state)
 	state->owner.start_time = start_time_of(task);
 }
 
+/*
+ * Where it may also be softirq. Nearly always the owner is the one that it was, which is the
+ * cheapest of the questions and holds in any context.
+ */
+static __always_inline void own_if_held(struct socket_state *state)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (BPF_CORE_READ(task, tgid) != state->owner.pid && held_by_process(sock_of(state)))
+		own_by_current(state);
+}
+
 static __always_inline bool owned_by_self(struct socket_state *state)
 {
 	return self_pid && state->owner.pid == self_pid;
