@@ -16,18 +16,22 @@
 #include "scope.h"
 #include "socket.h"
 
-#define HTTP_WINDOW 256 /* bytes of a head that are looked at together */
-#define HTTP_CARRY 64	/* bytes before them that are at hand, too */
+#define HTTP_WINDOW 256 /* bytes of a head that are looked at together, at the most */
+#define HTTP_CARRY 64	/* bytes before them that stay at hand where a head is not kept */
 #define MAX_REQUEST_HEAD 1536
 #define MAX_RESPONSE_HEAD 512
 #define MAX_HEADS (MAX_REQUEST_HEAD + MAX_RESPONSE_HEAD)
-#define MAX_FIRST_LINE 65536 /* what has no line end until there is not HTTP */
-#define MAX_SCANS 96	     /* words and lines of a window */
-#define MAX_STEPS 2048	     /* parts of messages in a packet: a chunk is one */
-#define MAX_LOOKS 16	     /* for a request, in the middle of a stream that may not have any */
-#define FIRST_BYTES 32	     /* of a request: among them its method ends */
-#define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
-#define LINE_END 2	     /* CR LF, behind a chunk's data */
+#define SCRATCH_SIZE (HTTP_CARRY + HTTP_WINDOW)
+#define HEADS_SIZE (MAX_HEADS + 2 * SCRATCH_SIZE)
+#define LINE_LOST 0xffffffff	 /* its beginning is no longer at hand */
+#define MAX_FIRST_LINE 65536	 /* what has no line end until there is not HTTP */
+#define MAX_SCANS 96		 /* words and lines of a window */
+#define CONTENT_LENGTH_DIGITS 32 /* and spaces */
+#define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
+#define MAX_LOOKS 16   /* for a request, in the middle of a stream that may not have any */
+#define FIRST_BYTES 32 /* of a request: among them its method ends */
+#define CHUNK_LINE 32  /* bytes of a chunk's first line that are looked at together */
+#define LINE_END 2     /* CR LF, behind a chunk's data */
 
 enum http_mode {
 	MODE_NEW,    /* no byte was seen yet */
@@ -49,34 +53,37 @@ enum http_step_result { STEP_DONE, STEP_MORE };
 enum http_method { METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
 
 /*
- * The reading of a head or trailer. Positions are kept here, not in registers: the verifier then
- * knows nothing of them and need not follow each value of each.
+ * The reading of a head or trailer. Its bytes are read where they are kept, among the slot's heads;
+ * when there is no room for more, in a scratch area behind them. Positions are kept here, not in
+ * registers: the verifier then knows nothing of them and need not follow each value of each.
  */
 struct http_message {
 	__u64 newlines;	 /* of the word looked at last, those not yet taken: bit 7 of each byte */
 	__u64 length;	 /* Content-Length, or the size of the chunk */
-	__u32 size;	 /* bytes of the head that were read before the window */
-	__u32 filled;	 /* bytes in the window */
-	__u32 word;	 /* where in the window that word is */
+	__u32 at;	 /* where the stream's next bytes go */
+	__u32 limit;	 /* how far they may */
+	__u32 end;	 /* of the bytes that are there */
+	__u32 word;	 /* where the word with the newlines is */
 	__u32 next;	 /* where the next one is */
-	__u32 consumed;	 /* bytes of the window that are read */
-	__u32 line;	 /* where in the buffer the line begins */
-	__u32 length_at; /* where the value of a Content-Length begins; 0: nowhere in this window */
+	__u32 line;	 /* where the line begins */
+	__u32 length_at; /* where the value of a Content-Length begins; 0: nowhere in the window */
+	__u32 size;	 /* bytes that were read */
 	__u8 first_line; /* was read */
 	__u8 ended;	 /* the empty line was read */
 	__u8 invalid;
 	__u8 has_length;
 	__u8 chunked;
 	__u8 extension; /* of a chunk: the digits of its size are over */
-	__u8 reserved[2];
-	__u8 buffer[HTTP_CARRY + HTTP_WINDOW + 16];
+	__u8 unkept;	/* the bytes are in the scratch area */
+	__u8 reserved;
 };
 
 /* A request and its response, until they are sent. */
 struct http_slot {
 	struct http_exchange event;
-	__u8 heads[MAX_HEADS + HTTP_WINDOW]; /* right behind the event, as they are sent */
-	struct http_message messages[2];     /* by enum http_part */
+	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
+	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
+	struct http_message messages[2]; /* by enum http_part */
 	__u64 live;  /* when it was last known to belong to an open socket, ns; 0: not in use */
 	__u8 method; /* enum http_method */
 	__u8 heads_frozen; /* the response's head begins: the request's can become no longer */
@@ -116,10 +123,23 @@ static __always_inline void free_slot(struct http_slot *slot, __u32 number)
 	bpf_map_push_elem(&http_free, &number, BPF_ANY);
 }
 
-static __always_inline void reset_message(struct http_message *message)
+static __always_inline __u32 scratch_of(enum http_part part)
 {
-	__builtin_memset(message, 0, __builtin_offsetof(struct http_message, buffer));
-	message->line = HTTP_CARRY;
+	return part == REQUEST ? MAX_HEADS : MAX_HEADS + SCRATCH_SIZE;
+}
+
+static __always_inline void reset_message(struct http_message *message, __u32 at, __u32 limit)
+{
+	__builtin_memset(message, 0, sizeof(*message));
+	message->at = message->line = at;
+	message->limit = limit;
+}
+
+/* What is read now is not part of a head, and not kept. */
+static __always_inline void reset_unkept(struct http_message *message, enum http_part part)
+{
+	reset_message(message, scratch_of(part), scratch_of(part) + SCRATCH_SIZE);
+	message->unkept = true;
 }
 
 /* But for what is filled in when it is sent; the response's message is reset when it begins. */
@@ -129,7 +149,7 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 
 	__builtin_memset((void *)&slot->event + filled_later, 0,
 			 sizeof(slot->event) - filled_later);
-	reset_message(&slot->messages[REQUEST]);
+	reset_message(&slot->messages[REQUEST], 0, MAX_REQUEST_HEAD);
 	slot->live = now;
 	slot->method = METHOD_OTHER;
 	slot->heads_frozen = false;
@@ -260,19 +280,19 @@ static __always_inline __u32 first_marked(__u64 marks)
 
 #define LOWER_CASE 0x2020202020202020ULL
 
-/* Eight bytes of the buffer; 0 where it has none. */
-static __always_inline __u64 word_at(struct http_message *message, __u32 at)
+/* Eight bytes of the heads; 0 where there are none. */
+static __always_inline __u64 word_at(struct http_slot *slot, __u32 at)
 {
-	if (at > HTTP_CARRY + HTTP_WINDOW)
+	if (at > HEADS_SIZE - 8)
 		return 0;
-	return in_order(*(__u64 *)&message->buffer[at]);
+	return in_order(*(__u64 *)&slot->heads[at]);
 }
 
-static __always_inline __u8 byte_at(struct http_message *message, __u32 at)
+static __always_inline __u8 byte_at(struct http_slot *slot, __u32 at)
 {
-	if (at >= HTTP_CARRY + HTTP_WINDOW)
+	if (at >= HEADS_SIZE)
 		return 0;
-	return message->buffer[at];
+	return slot->heads[at];
 }
 
 static __always_inline bool is_digit(__u8 c)
@@ -286,40 +306,41 @@ static __always_inline bool is_space(__u8 c)
 }
 
 /* end: where the line feed, or the carriage return before it, is. */
-static __always_inline bool is_request_line(struct http_message *message, __u32 end)
+static __always_inline bool is_request_line(struct http_slot *slot, __u32 end)
 {
-	return word_at(message, end - 9) == TEXT8(' ', 'H', 'T', 'T', 'P', '/', '1', '.') &&
-	       is_digit(byte_at(message, end - 1));
+	return word_at(slot, end - 9) == TEXT8(' ', 'H', 'T', 'T', 'P', '/', '1', '.') &&
+	       is_digit(byte_at(slot, end - 1));
 }
 
-static __always_inline void read_first_line(struct http_message *message, __u32 end,
-					    enum http_part part)
+static __always_inline void read_first_line(struct http_slot *slot, struct http_message *message,
+					    __u32 end, enum http_part part)
 {
 	message->first_line = true;
-	if (part == REQUEST && !is_request_line(message, end))
+	if (part == REQUEST && !is_request_line(slot, end))
 		message->invalid = true;
 }
 
 /* Those two decide where a message ends; all others are for user space. */
-static __always_inline void read_header(struct http_message *message, __u32 line, __u32 end)
+static __always_inline void read_header(struct http_slot *slot, struct http_message *message,
+					__u32 line, __u32 end)
 {
-	__u64 name = word_at(message, line) | LOWER_CASE;
+	__u64 name = word_at(slot, line) | LOWER_CASE;
 
 	if (name == TEXT8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-	    (word_at(message, line + 8) | LOWER_CASE) << 8 ==
+	    (word_at(slot, line + 8) | LOWER_CASE) << 8 ==
 		    TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':'))
 		message->length_at = line + 15;
 	if (name == TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-	    (word_at(message, line + 8) | LOWER_CASE) ==
+	    (word_at(slot, line + 8) | LOWER_CASE) ==
 		    TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
-	    (word_at(message, end - 7) | LOWER_CASE) << 8 ==
+	    (word_at(slot, end - 7) | LOWER_CASE) << 8 ==
 		    TEXT8(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd'))
 		message->chunked = true;
 }
 
 /*
- * Reads the line that ends with the newline at that place in the buffer. A function by itself, as
- * are the others that are not static: the verifier checks it once, and not for each way to it.
+ * Reads the line that ends with the newline at that place. A function by itself, as are the others
+ * that are not static: the verifier checks it once, and not for each way to it.
  */
 __noinline int http_read_line(__u32 number, __u32 part, __u32 newline)
 {
@@ -333,65 +354,67 @@ __noinline int http_read_line(__u32 number, __u32 part, __u32 newline)
 	message = &slot->messages[part & 1];
 	line = message->line;
 	message->line = newline + 1;
-	if (end > line && byte_at(message, end - 1) == '\r')
+	if (line != end && byte_at(slot, end - 1) == '\r')
 		end--;
 	if (end == line)
 		message->ended =
 			message->first_line; /* empty lines before a message are let pass */
 	else if (!message->first_line)
-		read_first_line(message, end, part);
-	else
-		read_header(message, line, end);
+		read_first_line(slot, message, end, part);
+	else if (line != LINE_LOST)
+		read_header(slot, message, line, end);
 	return 0;
 }
 
 /* The next word with a line feed in it; of those that have none, four at a time are passed. */
-static __always_inline void look_at_next_words(struct http_message *message)
+static __always_inline void look_at_next_words(struct http_slot *slot, struct http_message *message)
 {
 	__u32 at = message->next;
-	__u32 filled = message->filled;
+	__u32 end = message->end;
 	__u64 newlines = 0;
 
-	for (int i = 0; i < 4 && !newlines && at < filled; i++, at += 8)
-		newlines = newlines_of(word_at(message, HTTP_CARRY + at));
+	for (int i = 0; i < 4 && !newlines && at < end; i++, at += 8)
+		newlines = newlines_of(word_at(slot, at));
 	message->newlines = newlines;
 	message->word = at - 8;
 	message->next = at;
 }
 
 /* Most lines are not of interest, which their first byte tells. */
-static __always_inline bool is_other_header(struct http_message *message)
+static __always_inline bool is_other_header(struct http_slot *slot, struct http_message *message)
 {
-	__u8 first = byte_at(message, message->line) | 0x20;
+	__u8 first = byte_at(slot, message->line) | 0x20;
 
 	return message->first_line && first != 'c' && first != 't' && first > ('\r' | 0x20);
 }
 
-static __always_inline void take_newline(struct http_message *message, __u32 number, __u32 part)
+static __always_inline void take_newline(struct http_slot *slot, struct http_message *message,
+					 __u32 number, __u32 part)
 {
 	__u64 marks = message->newlines;
-	__u32 at = message->word + first_marked(marks);
+	__u32 newline = message->word + first_marked(marks);
 
 	message->newlines = marks & (marks - 1);
-	if (at >= message->filled) {
-		message->newlines = 0; /* left from a window before this one */
+	if (newline >= message->end) {
+		message->newlines = 0; /* left from what was there before */
 		return;
 	}
-	message->consumed = at + 1;
-	if (is_other_header(message))
-		message->line = HTTP_CARRY + at + 1;
+	message->at = newline + 1;
+	if (is_other_header(slot, message))
+		message->line = newline + 1;
 	else
-		http_read_line(number, part, HTTP_CARRY + at);
+		http_read_line(number, part, newline);
 }
 
-static __always_inline void read_content_length(struct http_message *message)
+static __always_inline void read_content_length(struct http_slot *slot,
+						struct http_message *message)
 {
 	__u32 at = message->length_at;
 	__u64 length = 0;
 	__u8 c;
 
-	for (int i = 0; i < HTTP_CARRY - 16; i++) {
-		c = byte_at(message, at + i);
+	for (int i = 0; i < CONTENT_LENGTH_DIGITS; i++) {
+		c = byte_at(slot, at + i);
 		if (is_space(c))
 			continue;
 		if (!is_digit(c))
@@ -403,20 +426,7 @@ static __always_inline void read_content_length(struct http_message *message)
 	message->length_at = 0;
 }
 
-/* Makes the window's end the bytes before the next window. */
-static __always_inline void carry_over(struct http_message *message)
-{
-	__u32 consumed = message->consumed;
-
-	if (consumed > HTTP_WINDOW)
-		return;
-	for (int i = 0; i < HTTP_CARRY; i += 8)
-		*(__u64 *)&message->buffer[i] = *(__u64 *)&message->buffer[consumed + i];
-	message->line = message->line > consumed ? message->line - consumed : 0;
-	message->size += consumed;
-}
-
-/* Reads the lines of the window. */
+/* Reads the lines that have come. */
 __noinline int http_read_window(__u32 number, __u32 part)
 {
 	struct http_slot *slot = http_slot(number);
@@ -425,20 +435,20 @@ __noinline int http_read_window(__u32 number, __u32 part)
 	if (!slot)
 		return 0;
 	message = &slot->messages[part & 1];
-	message->newlines = message->word = message->next = message->consumed = 0;
+	message->newlines = 0;
+	message->next = message->at;
 	for (int i = 0; i < MAX_SCANS && !message->ended && !message->invalid; i++) {
 		if (message->newlines)
-			take_newline(message, number, part);
-		else if (message->next < message->filled)
-			look_at_next_words(message);
+			take_newline(slot, message, number, part);
+		else if (message->next < message->end)
+			look_at_next_words(slot, message);
 		else
 			break;
 	}
-	if (!message->ended && !message->newlines && message->next >= message->filled)
-		message->consumed = message->filled;
+	if (!message->ended && !message->newlines && message->next >= message->end)
+		message->at = message->end; /* the rest is the beginning of a line */
 	if (message->length_at)
-		read_content_length(message);
-	carry_over(message);
+		read_content_length(slot, message);
 	return 0;
 }
 
@@ -451,45 +461,61 @@ static __always_inline void advance(struct http_stream *stream, __u32 bytes)
 	stream->next += bytes;
 }
 
-static __always_inline bool load_window(struct __sk_buff *skb, struct http_stream *stream,
-					struct http_message *message)
+/*
+ * There is no room for more of the head. What follows goes to the scratch area, behind the last
+ * bytes so far, so that a line that began there can still be read.
+ */
+static __noinline void stop_keeping(struct http_slot *slot, struct http_message *message,
+				    enum http_part part)
 {
-	__u32 size = stream->left;
+	__u32 from = message->at > HTTP_CARRY ? message->at - HTTP_CARRY : 0;
+	__u32 to = scratch_of(part);
 
-	if (size > HTTP_WINDOW)
-		size = HTTP_WINDOW;
-	message->filled = size;
-	return load_bytes(skb, stream->offset, &message->buffer[HTTP_CARRY], size, HTTP_WINDOW);
-}
-
-/* Keeps bytes of the head as they are, as far as there is room. */
-static __noinline void keep_head(struct __sk_buff *skb, struct http_slot *slot, __u32 offset,
-				 __u32 bytes, enum http_part part)
-{
-	__u32 before = slot->event.request_head_size;
-	__u32 limit = MAX_REQUEST_HEAD;
-
-	if (part == RESPONSE) {
-		if (!http_response_heads)
-			return;
-		limit = before + MAX_RESPONSE_HEAD;
-		before += slot->event.response_head_size;
-	}
-	if (part == REQUEST && slot->heads_frozen)
-		limit = before;
-	if (before >= MAX_HEADS || limit < before)
+	if (from > HEADS_SIZE - HTTP_CARRY)
 		return;
-	if (bytes > limit - before) {
-		bytes = limit - before;
+	for (int i = 0; i < HTTP_CARRY; i += 8)
+		*(__u64 *)&slot->heads[to + i] = *(__u64 *)&slot->heads[from + i];
+	message->line = message->line >= from ? message->line - from + to : LINE_LOST;
+	message->at = message->at - from + to;
+	message->limit = to + SCRATCH_SIZE;
+	if (!message->unkept)
 		slot->flags[part] |=
 			part == REQUEST ? HTTP_REQUEST_HEAD_CUT : HTTP_RESPONSE_HEAD_CUT;
-	}
-	if (!load_bytes(skb, offset, &slot->heads[before], bytes, HTTP_WINDOW))
+	message->unkept = true;
+}
+
+static __always_inline bool load_window(struct __sk_buff *skb, struct http_stream *stream,
+					struct http_slot *slot, struct http_message *message,
+					enum http_part part)
+{
+	bool frozen = part == REQUEST && slot->heads_frozen && !message->unkept;
+	__u32 size = stream->left;
+	__u64 at;
+
+	if (message->at >= message->limit || frozen)
+		stop_keeping(slot, message, part);
+	at = message->at;
+	if (size > HTTP_WINDOW)
+		size = HTTP_WINDOW;
+	if (size > message->limit - at)
+		size = message->limit - at;
+	message->end = at + size;
+	barrier_var(at);
+	if (at >= HEADS_SIZE)
+		return false;
+	return load_bytes(skb, stream->offset, &slot->heads[at], size, HTTP_WINDOW);
+}
+
+/* What was read belongs to the head, as long as there is room. */
+static __always_inline void keep_head(struct http_slot *slot, struct http_message *message,
+				      enum http_part part)
+{
+	if (message->unkept)
 		return;
 	if (part == REQUEST)
-		slot->event.request_head_size += bytes;
-	else
-		slot->event.response_head_size += bytes;
+		slot->event.request_head_size = message->at;
+	else if (http_response_heads)
+		slot->event.response_head_size = message->at - slot->event.request_head_size;
 }
 
 static __always_inline void touch(struct http_slot *slot, struct http_stream *stream,
@@ -541,7 +567,7 @@ static __always_inline int begin_body(struct socket_state *state, struct http_st
 	struct http_message *message = &slot->messages[part];
 
 	if (message->chunked) {
-		reset_message(message);
+		reset_unkept(message, part);
 		stream->mode = MODE_CHUNK_SIZE;
 		return STEP_MORE;
 	}
@@ -625,13 +651,13 @@ static __always_inline bool read_status(struct http_slot *slot)
 	__u32 line = message->line;
 	__u8 a, b, c;
 
-	if (slot->event.status || HTTP_CARRY + message->filled < line + 12)
+	if (slot->event.status || line == LINE_LOST || message->end < line + 12)
 		return true; /* it is known, or not all there yet */
-	if (word_at(message, line) << 8 != TEXT8(0, 'H', 'T', 'T', 'P', '/', '1', '.'))
+	if (word_at(slot, line) << 8 != TEXT8(0, 'H', 'T', 'T', 'P', '/', '1', '.'))
 		return false;
-	a = byte_at(message, line + 9);
-	b = byte_at(message, line + 10);
-	c = byte_at(message, line + 11);
+	a = byte_at(slot, line + 9);
+	b = byte_at(slot, line + 10);
+	c = byte_at(slot, line + 11);
 	if (a < '1' || a > '9' || !is_digit(b) || !is_digit(c))
 		return false;
 	slot->event.status = (a - '0') * 100 + (b - '0') * 10 + c - '0';
@@ -692,24 +718,25 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 				     __u32 number, enum http_part part)
 {
 	struct http_message *message = &slot->messages[part];
-	__u32 offset = stream->offset;
+	__u32 before;
 
-	if (!load_window(skb, stream, message))
+	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
 	if (part == RESPONSE && !read_status(slot))
 		return invalid_response(state, number, stream->now);
+	before = message->at;
 	http_read_window(number, part);
 	if (part == RESPONSE && message->first_line && !slot->event.status)
-		return invalid_response(state, number,
-					stream->now); /* a shorter line than any status */
+		return invalid_response(state, number, stream->now); /* shorter than any status */
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
 		return take_back_request(&state->http, slot);
 	if (part == REQUEST && message->first_line) {
 		state->http.searching = false;
 		state->http.confirmed = true;
 	}
-	keep_head(skb, slot, offset, message->consumed, part);
-	advance(stream, message->consumed);
+	keep_head(slot, message, part);
+	message->size += message->at - before;
+	advance(stream, message->at - before);
 	touch(slot, stream, part);
 	if (!message->ended)
 		return STEP_MORE;
@@ -719,7 +746,7 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 }
 
 /* A method is a token, and a target follows it: no other protocol's first bytes are like that. */
-static __always_inline bool may_be_request(struct __sk_buff *skb, struct http_stream *stream)
+static __noinline bool may_be_request(struct __sk_buff *skb, struct http_stream *stream)
 {
 	__u8 bytes[FIRST_BYTES] = {};
 	__u32 size = stream->left;
@@ -774,6 +801,14 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	return STEP_MORE;
 }
 
+/* The response's head is kept behind the request's. */
+static __always_inline void reset_response(struct http_slot *slot)
+{
+	__u32 at = slot->event.request_head_size;
+
+	reset_message(&slot->messages[RESPONSE], at, at + MAX_RESPONSE_HEAD);
+}
+
 static __always_inline int begin_response(struct http_connection *http, struct http_stream *stream)
 {
 	struct http_slot *slot;
@@ -783,8 +818,8 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 	slot = http_slot(pending_slot(http, http->answered));
 	if (!slot)
 		return STEP_DONE;
-	reset_message(&slot->messages[RESPONSE]);
 	slot->heads_frozen = true;
+	reset_response(slot);
 	slot->event.response_start = stream->now;
 	stream->mode = MODE_HEAD;
 	return STEP_MORE;
@@ -832,11 +867,12 @@ static __always_inline int digit_value(__u8 c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static __always_inline int chunk_begins(struct http_stream *stream, struct http_message *message)
+static __always_inline int chunk_begins(struct http_stream *stream, struct http_message *message,
+					enum http_part part)
 {
 	stream->remaining = message->length + LINE_END;
 	stream->mode = message->length ? MODE_CHUNK_DATA : MODE_TRAILER;
-	reset_message(message);
+	reset_unkept(message, part);
 	message->first_line = true; /* a trailer has header lines only */
 	return STEP_MORE;
 }
@@ -859,7 +895,7 @@ static __always_inline int read_chunk_size(struct __sk_buff *skb, struct http_co
 		if (bytes[i] == '\n') {
 			advance(stream, i + 1);
 			touch(slot, stream, part);
-			return chunk_begins(stream, message);
+			return chunk_begins(stream, message, part);
 		}
 		digit = digit_value(bytes[i]);
 		if (digit < 0)
@@ -887,7 +923,7 @@ static __always_inline int read_chunk_data(struct http_stream *stream, struct ht
 	if (stream->remaining)
 		return STEP_DONE;
 	stream->mode = MODE_CHUNK_SIZE;
-	reset_message(&slot->messages[part]);
+	reset_unkept(&slot->messages[part], part);
 	return STEP_MORE;
 }
 
@@ -896,11 +932,13 @@ static __always_inline int read_trailer(struct __sk_buff *skb, struct socket_sta
 					__u32 number, enum http_part part)
 {
 	struct http_message *message = &slot->messages[part];
+	__u32 before;
 
-	if (!load_window(skb, stream, message))
+	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
+	before = message->at;
 	http_read_window(number, part);
-	advance(stream, message->consumed);
+	advance(stream, message->at - before);
 	touch(slot, stream, part);
 	if (!message->ended)
 		return STEP_MORE;

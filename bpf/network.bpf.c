@@ -429,8 +429,8 @@ static __always_inline void see_dns_datagram(struct __sk_buff *skb, struct socke
 	send_dns_message(skb, state, &message, offset);
 }
 
-static __always_inline void see_udp(struct __sk_buff *skb, struct bpf_sock *sk,
-				    enum direction direction)
+/* Not inlined, as what follows it, so that they do not share a stack of 512 bytes. */
+static __noinline void see_udp(struct __sk_buff *skb, struct bpf_sock *sk, enum direction direction)
 {
 	struct socket_state *state = create_socket_state(sk);
 	struct packet packet = {};
@@ -452,8 +452,8 @@ static __always_inline void see_udp(struct __sk_buff *skb, struct bpf_sock *sk,
 		see_dns_datagram(skb, state, &key, payload, direction);
 }
 
-static __always_inline void see_dns_segment(struct __sk_buff *skb, struct socket_state *state,
-					    enum direction direction)
+static __noinline void see_dns_segment(struct __sk_buff *skb, struct socket_state *state,
+				       enum direction direction)
 {
 	struct dns_message message = {};
 	struct segment segment;
