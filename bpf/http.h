@@ -110,6 +110,25 @@ struct {
 	__type(value, __u32);
 } http_free SEC(".maps");
 
+/*
+ * A connection whose first segment with payload is also what completes its handshake, as where a
+ * server defers its accept: the packet still belongs to the listening socket. What is read of it is
+ * taken over when the connection's own socket is established, a moment later on the same CPU.
+ */
+struct early_connection {
+	struct socket_state state;
+	__u32 sequence; /* of its first byte */
+	__u16 port;	/* of the client; 0: nothing was read */
+	__u16 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct early_connection);
+} http_early SEC(".maps");
+
 /* --- slots ----------------------------------------------------------------------------------- */
 
 static __always_inline struct http_slot *http_slot(__u32 number)
@@ -195,13 +214,14 @@ static __noinline void send_exchange(struct socket_state *state, __u32 number, _
 	free_slot(slot, number);
 }
 
-static __noinline void drop_exchange(__u32 number)
+static __noinline void drop_exchange(__u32 number, bool lost)
 {
 	struct http_slot *slot = http_slot(number);
 
 	if (!slot)
 		return;
-	count_unreadable(HTTP_EXCHANGE);
+	if (lost)
+		count_unreadable(HTTP_EXCHANGE);
 	free_slot(slot, number);
 }
 
@@ -211,13 +231,13 @@ static __always_inline bool answered_early(struct http_connection *http)
 	return http->reading && http->begun == http->answered;
 }
 
-/* Bytes were not seen: what had begun cannot be followed any more. */
-static __noinline void drop_exchanges(struct http_connection *http)
+/* lost: bytes were not seen, so that what had begun cannot be followed any more. */
+static __noinline void drop_exchanges(struct http_connection *http, bool lost)
 {
 	if (answered_early(http))
-		drop_exchange(http->reading - 1);
+		drop_exchange(http->reading - 1, lost);
 	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
-		drop_exchange(pending_slot(http, http->answered));
+		drop_exchange(pending_slot(http, http->answered), lost);
 		http->answered++;
 	}
 	http->reading = 0;
@@ -633,7 +653,7 @@ static __always_inline int response_head_ended(struct socket_state *state,
 {
 	if (is_tunnel(slot)) {
 		response_complete(state, stream, slot, number, HTTP_TUNNEL);
-		drop_exchanges(&state->http);
+		drop_exchanges(&state->http, true);
 		become_opaque(&state->http);
 		return STEP_DONE;
 	}
@@ -673,7 +693,7 @@ static __always_inline int invalid_response(struct socket_state *state, __u32 nu
 	send_exchange(state, number, now, HTTP_INVALID_RESPONSE, 0);
 	if (http->answered == http->begun)
 		http->reading = 0;
-	drop_exchanges(http);
+	drop_exchanges(http, true);
 	become_opaque(http);
 	return STEP_DONE;
 }
@@ -689,7 +709,7 @@ static __always_inline int search(struct http_connection *http)
 /* Bytes were not seen. */
 static __always_inline int lose_framing(struct http_connection *http)
 {
-	drop_exchanges(http);
+	drop_exchanges(http, true);
 	return search(http);
 }
 
@@ -698,7 +718,7 @@ static __always_inline int not_a_request(struct http_connection *http)
 {
 	if (http->searching && ++http->looks < MAX_LOOKS)
 		return search(http);
-	drop_exchanges(http);
+	drop_exchanges(http, true);
 	become_opaque(http);
 	return STEP_DONE;
 }
@@ -945,6 +965,13 @@ static __always_inline int read_trailer(struct __sk_buff *skb, struct socket_sta
 	return message_complete(state, stream, slot, number, part);
 }
 
+static __always_inline struct early_connection *early_connection(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&http_early, &first);
+}
+
 static __always_inline struct socket_state *state_of_packet(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -952,7 +979,11 @@ static __always_inline struct socket_state *state_of_packet(struct __sk_buff *sk
 	if (!sk)
 		return NULL;
 	sk = bpf_sk_fullsock(sk);
-	return sk ? socket_state(sk) : NULL;
+	if (!sk)
+		return NULL;
+	if (sk->state == TCP_LISTEN)
+		return (void *)early_connection(); /* its first member */
+	return socket_state(sk);
 }
 
 static __always_inline enum http_part part_of(struct http_connection *http, __u32 direction)
@@ -1035,6 +1066,7 @@ struct segment {
 	__u64 now;
 	__u32 sequence;
 	__u32 acknowledged;
+	__u16 source_port;
 	__u32 offset; /* of the payload, in the packet */
 	__u32 size;   /* of the payload, bytes */
 	bool fin;
@@ -1057,6 +1089,7 @@ static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *
 	if (tcp.flags & TCP_FLAG_SYN)
 		segment->sequence++; /* it has a number of its own */
 	segment->acknowledged = bpf_ntohl(tcp.acknowledged);
+	segment->source_port = bpf_ntohs(tcp.source);
 	return segment->size || segment->fin;
 }
 
@@ -1217,6 +1250,50 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 
 /* --- the ends of a connection ---------------------------------------------------------------- */
 
+static __always_inline void start_streams(struct http_connection *http, __u8 role, __u32 received,
+					  __u32 sent)
+{
+	http->role = role;
+	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_START;
+	http->streams[INGRESS].next = received;
+	http->streams[EGRESS].next = sent;
+}
+
+/* A segment with payload that belongs to a listening socket. */
+static __noinline void see_early_segment(struct __sk_buff *skb)
+{
+	struct early_connection *early = early_connection();
+	struct http_connection *http;
+	struct segment segment;
+
+	if (!early || !read_segment(skb, &segment) || !segment.size)
+		return;
+	http = &early->state.http;
+	drop_exchanges(http, false); /* one that came to nothing was no exchange */
+	__builtin_memset(early, 0, sizeof(*early));
+	segment.now = bpf_ktime_get_boot_ns();
+	start_streams(http, ROLE_SERVER, segment.sequence, segment.acknowledged);
+	early->sequence = segment.sequence;
+	early->port = segment.source_port;
+	if (place_segment(&http->streams[INGRESS], &segment))
+		http_read(skb, INGRESS);
+}
+
+/* Whether what was last read of a listening socket's is the beginning of this connection. */
+static __always_inline bool take_early(struct sock *sk, struct http_connection *http)
+{
+	struct early_connection *early = early_connection();
+	struct tcp_sock *tcp = (void *)sk;
+
+	if (!early || !early->port ||
+	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) ||
+	    early->sequence != BPF_CORE_READ(tcp, rcv_nxt))
+		return false;
+	*http = early->state.http;
+	__builtin_memset(early, 0, sizeof(*early));
+	return true;
+}
+
 /*
  * The side that opened the connection sends the requests. The streams' first numbers are known
  * here, whatever order their first bytes come in.
@@ -1228,10 +1305,9 @@ static __always_inline void begin_connection(struct sock *sk, struct socket_stat
 
 	if (!http_enabled || http->streams[EGRESS].mode != MODE_NEW)
 		return;
-	http->role = state->role;
-	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_START;
-	http->streams[INGRESS].next = BPF_CORE_READ(tcp, rcv_nxt);
-	http->streams[EGRESS].next = BPF_CORE_READ(tcp, snd_nxt);
+	if (state->role == ROLE_SERVER && take_early(sk, http))
+		return;
+	start_streams(http, state->role, BPF_CORE_READ(tcp, rcv_nxt), BPF_CORE_READ(tcp, snd_nxt));
 }
 
 static __always_inline void end_connection(struct socket_state *state, __u16 flags, __s32 error)
@@ -1271,7 +1347,7 @@ static __always_inline void reap_exchange(__u32 number, __u64 after)
 	struct http_slot *slot = http_slot(number);
 
 	if (slot && slot->live && bpf_ktime_get_boot_ns() - slot->live > after)
-		drop_exchange(number);
+		drop_exchange(number, true);
 }
 
 #endif

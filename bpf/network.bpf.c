@@ -472,8 +472,14 @@ static __noinline void see_dns_segment(struct __sk_buff *skb, struct socket_stat
 static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 				    enum direction direction)
 {
-	struct socket_state *state = socket_state(sk);
+	struct socket_state *state;
 
+	if (sk->state == TCP_LISTEN) {
+		if (http_enabled && direction == INGRESS)
+			see_early_segment(skb);
+		return;
+	}
+	state = socket_state(sk);
 	if (!state)
 		return;
 	if (direction == EGRESS)

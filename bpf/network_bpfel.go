@@ -18,6 +18,7 @@ import (
 const (
 	NetworkMapEventCounts             = "event_counts"
 	NetworkMapFlows                   = "flows"
+	NetworkMapHttpEarly               = "http_early"
 	NetworkMapHttpFree                = "http_free"
 	NetworkMapHttpSlots               = "http_slots"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
@@ -114,6 +115,7 @@ type NetworkProgramSpecs struct {
 type NetworkMapSpecs struct {
 	EventCounts      *ebpf.MapSpec `ebpf:"event_counts"`
 	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	HttpEarly        *ebpf.MapSpec `ebpf:"http_early"`
 	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
@@ -164,6 +166,7 @@ func (o *NetworkObjects) Close() error {
 type NetworkMaps struct {
 	EventCounts      *ebpf.Map `ebpf:"event_counts"`
 	Flows            *ebpf.Map `ebpf:"flows"`
+	HttpEarly        *ebpf.Map `ebpf:"http_early"`
 	HttpFree         *ebpf.Map `ebpf:"http_free"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
@@ -179,6 +182,7 @@ func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
 		m.EventCounts,
 		m.Flows,
+		m.HttpEarly,
 		m.HttpFree,
 		m.HttpSlots,
 		m.LifecycleRing,

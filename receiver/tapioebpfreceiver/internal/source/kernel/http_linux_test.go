@@ -370,3 +370,24 @@ func TestHTTPTooManyInFlight(t *testing.T) {
 	assert.Equal(t, row.Seen, row.TableFull+row.Unreadable+uint64(len(w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)))))
 	assertSlotsAreFree(t, w)
 }
+
+func TestHTTPOnDeferredAccept(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	steps := []step{client(get), server(ok + "hello"), client(get), server(noBody)}
+	first := w.play(script{Defer: true, Times: 20, Steps: steps})
+	notHTTP := w.play(script{Defer: true, Steps: []step{client("\x16\x03"), server("x"), client(get)}})
+	halfHead := w.play(script{Defer: true, Steps: []step{client(get[:9]), client(get[9:]), server(noBody)}})
+	w.finish()
+	var want []exchange
+	for range 20 {
+		want = append(want, both(exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}, exchange{Request: get, Response: noBody, Status: 204})...)
+	}
+	_, found := w.exchangesOf(first)
+	assert.ElementsMatch(t, want, found)
+	_, found = w.exchangesOf(notHTTP)
+	assert.Empty(t, found)
+	_, found = w.exchangesOf(halfHead)
+	assert.ElementsMatch(t, both(exchange{Request: get, Response: noBody, Status: 204}), found)
+	assert.Equal(t, source.Counters{Seen: 82}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}

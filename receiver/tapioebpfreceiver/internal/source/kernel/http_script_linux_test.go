@@ -7,13 +7,18 @@ package kernel
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func init() {
@@ -43,6 +48,8 @@ type script struct {
 	Steps   []step
 	// Times the script is played, one connection after the other.
 	Times int
+	// Defer has the kernel accept a connection when its first bytes come, not before.
+	Defer bool
 }
 
 // scriptWorkload is both ends of connections; it prints the server's address first.
@@ -51,32 +58,54 @@ func scriptWorkload(args []string) error {
 	if err := json.Unmarshal([]byte(args[0]), &s); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.Address)
+	listener, err := s.listen()
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	fmt.Println(listener.Addr())
 	for range max(1, s.Times) {
-		if err := play(listener, s.Steps); err != nil {
+		if err := s.play(listener); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func play(listener net.Listener, steps []step) error {
-	ends := map[string]*net.TCPConn{}
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		connection, _ := listener.Accept()
-		accepted <- connection
-	}()
-	dialled, err := net.Dial("tcp", listener.Addr().String())
+func (s script) listen() (net.Listener, error) {
+	var config net.ListenConfig
+	if s.Defer {
+		config.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			return errors.Join(c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
+			}), err)
+		}
+	}
+	return config.Listen(context.Background(), "tcp", s.Address)
+}
+
+func (s script) play(listener net.Listener) error {
+	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		return err
 	}
-	ends["client"], ends["server"] = dialled.(*net.TCPConn), (<-accepted).(*net.TCPConn)
+	ends := map[string]*net.TCPConn{"client": client.(*net.TCPConn)}
+	steps := s.Steps
+	if s.Defer { // else there is nothing to accept
+		if _, err := io.WriteString(client, steps[0].Send); err != nil {
+			return err
+		}
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	ends["server"] = server.(*net.TCPConn)
+	if s.Defer {
+		if _, err := io.CopyN(io.Discard, server, int64(len(steps[0].Send))); err != nil {
+			return err
+		}
+		steps = steps[1:]
+	}
 	for _, s := range steps {
 		if err := s.run(ends); err != nil {
 			return fmt.Errorf("step %+v: %w", s, err)
