@@ -110,6 +110,41 @@ struct {
 	__type(value, __u32);
 } http_free SEC(".maps");
 
+#define MAX_EARLY_SEGMENT 2048
+#define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
+
+struct early_key {
+	__u64 socket;
+	__u32 sequence;
+	__u32 direction;
+};
+
+static __always_inline struct early_key early_key(struct http_stream *stream, __u32 sequence)
+{
+	return (struct early_key){stream->socket, sequence, stream->direction};
+}
+
+struct early_segment {
+	__u32 size;
+	__u8 bytes[MAX_EARLY_SEGMENT];
+};
+
+/* Segments that came before their turn, where their bytes will be needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 512);
+	__type(key, struct early_key);
+	__type(value, struct early_segment);
+} early_segments SEC(".maps");
+
+/* What a new one is made of. Nothing writes to it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct early_segment);
+} empty_segment SEC(".maps");
+
 /*
  * A connection whose first segment with payload is also what completes its handshake, as where a
  * server defers its accept: the packet still belongs to the listening socket. What is read of it is
@@ -474,6 +509,35 @@ __noinline int http_read_window(__u32 number, __u32 part)
 
 /* --- a stream, step by step ------------------------------------------------------------------ */
 
+static __always_inline struct early_segment *find_early(struct http_stream *stream, __u32 sequence)
+{
+	struct early_key key = early_key(stream, sequence);
+
+	return bpf_map_lookup_elem(&early_segments, &key);
+}
+
+static __always_inline bool load_early(struct http_stream *stream, void *to, __s64 size,
+				       const __s64 max)
+{
+	struct early_segment *early = find_early(stream, stream->early);
+	__u64 from = stream->offset;
+
+	barrier_var(size);
+	barrier_var(from);
+	if (!early || size <= 0 || size > max || from >= MAX_EARLY_SEGMENT)
+		return false;
+	return !bpf_probe_read_kernel(to, size, &early->bytes[from]);
+}
+
+/* The stream's next bytes, from the packet or from what was put aside. */
+static __always_inline bool load_stream(struct __sk_buff *skb, struct http_stream *stream, void *to,
+					__s64 size, const __s64 max)
+{
+	if (stream->reading_early)
+		return load_early(stream, to, size, max);
+	return load_bytes(skb, stream->offset, to, size, max);
+}
+
 static __always_inline void advance(struct http_stream *stream, __u32 bytes)
 {
 	stream->offset += bytes;
@@ -523,7 +587,7 @@ static __always_inline bool load_window(struct __sk_buff *skb, struct http_strea
 	barrier_var(at);
 	if (at >= HEADS_SIZE)
 		return false;
-	return load_bytes(skb, stream->offset, &slot->heads[at], size, HTTP_WINDOW);
+	return load_stream(skb, stream, &slot->heads[at], size, HTTP_WINDOW);
 }
 
 /* What was read belongs to the head, as long as there is room. */
@@ -702,6 +766,7 @@ static __always_inline int search(struct http_connection *http)
 {
 	http->searching = true;
 	http->last = 0;
+	http->streams[INGRESS].early_segments = http->streams[EGRESS].early_segments = 0;
 	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_SEARCH;
 	return STEP_DONE;
 }
@@ -773,7 +838,7 @@ static __noinline bool may_be_request(struct __sk_buff *skb, struct http_stream 
 
 	if (size > sizeof(bytes))
 		size = sizeof(bytes);
-	if (!load_bytes(skb, stream->offset, bytes, size, sizeof(bytes)))
+	if (!load_stream(skb, stream, bytes, size, sizeof(bytes)))
 		return false;
 	if (bytes[0] == '\r' || bytes[0] == '\n')
 		return true; /* empty lines before it are let pass */
@@ -909,7 +974,7 @@ static __always_inline int read_chunk_size(struct __sk_buff *skb, struct http_co
 
 	if (size > sizeof(bytes))
 		size = sizeof(bytes);
-	if (!load_bytes(skb, stream->offset, bytes, size, sizeof(bytes)))
+	if (!load_stream(skb, stream, bytes, size, sizeof(bytes)))
 		return STEP_DONE;
 	for (i = 0; i < CHUNK_LINE && i < size; i++) {
 		if (bytes[i] == '\n') {
@@ -1100,10 +1165,10 @@ static __always_inline __s32 behind(__u32 a, __u32 b)
 }
 
 /* After the other side has sent, a request may begin. */
-static __always_inline void look_for_request(struct http_connection *http,
-					     struct http_stream *stream, struct segment *segment,
-					     enum direction direction)
+static __always_inline void look_for_request(struct socket_state *state, struct http_stream *stream,
+					     struct segment *segment, enum direction direction)
 {
+	struct http_connection *http = &state->http;
 	__u8 role = direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER;
 	struct http_stream *other = &http->streams[!direction];
 	bool turn = http->last != direction + 1;
@@ -1116,6 +1181,9 @@ static __always_inline void look_for_request(struct http_connection *http,
 	stream->next = segment->sequence;
 	other->next = segment->acknowledged;
 	stream->ahead = stream->ahead_end = other->ahead = other->ahead_end = 0;
+	stream->socket = other->socket = state->address;
+	stream->direction = direction;
+	other->direction = !direction;
 }
 
 static __always_inline bool in_body(struct http_stream *stream, __u32 bytes)
@@ -1126,7 +1194,7 @@ static __always_inline bool in_body(struct http_stream *stream, __u32 bytes)
 	       stream->remaining >= bytes;
 }
 
-/* Bytes came before their turn. Which they are is noted; what they are is not. */
+/* Bytes came before their turn. Which they are is noted, which is enough for those of a body. */
 static __always_inline void note_ahead(struct http_stream *stream, struct segment *segment)
 {
 	__u32 end = segment->sequence + segment->size;
@@ -1141,13 +1209,37 @@ static __always_inline void note_ahead(struct http_stream *stream, struct segmen
 	}
 }
 
+/* Those of a head, or of chunks, will be needed. */
+static __noinline void put_aside(struct __sk_buff *skb, struct http_stream *stream,
+				 struct segment *segment)
+{
+	struct early_key key = early_key(stream, segment->sequence);
+	struct early_segment *empty, *early;
+	__u32 first = 0;
+
+	empty = bpf_map_lookup_elem(&empty_segment, &first);
+	if (!empty || segment->size > MAX_EARLY_SEGMENT ||
+	    stream->early_segments >= MAX_EARLY_SEGMENTS)
+		return;
+	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
+		return; /* it came twice */
+	early = bpf_map_lookup_elem(&early_segments, &key);
+	if (!early)
+		return;
+	early->size = segment->size;
+	load_bytes(skb, segment->offset, early->bytes, segment->size, MAX_EARLY_SEGMENT);
+	stream->early_segments++;
+}
+
 /* Sets what the steps read: the part of the segment that is new. False: there is none. */
-static __always_inline bool place_segment(struct http_stream *stream, struct segment *segment)
+static __always_inline bool place_segment(struct __sk_buff *skb, struct http_stream *stream,
+					  struct segment *segment)
 {
 	__s32 missing = behind(segment->sequence, stream->next);
 
 	if (missing > 0 && !in_body(stream, missing)) {
 		note_ahead(stream, segment);
+		put_aside(skb, stream, segment);
 		return false;
 	}
 	/* before our turn: seen already; in a body, what is missing will come and is only counted */
@@ -1157,10 +1249,46 @@ static __always_inline bool place_segment(struct http_stream *stream, struct seg
 	stream->left = segment->size + missing;
 	stream->now = segment->now;
 	stream->acknowledged = segment->acknowledged;
+	stream->reading_early = false;
 	return true;
 }
 
-/* Bytes that came earlier are next. They are gone, so only a body can be read from them. */
+/* The segment that is next, if it came early. */
+static __always_inline bool place_early(struct http_stream *stream)
+{
+	struct early_segment *early = find_early(stream, stream->next);
+
+	if (!early)
+		return false;
+	stream->early = stream->next;
+	stream->reading_early = true;
+	stream->offset = 0;
+	stream->left = early->size;
+	return true;
+}
+
+static __always_inline void forget_early(struct http_stream *stream)
+{
+	struct early_key key = early_key(stream, stream->early);
+
+	bpf_map_delete_elem(&early_segments, &key);
+	if (stream->early_segments)
+		stream->early_segments--;
+}
+
+static __always_inline void read_early(struct __sk_buff *skb, struct http_stream *stream,
+				       enum direction direction)
+{
+	for (int i = 0; i < MAX_EARLY_SEGMENTS && stream->early_segments; i++) {
+		if (!place_early(stream))
+			break;
+		http_read(skb, direction);
+		forget_early(stream);
+	}
+	stream->reading_early = false;
+}
+
+/* Bytes that came early, and were not put aside, are next: only a body can be read from them. */
 static __always_inline bool place_ahead(struct http_stream *stream)
 {
 	__s32 left = behind(stream->ahead_end, stream->next);
@@ -1177,6 +1305,8 @@ static __always_inline bool place_ahead(struct http_stream *stream)
 static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connection *http,
 				       struct http_stream *stream, enum direction direction)
 {
+	if (stream->early_segments)
+		read_early(skb, stream, direction);
 	if (!place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
@@ -1234,10 +1364,10 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 			search(http); /* the connection is older than we are */
 		check_acknowledged(http, &segment, direction);
 		if (stream->mode == MODE_SEARCH)
-			look_for_request(http, stream, &segment, direction);
+			look_for_request(state, stream, &segment, direction);
 		if (!has_framing(stream))
 			return;
-		if (place_segment(stream, &segment)) {
+		if (place_segment(skb, stream, &segment)) {
 			http_read(skb, direction);
 			if (stream->left && has_framing(stream))
 				lose_framing(http); /* too many parts in one packet */
@@ -1250,10 +1380,12 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 
 /* --- the ends of a connection ---------------------------------------------------------------- */
 
-static __always_inline void start_streams(struct http_connection *http, __u8 role, __u32 received,
-					  __u32 sent)
+static __always_inline void start_streams(struct http_connection *http, __u64 address, __u8 role,
+					  __u32 received, __u32 sent)
 {
 	http->role = role;
+	http->streams[INGRESS].socket = http->streams[EGRESS].socket = address;
+	http->streams[EGRESS].direction = EGRESS;
 	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_START;
 	http->streams[INGRESS].next = received;
 	http->streams[EGRESS].next = sent;
@@ -1272,10 +1404,10 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	drop_exchanges(http, false); /* one that came to nothing was no exchange */
 	__builtin_memset(early, 0, sizeof(*early));
 	segment.now = bpf_ktime_get_boot_ns();
-	start_streams(http, ROLE_SERVER, segment.sequence, segment.acknowledged);
+	start_streams(http, 0, ROLE_SERVER, segment.sequence, segment.acknowledged);
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
-	if (place_segment(&http->streams[INGRESS], &segment))
+	if (place_segment(skb, &http->streams[INGRESS], &segment))
 		http_read(skb, INGRESS);
 }
 
@@ -1290,6 +1422,7 @@ static __always_inline bool take_early(struct sock *sk, struct http_connection *
 	    early->sequence != BPF_CORE_READ(tcp, rcv_nxt))
 		return false;
 	*http = early->state.http;
+	http->streams[INGRESS].socket = http->streams[EGRESS].socket = (__u64)sk;
 	__builtin_memset(early, 0, sizeof(*early));
 	return true;
 }
@@ -1307,7 +1440,8 @@ static __always_inline void begin_connection(struct sock *sk, struct socket_stat
 		return;
 	if (state->role == ROLE_SERVER && take_early(sk, http))
 		return;
-	start_streams(http, state->role, BPF_CORE_READ(tcp, rcv_nxt), BPF_CORE_READ(tcp, snd_nxt));
+	start_streams(http, state->address, state->role, BPF_CORE_READ(tcp, rcv_nxt),
+		      BPF_CORE_READ(tcp, snd_nxt));
 }
 
 static __always_inline void end_connection(struct socket_state *state, __u16 flags, __s32 error)

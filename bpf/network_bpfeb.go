@@ -16,6 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapEarlySegments           = "early_segments"
+	NetworkMapEmptySegment            = "empty_segment"
 	NetworkMapEventCounts             = "event_counts"
 	NetworkMapFlows                   = "flows"
 	NetworkMapHttpEarly               = "http_early"
@@ -113,6 +115,8 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
+	EarlySegments    *ebpf.MapSpec `ebpf:"early_segments"`
+	EmptySegment     *ebpf.MapSpec `ebpf:"empty_segment"`
 	EventCounts      *ebpf.MapSpec `ebpf:"event_counts"`
 	Flows            *ebpf.MapSpec `ebpf:"flows"`
 	HttpEarly        *ebpf.MapSpec `ebpf:"http_early"`
@@ -164,6 +168,8 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
+	EarlySegments    *ebpf.Map `ebpf:"early_segments"`
+	EmptySegment     *ebpf.Map `ebpf:"empty_segment"`
 	EventCounts      *ebpf.Map `ebpf:"event_counts"`
 	Flows            *ebpf.Map `ebpf:"flows"`
 	HttpEarly        *ebpf.Map `ebpf:"http_early"`
@@ -180,6 +186,8 @@ type NetworkMaps struct {
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.EarlySegments,
+		m.EmptySegment,
 		m.EventCounts,
 		m.Flows,
 		m.HttpEarly,

@@ -33,6 +33,7 @@ enum direction { INGRESS, EGRESS };
 
 /* The reading of one direction of a connection. */
 struct http_stream {
+	__u64 socket;	    /* its address */
 	__u64 remaining;    /* of the body, or of the chunk and the line end behind it */
 	__u64 now;	    /* when the packet came that is being read, ns */
 	__u32 next;	    /* sequence number of the first byte that was not read yet */
@@ -41,8 +42,11 @@ struct http_stream {
 	__u32 acknowledged; /* by the packet: the other direction's next byte */
 	__u32 ahead;	    /* sequence numbers of bytes that came before their turn */
 	__u32 ahead_end;
-	__u8 mode; /* enum http_mode, http.h */
-	__u8 reserved[7];
+	__u32 early; /* sequence number of the early segment that is read instead of the packet */
+	__u8 mode;   /* enum http_mode, http.h */
+	__u8 reading_early;  /* it is */
+	__u8 early_segments; /* that were put aside */
+	__u8 direction;
 };
 
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
