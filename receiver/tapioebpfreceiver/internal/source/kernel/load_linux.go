@@ -126,36 +126,73 @@ func paddedPorts(ports []uint16) (padded [maxDNSPorts]uint16) {
 	return padded
 }
 
-// loadObject returns the programs that the kernel took, for the families that are wanted.
+// refusal is a program that the kernel did not take.
+type refusal struct {
+	program program
+	err     error
+}
+
+// loadObject returns the programs that the kernel took, for the families that are wanted. Reading
+// HTTP is by far the most that a verifier is asked to follow: where that is refused, the other
+// families are not to go without their packets.
 func (l *loader) loadObject(o object, options Options, features kernelFeatures) ([]program, error) {
+	before := len(l.opened)
+	loaded, refused, err := l.tryObject(o, options, features)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyHTTP })
+	if len(refused) > 0 && len(others) < len(options.Families) && slices.ContainsFunc(o.families, contains(others)) {
+		if err := l.closeSince(before); err != nil {
+			return nil, err
+		}
+		for _, r := range refused {
+			l.report([]string{familyHTTP}, r.program.hook(), r.err)
+		}
+		l.constants["http_enabled"] = false
+		options.Families = others
+		if loaded, refused, err = l.tryObject(o, options, features); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range refused {
+		l.report(r.program.families, r.program.hook(), r.err)
+	}
+	return loaded, nil
+}
+
+func contains(families []string) func(string) bool {
+	return func(family string) bool { return slices.Contains(families, family) }
+}
+
+func (l *loader) tryObject(o object, options Options, features kernelFeatures) (loaded []program, refused []refusal, err error) {
 	spec, err := o.load()
 	if err != nil {
-		return nil, fmt.Errorf("read object %s: %w", o.name, err)
+		return nil, nil, fmt.Errorf("read object %s: %w", o.name, err)
 	}
 	if err := l.setConstants(spec); err != nil {
-		return nil, fmt.Errorf("object %s: %w", o.name, err)
+		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
 	sizeMaps(spec, options, features)
 	objectMaps, err := l.createMaps(spec)
 	if err != nil {
-		return nil, fmt.Errorf("object %s: %w", o.name, err)
+		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
 	if err := fillFreeSlots(objectMaps["http_free"]); err != nil {
-		return nil, fmt.Errorf("object %s: %w", o.name, err)
+		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
-	var loaded []program
 	for _, name := range programOrder(spec) {
 		p := program{families: o.familiesOf(name, options.Families), name: name, spec: spec.Programs[name], maps: objectMaps}
 		if it, ok := iterators[name]; len(p.families) == 0 || ok && it.onlyIf != nil && !it.onlyIf(features) {
 			continue
 		}
 		if p.program, err = l.loadProgram(spec, name, objectMaps); err != nil {
-			l.report(p.families, p.hook(), err)
+			refused = append(refused, refusal{p, err})
 			continue
 		}
 		loaded = append(loaded, p)
 	}
-	return loaded, nil
+	return loaded, refused, nil
 }
 
 // fillFreeSlots has the numbers of all slots for HTTP exchanges; the lowest is used first, so that
@@ -254,12 +291,32 @@ func (l *loader) loadProgram(spec *ebpf.CollectionSpec, name string, objectMaps 
 }
 
 func (l *loader) close() error {
+	clear(l.shared)
+	return l.closeSince(0)
+}
+
+// closeSince closes what was opened since there were n, but for the maps that other objects share.
+func (l *loader) closeSince(n int) error {
 	var errs []error
-	for _, o := range slices.Backward(l.opened) {
+	kept := l.opened[:n:n]
+	for _, o := range l.opened[n:] {
+		if l.isShared(o) {
+			kept = append(kept, o)
+			continue
+		}
 		errs = append(errs, o.Close())
 	}
-	l.opened = nil
+	l.opened = kept
 	return errors.Join(errs...)
+}
+
+func (l *loader) isShared(o interface{ Close() error }) bool {
+	for _, m := range l.shared {
+		if o == m {
+			return true
+		}
+	}
+	return false
 }
 
 // ownPID asks the kernel for the pid that programs will see for this process: in a container it is

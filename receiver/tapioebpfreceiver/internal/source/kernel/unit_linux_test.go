@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -171,4 +173,37 @@ func TestIsDenied(t *testing.T) {
 	assert.True(t, isDenied(fmt.Errorf("load: %w", unix.EPERM)))
 	assert.False(t, isDenied(fmt.Errorf("load: %w", unix.EINVAL)))
 	assert.False(t, isDenied(fmt.Errorf("load: %w", unix.ENOENT)))
+}
+
+// A kernel that refuses to verify the reading of HTTP still reports connections.
+func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
+	requireBPF(t)
+	var reported []string
+	s := &Source{options: Options{Families: []string{familyNetwork, familyHTTP}, MaxInFlight: 64, RingSize: 1 << 20, ReportInterval: time.Minute}}
+	features, err := detectFeatures()
+	require.NoError(t, err)
+	l := s.newLoader(features, 0)
+	l.report = func(families []string, hook string, err error) {
+		reported = append(reported, fmt.Sprint(families, " ", hook))
+		assert.Error(t, err)
+	}
+	network := objects[1]
+	network.load = func() (*ebpf.CollectionSpec, error) {
+		spec, err := bpf.LoadNetwork()
+		if l.constants["http_enabled"] == true {
+			spec.Programs["packet_sent"].Instructions = asm.Instructions{asm.Return()} // of what is not said
+		}
+		return spec, err
+	}
+	loaded, err := l.loadObject(network, s.options, features)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"[http] cgroup_skb/egress"}, reported)
+	var names []string
+	for _, p := range loaded {
+		names = append(names, p.name)
+		assert.Equal(t, []string{familyNetwork}, p.families)
+	}
+	assert.Subset(t, names, []string{"packet_sent", "packet_received", "tcp_state_changed", "find_sockets"})
+	require.NoError(t, l.close())
+	assert.Empty(t, l.opened)
 }
