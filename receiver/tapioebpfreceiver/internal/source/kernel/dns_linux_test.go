@@ -58,7 +58,11 @@ func numbered(size int) []byte {
 type echoer func(buffer []byte) error
 
 func echo(e echoer) {
-	for buffer := make([]byte, 1<<16); e(buffer) == nil; {
+	buffer := make([]byte, 1<<16)
+	for {
+		if e(buffer) != nil {
+			return
+		}
 	}
 }
 

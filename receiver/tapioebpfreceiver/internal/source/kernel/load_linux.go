@@ -88,11 +88,7 @@ func canLoadMapIterator() bool {
 		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_map_elem", License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
-	if err != nil {
-		return false
-	}
-	program.Close()
-	return true
+	return err == nil && program.Close() == nil
 }
 
 func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
