@@ -88,7 +88,8 @@ struct http_slot {
 	__u8 method; /* enum http_method */
 	__u8 heads_frozen; /* the response's head begins: the request's can become no longer */
 	__u8 flags[2];	   /* by enum http_part, whose sides run on different CPUs */
-	__u32 reserved;
+	__u8 has_line;	   /* the request's first line was read: it is one */
+	__u8 reserved[3];
 };
 
 /* Set by the loader. */
@@ -206,7 +207,7 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 	reset_message(&slot->messages[REQUEST], 0, MAX_REQUEST_HEAD);
 	slot->live = now;
 	slot->method = METHOD_OTHER;
-	slot->heads_frozen = false;
+	slot->heads_frozen = slot->has_line = false;
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
 }
 
@@ -244,7 +245,7 @@ static __noinline void send_exchange(struct socket_state *state, __u32 number, _
 	fill_exchange(&slot->event, state, now,
 		      flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
 	size = slot->event.request_head_size + slot->event.response_head_size;
-	if (size <= MAX_HEADS && !owned_by_self(state))
+	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
 		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
 	free_slot(slot, number);
 }
@@ -818,6 +819,7 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (part == REQUEST && message->first_line) {
 		state->http.searching = false;
 		state->http.confirmed = true;
+		slot->has_line = true;
 	}
 	keep_head(slot, message, part);
 	message->size += message->at - before;

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,10 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
 // Config of the receiver. Its keys are described in the README.
@@ -181,6 +186,7 @@ const (
 	maxCgroups       = 256
 	maxDNSPorts      = 16    // MAX_DNS_PORTS, bpf/dns.h
 	maxInFlight      = 65535 // numbered with 16 bits, bpf/http.h
+	maxHeaders       = 32    // each is compared with every header that comes
 )
 
 var (
@@ -273,7 +279,56 @@ func (c *DNSConfig) validate() error {
 }
 
 func (c *HTTPConfig) validate() error {
-	return within("families::http::max_in_flight", c.MaxInFlight, 64, maxInFlight)
+	errs := []error{within("families::http::max_in_flight", c.MaxInFlight, 64, maxInFlight)}
+	if _, err := http1.NewRoutes(c.Routes); err != nil {
+		errs = append(errs, fmt.Errorf("families::http::routes: %w", err))
+	}
+	return errors.Join(append(errs,
+		validateHeaders("families::http::headers::request", c.Headers.Request),
+		validateHeaders("families::http::headers::response", c.Headers.Response),
+	)...)
+}
+
+func validateHeaders(key string, names []string) error {
+	if n := len(names); n > maxHeaders {
+		return fmt.Errorf("%s: %d are too many, the most are %d", key, n, maxHeaders)
+	}
+	for _, name := range names {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("%s: %q is not the name of a header", key, name)
+		}
+	}
+	return nil
+}
+
+// httpOptions are those of spans and metrics. The routes belong to whoever asks.
+func (c *Config) httpOptions() (translate.HTTPOptions, error) {
+	http := c.Families.HTTP.Get()
+	if http == nil {
+		return translate.HTTPOptions{}, nil
+	}
+	routes, err := http1.NewRoutes(http.Routes)
+	if err != nil {
+		return translate.HTTPOptions{}, fmt.Errorf("families::http::routes: %w", err)
+	}
+	return translate.HTTPOptions{
+		Query:           http.Query,
+		RequestHeaders:  lowerCase(http.Headers.Request),
+		ResponseHeaders: lowerCase(http.Headers.Response),
+		Routes:          routes,
+		ForwardedFor:    http.ForwardedFor,
+	}, nil
+}
+
+// lowerCase is what header names are in attributes. One that is named twice is shown once.
+func lowerCase(names []string) []string {
+	var lower []string
+	for _, name := range names {
+		if name = strings.ToLower(name); !slices.Contains(lower, name) {
+			lower = append(lower, name)
+		}
+	}
+	return lower
 }
 
 func (c *ScopeConfig) validate() error {

@@ -53,7 +53,11 @@ type reader struct {
 	failed atomic.Pointer[string] // why reading ended, if it did
 }
 
-func newReader(r *tapioReceiver, hostName string) *reader {
+func newReader(r *tapioReceiver, hostName string) (*reader, error) {
+	http, err := r.config.httpOptions()
+	if err != nil {
+		return nil, err
+	}
 	index := identity.NewIndex(r.source.Process)
 	return &reader{
 		receiver: r,
@@ -74,8 +78,9 @@ func newReader(r *tapioReceiver, hostName string) *reader {
 			Start:       pcommon.NewTimestampFromTime(r.started),
 			SeriesLimit: r.config.Metrics.SeriesLimit,
 			Processes:   r.config.Families.Process.HasValue(),
+			HTTP:        http,
 		}, index, correlate.NewIDs(), &r.ledger),
-	}
+	}, nil
 }
 
 func (r *reader) start() {

@@ -129,7 +129,9 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender = newSender(r)
-	r.reader = newReader(r, hostName)
+	if r.reader, err = newReader(r, hostName); err != nil {
+		return errors.Join(err, r.source.Close())
+	}
 	r.sender.start()
 	r.reader.start()
 	r.unregister = r.registerStats(host)

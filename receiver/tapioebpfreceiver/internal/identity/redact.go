@@ -204,3 +204,28 @@ func endOfPassword(text string, start, end int) int {
 	}
 	return end
 }
+
+// NamesSecret says whether the name of a header or parameter is that of a credential.
+func NamesSecret(name string) bool { return namesSecret(name) }
+
+// RedactText takes credentials out of a text such as a header's value, as Redact does.
+func RedactText(text string) string { return redactURLs(redactValue(text)) }
+
+// RedactQuery hides the values of a query's parameters whose names say that they are credentials,
+// among them those that the semantic conventions list for url.full.
+func RedactQuery(query string) string {
+	var out strings.Builder
+	for rest := query; ; {
+		parameter, more, found := strings.Cut(rest, "&")
+		name, value, hasValue := strings.Cut(parameter, "=")
+		if hasValue && value != "" && (name == "sig" || namesSecret(name)) {
+			parameter = name + "=" + redacted
+		}
+		out.WriteString(parameter)
+		if !found {
+			return redactURLs(out.String())
+		}
+		out.WriteByte('&')
+		rest = more
+	}
+}

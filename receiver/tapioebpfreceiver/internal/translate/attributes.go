@@ -42,6 +42,20 @@ const (
 	attrClientAddress       = string(semconv.ClientAddressKey)
 	attrClientPort          = string(semconv.ClientPortKey)
 
+	attrHTTPRequestMethod         = string(semconv.HTTPRequestMethodKey)
+	attrHTTPRequestMethodOriginal = string(semconv.HTTPRequestMethodOriginalKey)
+	attrHTTPRequestBodySize       = string(semconv.HTTPRequestBodySizeKey)
+	attrHTTPResponseBodySize      = string(semconv.HTTPResponseBodySizeKey)
+	attrHTTPResponseStatusCode    = string(semconv.HTTPResponseStatusCodeKey)
+	attrHTTPRoute                 = string(semconv.HTTPRouteKey)
+	attrURLFull                   = string(semconv.URLFullKey)
+	attrURLPath                   = string(semconv.URLPathKey)
+	attrURLQuery                  = string(semconv.URLQueryKey)
+	attrURLScheme                 = string(semconv.URLSchemeKey)
+	attrUserAgentOriginal         = string(semconv.UserAgentOriginalKey)
+	attrNetworkProtocolName       = string(semconv.NetworkProtocolNameKey)
+	attrNetworkProtocolVersion    = string(semconv.NetworkProtocolVersionKey)
+
 	attrErrorType      = string(semconv.ErrorTypeKey)
 	attrMetricOverflow = "otel.metric.overflow" // OpenTelemetry metrics SDK, cardinality limits
 )
@@ -66,6 +80,8 @@ const (
 	attrTCPRetransmits         = "tapio.tcp.retransmits"
 	attrTCPRTT                 = "tapio.tcp.rtt"
 	attrTCPReset               = "tapio.tcp.reset"
+	attrHTTPTimeToFirstByte    = "tapio.http.time_to_first_byte"
+	attrHTTPTargetTruncated    = "tapio.http.request.target.truncated"
 )
 
 // Names of spans and events.

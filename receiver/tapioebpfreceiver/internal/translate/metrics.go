@@ -27,6 +27,8 @@ type metrics struct {
 	processes table[processKey, processSeries]
 	traffic   table[trafficKey, trafficSeries]
 	outcomes  table[outcomeKey, outcomeSeries]
+	// HTTP exchanges
+	httpServers, httpClients table[httpKey, httpSeries]
 }
 
 func newMetrics(options Options) metrics {
@@ -39,6 +41,9 @@ func newMetrics(options Options) metrics {
 		processes: newTable[processKey, processSeries](options.SeriesLimit),
 		traffic:   newTable[trafficKey, trafficSeries](options.SeriesLimit),
 		outcomes:  newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
+
+		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
+		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
 	}
 }
 
@@ -201,8 +206,11 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.processes.dropStale(now)
 	m.traffic.dropStale(now)
 	m.outcomes.dropStale(now)
+	m.httpServers.dropStale(now)
+	m.httpClients.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
+	m.collectExchanges(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

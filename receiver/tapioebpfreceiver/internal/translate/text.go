@@ -31,6 +31,32 @@ func (a addressNames) of(address [16]byte) string {
 	return name
 }
 
+// Texts up to a size are remembered, up to a number; then the memory is begun anew.
+const (
+	maxTexts    = 8192
+	maxTextSize = 256 // bytes
+)
+
+// texts remember what is sent again and again, such as hosts and paths.
+type texts map[string]string
+
+// of bytes, which come as text that is valid UTF-8.
+func (t texts) of(text []byte) string {
+	if known, ok := t[string(text)]; ok {
+		return known
+	}
+	key := string(text)
+	valid := strings.ToValidUTF8(key, "\uFFFD")
+	if len(text) > maxTextSize {
+		return valid
+	}
+	if len(t) >= maxTexts {
+		clear(t)
+	}
+	t[key] = valid
+	return valid
+}
+
 // textChunk is how much room for times is taken at once. Their texts share it, so that a record
 // costs no allocation; it goes when the last batch that uses it has gone.
 const textChunk = 32 << 10

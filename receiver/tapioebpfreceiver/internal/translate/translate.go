@@ -29,6 +29,7 @@ type Options struct {
 	Start       pcommon.Timestamp // when counting began
 	SeriesLimit int               // of each of a family's tables of metrics
 	Processes   bool              // processes are followed to their end, so that they can be counted
+	HTTP        HTTPOptions
 }
 
 // Translator turns records into batches and metrics.
@@ -42,6 +43,7 @@ type Translator struct {
 	builder   builder
 	times     timeFormatter
 	addresses addressNames
+	http      httpReader
 	metrics   metrics
 }
 
@@ -54,6 +56,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		ledger:    account,
 		builder:   newBuilder(options.Describe),
 		addresses: addressNames{},
+		http:      newHTTPReader(options.HTTP),
 		metrics:   newMetrics(options),
 	}
 }
@@ -120,6 +123,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.connectionConnect(record)
 	case event.TypeConnectionClose, event.TypeConnectionReport:
 		return t.connectionStats(kind, record)
+	case event.TypeHTTPExchange:
+		return t.httpExchange(record)
 	default:
 		return absorbed, fmt.Errorf("%w: type %#x is not known", event.ErrUndecodable, uint16(kind))
 	}

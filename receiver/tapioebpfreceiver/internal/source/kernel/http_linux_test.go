@@ -335,6 +335,7 @@ func TestHTTPCutExchanges(t *testing.T) {
 		cut("the response comes before the request ends, and then the end", []step{client(post + "123"), ending("server", ok+"hello", "close")},
 			exchange{Request: post, Response: ok, Status: 200, RequestBody: 3, ResponseBody: 5, Flags: responseIn},
 			exchange{Request: post, Response: ok, Status: 200, RequestBody: 3, ResponseBody: 5, Flags: responseIn | here}),
+		{"the client closes in the request's first line", []step{ending("client", get[:9], "close")}, nil},
 		cut("what comes is no response", []step{client(get), server("+OK what?\r\n"), client(get)},
 			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE},
 			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE}),

@@ -1,0 +1,105 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package event // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+)
+
+// Flags of an http_exchange record.
+const (
+	HTTPRequestComplete  = uint16(bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE)
+	HTTPResponseComplete = uint16(bpf.WireHttpFlagsHTTP_RESPONSE_COMPLETE)
+	HTTPRequestHeadCut   = uint16(bpf.WireHttpFlagsHTTP_REQUEST_HEAD_CUT)
+	HTTPResponseHeadCut  = uint16(bpf.WireHttpFlagsHTTP_RESPONSE_HEAD_CUT)
+	HTTPAborted          = uint16(bpf.WireHttpFlagsHTTP_ABORTED)
+	HTTPClosedHere       = uint16(bpf.WireHttpFlagsHTTP_CLOSED_HERE)
+	HTTPInvalidResponse  = uint16(bpf.WireHttpFlagsHTTP_INVALID_RESPONSE)
+	HTTPTunnel           = uint16(bpf.WireHttpFlagsHTTP_TUNNEL)
+)
+
+// Values of error.type for HTTP, beside status codes and those for connections.
+const (
+	// ErrorCanceled: this side, a client, let go of the connection before the response was complete.
+	ErrorCanceled = "canceled"
+	// ErrorConnectionClosed: the connection was closed in order before the response was complete.
+	ErrorConnectionClosed = "connection_closed"
+	// ErrorInvalidResponse: what came in answer is not HTTP/1.
+	ErrorInvalidResponse = "invalid_response"
+)
+
+// HTTPExchange is a request and its response, seen from one end.
+type HTTPExchange struct {
+	*bpf.WireHttpExchange
+	Request  []byte // the request's head, or the beginning of it
+	Response []byte // likewise; empty where response heads are not asked for
+}
+
+// DecodeHTTPExchange views a record as an HTTPExchange.
+func DecodeHTTPExchange(record []byte) (HTTPExchange, error) {
+	fixed, err := view[bpf.WireHttpExchange](record, false)
+	if err != nil {
+		return HTTPExchange{}, err
+	}
+	heads := record[unsafe.Sizeof(*fixed):]
+	request, response := int(fixed.RequestHeadSize), int(fixed.ResponseHeadSize)
+	if request+response != len(heads) {
+		return HTTPExchange{}, fmt.Errorf("%w: heads of %d and %d bytes in an http_exchange tail of %d", ErrUndecodable, request, response, len(heads))
+	}
+	if fixed.Ends.Role != RoleClient && fixed.Ends.Role != RoleServer {
+		return HTTPExchange{}, fmt.Errorf("%w: an http_exchange of role %d", ErrUndecodable, fixed.Ends.Role)
+	}
+	e := HTTPExchange{WireHttpExchange: fixed, Request: heads[:request], Response: heads[request:]}
+	return e, e.checkTimes()
+}
+
+func (e HTTPExchange) checkTimes() error {
+	if !e.HasResponse() {
+		return checkOrder(e.RequestStart, e.Header.Time)
+	}
+	if err := checkOrder(e.RequestStart, e.ResponseStart); err != nil {
+		return err
+	}
+	if err := checkOrder(e.ResponseStart, e.ResponseEnd); err != nil {
+		return err
+	}
+	return checkOrder(e.ResponseEnd, e.Header.Time)
+}
+
+// HasResponse says that a final response's status line came.
+func (e HTTPExchange) HasResponse() bool { return e.Status != 0 }
+
+// IsServer says that this end received the request.
+func (e HTTPExchange) IsServer() bool { return e.Ends.Role == RoleServer }
+
+// End is the response's last byte or, where that never came, what cut the exchange off;
+// CLOCK_BOOTTIME, ns.
+func (e HTTPExchange) End() uint64 {
+	if e.Flags&HTTPResponseComplete != 0 && e.HasResponse() {
+		return e.ResponseEnd
+	}
+	return e.Header.Time
+}
+
+// CutBy is the error.type of an exchange whose response did not come, or not to its end; empty for
+// others.
+func (e HTTPExchange) CutBy() string {
+	switch {
+	case e.Flags&HTTPInvalidResponse != 0:
+		return ErrorInvalidResponse
+	case e.Flags&HTTPResponseComplete != 0:
+		return ""
+	case e.Error != 0:
+		return ErrorType(e.Error)
+	case e.Flags&HTTPClosedHere != 0 && !e.IsServer():
+		return ErrorCanceled
+	case e.Flags&HTTPAborted != 0:
+		return ErrorConnectionReset
+	default:
+		return ErrorConnectionClosed
+	}
+}
