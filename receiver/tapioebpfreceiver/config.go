@@ -180,6 +180,8 @@ func (s ByteSize) String() string {
 const (
 	sourceEBPF = "ebpf"
 
+	defaultReportInterval = time.Minute
+
 	maxArgumentBytes = 4096 // MAX_ARGUMENT_BYTES, bpf/event.h
 	minRingSize      = 64 << 10
 	maxRingSize      = 512 << 20
@@ -200,7 +202,7 @@ func createDefaultConfig() component.Config {
 		Source: sourceEBPF,
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
-			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval}),
 			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 		},

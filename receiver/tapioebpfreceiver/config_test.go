@@ -34,6 +34,8 @@ func defaults(change func(*Config)) *Config {
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
 			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
+			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 		},
 		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -57,6 +59,11 @@ func TestConfig(t *testing.T) {
 		{"every_key.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: false, MaxArgumentBytes: 4096})
 			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: 24 * time.Hour})
+			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{53, 65535}, Timeout: time.Minute})
+			cfg.Families.HTTP = configoptional.Some(HTTPConfig{
+				Query: true, Headers: HTTPHeadersConfig{Request: []string{"Referer", "traceparent"}, Response: []string{"content-type"}},
+				Routes: []string{"/users/{id}", "/files/{path...}"}, ForwardedFor: true, MaxInFlight: 65535,
+			})
 			cfg.Scope.Cgroups = []string{"/system.slice", "kubepods.slice/burstable"}
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
@@ -65,6 +72,8 @@ func TestConfig(t *testing.T) {
 		{"smallest_values.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1})
 			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: time.Second})
+			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{1}, Timeout: 100 * time.Millisecond})
+			cfg.Families.HTTP = configoptional.Some(HTTPConfig{MaxInFlight: 64})
 			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}
 			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
 			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
@@ -72,6 +81,8 @@ func TestConfig(t *testing.T) {
 		{"process_off.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
+		{"dns_off.yaml", func(cfg *Config) { cfg.Families.DNS = configoptional.None[DNSConfig]() }},
+		{"http_off.yaml", func(cfg *Config) { cfg.Families.HTTP = configoptional.None[HTTPConfig]() }},
 		{"unset_cgroup.yaml", same},
 		{"null_cgroup.yaml", same},
 		{"some_cgroups_unset.yaml", func(cfg *Config) { cfg.Scope.Cgroups = []string{"/a", "b"} }},
@@ -97,7 +108,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		want string
 	}{
 		{"other_source.yaml", `source: "other" is not known, it must be "ebpf"`},
-		{"all_families_off.yaml", "families: all are off: enable process or network, or remove the receiver"},
+		{"all_families_off.yaml", "families: all are off: enable process, network, dns or http, or remove the receiver"},
 		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
 		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},
 		{"max_argument_bytes_high.yaml", "families::process::max_argument_bytes: 4097 must be from 1 to 4096"},
@@ -105,6 +116,19 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"report_interval_low.yaml", "families::network::report_interval: 999ms must be from 1s to 24h0m0s"},
 		{"report_interval_high.yaml", "families::network::report_interval: 24h0m0.000000001s must be from 1s to 24h0m0s"},
 		{"report_interval_without_unit.yaml", "families::network::report_interval: 60ns must be from 1s to 24h0m0s"},
+		{"dns_ports_none.yaml", "families::dns::ports: there must be 1 to 16, not 0"},
+		{"dns_ports_many.yaml", "families::dns::ports: there must be 1 to 16, not 17"},
+		{"dns_port_zero.yaml", "families::dns::ports::1: 0 must be from 1 to 65535"},
+		{"dns_timeout_low.yaml", "families::dns::timeout: 99ms must be from 100ms to 1m0s"},
+		{"dns_timeout_high.yaml", "families::dns::timeout: 1m1s must be from 100ms to 1m0s"},
+		{"http_max_in_flight_low.yaml", "families::http::max_in_flight: 63 must be from 64 to 65535"},
+		{"http_max_in_flight_high.yaml", "families::http::max_in_flight: 65536 must be from 64 to 65535"},
+		{"http_route_without_slash.yaml", `families::http::routes: "users/{id}" must begin with a slash, as in /users/{id}`},
+		{"http_route_unclosed.yaml", `families::http::routes: "/users/{id" cannot be a pattern such as /users/{id}: parsing "/users/{id": at offset 7: bad wildcard segment (must end with '}')`},
+		{"http_routes_in_conflict.yaml", `families::http::routes: "/{a}/x" cannot be a pattern such as /users/{id}: pattern "/{a}/x" conflicts with pattern "/x/{b}"`},
+		{"http_header_invalid.yaml", `families::http::headers::request: "two words" is not the name of a header`},
+		{"http_header_empty.yaml", `families::http::headers::response: "" is not the name of a header`},
+		{"http_headers_many.yaml", "families::http::headers::request: 33 are too many, the most are 32"},
 		{"ring_size_low.yaml", "ring::size: 32KiB" + ringRange},
 		{"ring_size_high.yaml", "ring::size: 1GiB" + ringRange},
 		{"ring_size_zero.yaml", "ring::size: 0B" + ringRange},

@@ -85,6 +85,9 @@ func optionsOf(cfg *Config) kernel.Options {
 		Cgroups:       cfg.Scope.Cgroups,
 		RingSize:      uint32(cfg.Ring.Size),
 		FlushInterval: cfg.Ring.FlushInterval,
+		// without the family network, too: sockets are visited, so that exchanges of those that are
+		// gone are noticed
+		ReportInterval: defaultReportInterval,
 	}
 	if process := cfg.Families.Process.Get(); process != nil {
 		options.Families = append(options.Families, "process")

@@ -570,8 +570,8 @@ func TestStatusOfSeveralSignals(t *testing.T) {
 
 func TestOptionsOfTheKernel(t *testing.T) {
 	all := kernel.Options{
-		Families: []string{"process", "network"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
-		MaxArgumentBytes: 1024, ReportInterval: time.Minute,
+		Families: []string{"process", "network", "dns", "http"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
+		MaxArgumentBytes: 1024, ReportInterval: time.Minute, DNSPorts: []uint16{53}, MaxInFlight: 4096,
 	}
 	for _, c := range []struct {
 		name   string
@@ -584,11 +584,21 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"few arguments", func(c *Config) { c.Families.Process.Get().MaxArgumentBytes = 5 }, func(o *kernel.Options) { o.MaxArgumentBytes = 5 }},
 		{"interval", func(c *Config) { c.Families.Network.Get().ReportInterval = time.Hour }, func(o *kernel.Options) { o.ReportInterval = time.Hour }},
 		{"no process", func(c *Config) { c.Families.Process = configoptional.None[ProcessConfig]() }, func(o *kernel.Options) {
-			o.Families, o.MaxArgumentBytes = []string{"network"}, 0
+			o.Families, o.MaxArgumentBytes = []string{"network", "dns", "http"}, 0
 		}},
 		{"no network", func(c *Config) { c.Families.Network = configoptional.None[NetworkConfig]() }, func(o *kernel.Options) {
-			o.Families, o.ReportInterval = []string{"process"}, 0
+			o.Families = []string{"process", "dns", "http"} // sockets are visited all the same
 		}},
+		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
+			o.Families, o.DNSPorts = []string{"process", "network", "http"}, nil
+		}},
+		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
+		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
+			o.Families, o.MaxInFlight = []string{"process", "network", "dns"}, 0
+		}},
+		{"exchanges", func(c *Config) { c.Families.HTTP.Get().MaxInFlight = 64 }, func(o *kernel.Options) { o.MaxInFlight = 64 }},
+		{"request headers are always there", func(c *Config) { c.Families.HTTP.Get().Headers.Request = []string{"a"} }, func(*kernel.Options) {}},
+		{"response headers", func(c *Config) { c.Families.HTTP.Get().Headers.Response = []string{"a"} }, func(o *kernel.Options) { o.ResponseHeads = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg, want := createDefaultConfig().(*Config), all

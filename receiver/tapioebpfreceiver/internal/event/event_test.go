@@ -44,6 +44,12 @@ var (
 		ReceivedPackets: 65, SentBytesDelta: 66, ReceivedBytesDelta: 67, Retransmits: 68, RetransmitsDelta: 69,
 		Rtt: 70, Error: -71, Flags: 72,
 	}
+
+	exchange = bpf.WireHttpExchange{
+		Header: header, Ends: ends, RequestStart: 81, RequestEnd: 82, ResponseStart: 83, ResponseEnd: 84,
+		RequestBodySize: 85, ResponseBodySize: math.MaxUint64, RequestSequence: 86, RequestAcknowledged: math.MaxUint32,
+		Error: -87, Status: 200, Flags: 88,
+	}
 )
 
 // decoder is one of the package without its types.
@@ -75,6 +81,9 @@ var decoders = append([]decoder{
 	decoderOf("header", header, event.DecodeHeader),
 	{name: "process_exec", record: eventtest.Record(bpf.WireProcessExec{}), decode: func(record []byte) (any, error) {
 		return event.DecodeProcessExec(record)
+	}},
+	{name: "http_exchange", record: eventtest.Record(exchange), decode: func(record []byte) (any, error) {
+		return event.DecodeHTTPExchange(record)
 	}},
 }, fixedDecoders...)
 
@@ -174,6 +183,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(eventtest.Exec(bpf.WireProcessExec{Header: header, Process: identity}, "/usr/bin/sh", "/", "sh", "-c", ""))
 	f.Add(eventtest.Record(bpf.WireProcessExec{ExeSize: 3, CwdSize: math.MaxUint16}, []byte("a\x00b")))
+	f.Add(httpRecord(exchange, "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		record = eventtest.Aligned(record)
 		for _, d := range decoders {

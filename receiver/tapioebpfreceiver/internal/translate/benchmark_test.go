@@ -236,3 +236,34 @@ func buildLogs(logs []plainLog) {
 		putAttributes(log.Attributes(), from.attributes)
 	}
 }
+
+// BenchmarkHTTPExchange is what an exchange costs a side: its record's way to a span and to metrics.
+func BenchmarkHTTPExchange(b *testing.B) {
+	benchExchanges(b, Signals{Traces: true, Metrics: true, Logs: true})
+}
+
+// BenchmarkHTTPExchangeToMetrics builds no span.
+func BenchmarkHTTPExchangeToMetrics(b *testing.B) {
+	benchExchanges(b, Signals{Metrics: true})
+}
+
+func benchExchanges(b *testing.B, signals Signals) {
+	t, _ := benchTranslator(signals)
+	const head = "GET /api/v1/users/42 HTTP/1.1\r\nHost: users.example:8080\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n\r\n"
+	records := make([][]byte, 8192) // a batch
+	for i := range records {
+		records[i] = exchangeRecord(head, "", func(e *bpf.WireHttpExchange) {
+			if i%2 == 0 {
+				ofServer(e)
+			}
+		})
+	}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if n == len(records) {
+			n = 0
+			t.Take()
+		}
+		t.Handle(records[n])
+	}
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 )
 
 // sequence writes records one after the other, each behind its size.
@@ -44,8 +45,16 @@ func FuzzHandle(f *testing.F) {
 	f.Add(sequence(curl(2*second), curl(3*second), exitRecord(10, second, 4*second, 0), oomKillRecord(99, 0, second)), uint8(1))
 	f.Add(sequence(execRecord(10, 0, second, 0xffff, "/\xff\xfe/caf\xe9", "/\xc3", "\xff", "--token", "\xfe")), uint8(6))
 	f.Add(sequence(nil, []byte("short"), make([]byte, 32), forkRecord(10, second, 10, 2*second), exitRecord(0, 0, 0, 0xffffffff)), uint8(4))
+	f.Add(sequence(
+		exchangeRecord("GET /a?token=b HTTP/1.1\r\nHost: c:80\r\nUser-Agent: \xff\r\nX-Forwarded-For: ::1, d\r\nA: b\r\n\r\n", "HTTP/1.1 200 OK\r\nB: \xfe\r\n\r\n", unchangedExchange),
+		exchangeRecord("x\x01 http://u:p@h\xff/\xff", "", ofServer),
+	), uint8(7))
 	f.Fuzz(func(t *testing.T, joined []byte, combination uint8) {
-		w := newWorld(Signals{Traces: combination&1 != 0, Metrics: combination&2 != 0, Logs: combination&4 != 0}, 2)
+		routes, err := http1.NewRoutes([]string{"/{a}/b"})
+		require.NoError(t, err)
+		w := newWorldWith(Signals{Traces: combination&1 != 0, Metrics: combination&2 != 0, Logs: combination&4 != 0}, 2, HTTPOptions{
+			Query: combination&8 != 0, ForwardedFor: true, RequestHeaders: []string{"a"}, ResponseHeaders: []string{"b"}, Routes: routes,
+		})
 		w.handle(records(joined)...)
 		w.requireClosed(t)
 

@@ -35,7 +35,7 @@ type httpInstruments struct {
 type httpKey struct {
 	owner     owner
 	method    string
-	scheme    string
+	scheme    string // of a server's request
 	version   string
 	route     string
 	errorType string
@@ -50,10 +50,12 @@ type httpSeries struct {
 
 func keyOf(x *exchange) httpKey {
 	key := httpKey{
-		owner: ownerOf(x.resource), method: x.method, scheme: x.scheme, version: x.version,
+		owner: ownerOf(x.resource), method: x.method, version: x.version,
 		route: x.route, errorType: x.errorType, status: x.Status,
 	}
-	if !x.IsServer() { // a server's own address is for its clients to choose: each may send another
+	if x.IsServer() { // its own address is for its clients to choose: each may send another
+		key.scheme = x.scheme
+	} else {
 		key.address, key.port = x.address, x.port
 	}
 	return key
@@ -96,7 +98,9 @@ func describeExchangePoint(attributes pcommon.Map, key httpKey) {
 		return
 	}
 	attributes.PutStr(attrHTTPRequestMethod, key.method)
-	attributes.PutStr(attrURLScheme, key.scheme)
+	if key.scheme != "" {
+		attributes.PutStr(attrURLScheme, key.scheme)
+	}
 	if key.version != "" {
 		attributes.PutStr(attrNetworkProtocolVersion, key.version)
 	}

@@ -206,9 +206,12 @@ func TestUDPHasTrafficOnly(t *testing.T) {
 // TestInstruments: a change of any of these is one for dashboards.
 func TestInstruments(t *testing.T) {
 	roundTrips := []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+	durations := []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	bodies := []float64{0, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864, 268435456, 1073741824}
 	lifetimes := []float64{0.005, 0.025, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600}
 	w := newWorld(allSignals, 100)
 	w.handle(curl(2*second), connectRecord(10, 3*second, 4*second, 0), statsRecord(event.TypeConnectionClose, 5*second, unchanged), exitRecord(10, second, 6*second, 0))
+	w.handle(exchangeRecord(getHead, "", unchangedExchange), exchangeRecord(getHead, "", ofServer))
 	metrics := w.collect(t, 10*second).metrics
 	for _, tt := range []struct {
 		name, unit string
@@ -224,6 +227,12 @@ func TestInstruments(t *testing.T) {
 		{"tapio.tcp.rtt", "s", false, roundTrips},
 		{"tapio.tcp.handshake.duration", "s", false, roundTrips},
 		{"tapio.tcp.connection.duration", "s", false, lifetimes},
+		{"http.server.request.duration", "s", false, durations},
+		{"http.client.request.duration", "s", false, durations},
+		{"http.server.request.body.size", "By", false, bodies},
+		{"http.server.response.body.size", "By", false, bodies},
+		{"http.client.request.body.size", "By", false, bodies},
+		{"http.client.response.body.size", "By", false, bodies},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			require.Contains(t, metrics, tt.name)

@@ -6,6 +6,7 @@ package translate
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -402,7 +403,7 @@ func translations() []translation {
 	for i := range connections {
 		connections[i].family = event.FamilyNetwork
 	}
-	return append(processes, connections...)
+	return slices.Concat(processes, connections, httpTranslations())
 }
 
 // TestHandle checks each event with each combination of wired signals.
@@ -546,6 +547,8 @@ func TestUndecodableRecordsAreLost(t *testing.T) {
 		"OOM kill":          eventtest.Record(headerOf(event.TypeProcessOOMKill, 10, second, 2*second), make([]byte, 8)),
 		"connect":           eventtest.Record(headerOf(event.TypeConnectionConnect, 10, second, 2*second)),
 		"negative duration": connectRecord(10, 4*second, 3*second, 0),
+		"exchange":          eventtest.Record(headerOf(event.TypeHTTPExchange, 10, second, 2*second)),
+		"no request":        exchangeRecord("nothing", "", unchangedExchange),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(allSignals, 100)

@@ -36,12 +36,16 @@ type world struct {
 }
 
 func newWorld(signals Signals, seriesLimit int) *world {
+	return newWorldWith(signals, seriesLimit, HTTPOptions{})
+}
+
+func newWorldWith(signals Signals, seriesLimit int, http HTTPOptions) *world {
 	w := &world{account: &ledger.Ledger{}}
 	w.index = identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
 	w.Translator = New(Options{
-		Signals: signals, Describe: describe, Start: wallTime(0), SeriesLimit: seriesLimit, Processes: true,
+		Signals: signals, Describe: describe, Start: wallTime(0), SeriesLimit: seriesLimit, Processes: true, HTTP: http,
 	}, w.index, correlate.NewIDs(), w.account)
 	w.SetBootTime(bootTime)
 	return w

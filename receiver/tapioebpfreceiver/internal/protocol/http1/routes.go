@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -42,16 +43,19 @@ func (r *Routes) add(pattern string) (err error) {
 	}
 	defer func() { // that is how ServeMux refuses a pattern
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%q is not a pattern such as /users/{id}, or is in conflict with another: %w", pattern, firstLine(fmt.Sprint(reason)))
+			err = fmt.Errorf("%q cannot be a pattern such as /users/{id}: %w", pattern, refusal(fmt.Sprint(reason)))
 		}
 	}()
 	r.mux.Handle(pattern, http.NotFoundHandler())
 	return nil
 }
 
-func firstLine(text string) error {
-	line, _, _ := strings.Cut(text, "\n")
-	return errors.New(line)
+// ourLines are where we gave patterns to the ServeMux, of which users know nothing.
+var ourLines = regexp.MustCompile(` \(registered at [^)]*\)`)
+
+func refusal(reason string) error {
+	line, _, _ := strings.Cut(reason, "\n")
+	return errors.New(strings.TrimSuffix(ourLines.ReplaceAllString(line, ""), ":"))
 }
 
 // Match is the pattern that a path fits; empty if none does.
