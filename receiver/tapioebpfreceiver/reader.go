@@ -79,6 +79,7 @@ func newReader(r *tapioReceiver, hostName string) (*reader, error) {
 			SeriesLimit: r.config.Metrics.SeriesLimit,
 			Processes:   r.config.Families.Process.HasValue(),
 			HTTP:        http,
+			DNSTimeout:  dnsTimeout(r.config),
 		}, index, correlate.NewIDs(), &r.ledger),
 	}, nil
 }
@@ -97,13 +98,23 @@ func (r *reader) run() {
 	r.clean(time.Now()) // sets the clock
 	r.index.Load(r.source.Processes())
 	for !r.stopping.Load() {
+		began := time.Now()
 		if err := r.source.Read(r.take); err != nil {
 			r.fail(err)
 			return
 		}
+		r.translator.Tick(began)
 		r.turn(time.Now())
 	}
 	r.finish()
+}
+
+// dnsTimeout is 0 where there will be no queries.
+func dnsTimeout(c *Config) time.Duration {
+	if dns := c.Families.DNS.Get(); dns != nil {
+		return dns.Timeout
+	}
+	return 0
 }
 
 // turn is what is done beside the records.
@@ -140,7 +151,7 @@ func (r *reader) take(record []byte) {
 }
 
 func (r *reader) sendIfDue(now time.Time) {
-	if r.translator.Events() == 0 {
+	if r.translator.Empty() {
 		r.batchBegan = time.Time{}
 		return
 	}
@@ -184,11 +195,12 @@ func (r *reader) finish() {
 		}
 		time.Sleep(time.Millisecond)
 	}
+	r.translator.Flush()
 	r.sendMetrics(time.Now())
 	r.sendBatch()
 }
 
-// allRead says that what is not at its end is in the batch or with the sender.
+// allRead says that what is not at its end is in the batch, with the sender, or waits for others.
 func (r *reader) allRead() bool {
 	rows, err := r.receiver.ledger.Rows(r.source.Counters)
 	if err != nil {
@@ -198,13 +210,14 @@ func (r *reader) allRead() bool {
 	for _, row := range rows {
 		inFlight += row.InFlight
 	}
-	return inFlight <= uint64(r.translator.Events()+r.receiver.sender.waiting())
+	return inFlight <= uint64(r.translator.Events()+r.translator.Held()+r.receiver.sender.waiting())
 }
 
 // fail ends reading. What was read goes out; what is made from then on would only fill the rings.
 func (r *reader) fail(err error) {
 	reason := fmt.Sprintf("reading events has ended: %v", err)
 	r.failed.Store(&reason)
+	r.translator.Flush()
 	r.sendBatch()
 	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
 	r.receiver.status.report(componentstatus.NewFatalErrorEvent(err))

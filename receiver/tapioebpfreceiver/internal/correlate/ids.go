@@ -1,8 +1,8 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package correlate says which event caused which. So far it hands out ids: each process is a trace
-// of its own, and so is each connection. A link that is not certain is not drawn.
+// Package correlate says which event caused which. So far it hands out ids, and finds the DNS queries
+// that are one lookup; all else is a trace of its own. A link that is not certain is not drawn.
 package correlate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 
 import (

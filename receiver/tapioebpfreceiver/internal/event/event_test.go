@@ -85,6 +85,9 @@ var decoders = append([]decoder{
 	{name: "http_exchange", record: eventtest.Record(exchange), decode: func(record []byte) (any, error) {
 		return event.DecodeHTTPExchange(record)
 	}},
+	{name: "dns_message", record: eventtest.Record(bpf.WireDnsMessage{}), decode: func(record []byte) (any, error) {
+		return event.DecodeDNSMessage(record)
+	}},
 }, fixedDecoders...)
 
 func TestDecodeGivesWhatWasSent(t *testing.T) {
@@ -184,8 +187,13 @@ func FuzzDecode(f *testing.F) {
 	f.Add(eventtest.Exec(bpf.WireProcessExec{Header: header, Process: identity}, "/usr/bin/sh", "/", "sh", "-c", ""))
 	f.Add(eventtest.Record(bpf.WireProcessExec{ExeSize: 3, CwdSize: math.MaxUint16}, []byte("a\x00b")))
 	f.Add(httpRecord(exchange, "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"))
+	f.Add(eventtest.Record(bpf.WireDnsMessage{Header: header, Ends: ends, Size: 3, Captured: 2}, []byte("abc")))
+	f.Add(eventtest.Record(bpf.WireDnsMessage{Size: math.MaxUint32, Captured: math.MaxUint32}, []byte("abc")))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		record = eventtest.Aligned(record)
+		if message, err := event.DecodeDNSMessage(record); err == nil {
+			require.Len(t, message.Payload, int(message.Captured))
+		}
 		for _, d := range decoders {
 			if _, err := d.decode(record); err != nil {
 				require.ErrorIs(t, err, event.ErrUndecodable)

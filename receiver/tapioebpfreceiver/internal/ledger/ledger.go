@@ -23,11 +23,12 @@ const (
 	LostQueueFull               // the consumers were slower than the events for too long
 	LostRefused                 // a consumer refused it
 	LostUndecodable             // the record made no sense
+	LostTableFull               // it could not be followed: too many at a time
 	LostShutdown                // the collector stopped before the consumers took it
 	fateCount
 )
 
-// Reasons that only the source can count.
+// Reasons that the source counts, table_full also the receiver.
 const (
 	ReasonRingFull   = "ring_full"
 	ReasonTableFull  = "table_full"
@@ -57,6 +58,8 @@ func (f Fate) Reason() string {
 		return "refused"
 	case LostUndecodable:
 		return "undecodable"
+	case LostTableFull:
+		return ReasonTableFull
 	case LostShutdown:
 		return "shutdown"
 	default:
@@ -158,7 +161,7 @@ func (r Row) close(c source.Counters) Row {
 		r.Lost[ReasonRingFull] = c.RingFull
 	}
 	if c.TableFull > 0 {
-		r.Lost[ReasonTableFull] = c.TableFull
+		r.Lost[ReasonTableFull] += c.TableFull
 	}
 	if c.Unreadable > 0 {
 		r.Lost[ReasonUnreadable] = c.Unreadable

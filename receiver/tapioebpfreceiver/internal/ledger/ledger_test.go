@@ -33,14 +33,17 @@ func requireClosed(t testing.TB, rows map[event.Family]Row) {
 
 func TestEveryFateHasItsColumn(t *testing.T) {
 	var l Ledger
-	for i, fate := range []Fate{Exported, Aggregated, Filtered, LostQueueFull, LostRefused, LostUndecodable, LostShutdown} {
+	for i, fate := range []Fate{Exported, Aggregated, Filtered, LostQueueFull, LostRefused, LostUndecodable, LostShutdown, LostTableFull} {
 		l.Add(event.FamilyProcess, fate, 1<<i)
 	}
-	rows, err := l.Rows(counted(map[uint8]source.Counters{1: {Seen: 1000, RingFull: 128}}))
+	rows, err := l.Rows(counted(map[uint8]source.Counters{1: {Seen: 1000, RingFull: 256, TableFull: 3}}))
 	require.NoError(t, err)
 	assert.Equal(t, map[event.Family]Row{event.FamilyProcess: {
-		Seen: 1000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 745,
-		Lost: map[string]uint64{"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 128},
+		Seen: 1000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 486,
+		Lost: map[string]uint64{
+			"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 256,
+			"table_full": 128 + 3, // some told by the source
+		},
 	}}, rows)
 	requireClosed(t, rows)
 }
@@ -53,6 +56,7 @@ func TestFatesHaveNames(t *testing.T) {
 		LostQueueFull:   {"lost", "queue_full"},
 		LostRefused:     {"lost", "refused"},
 		LostUndecodable: {"lost", "undecodable"},
+		LostTableFull:   {"lost", "table_full"},
 		LostShutdown:    {"lost", "shutdown"},
 	} {
 		assert.Equal(t, want, [2]string{fate.String(), fate.Reason()})

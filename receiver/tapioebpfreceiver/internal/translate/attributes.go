@@ -56,6 +56,9 @@ const (
 	attrNetworkProtocolName       = string(semconv.NetworkProtocolNameKey)
 	attrNetworkProtocolVersion    = string(semconv.NetworkProtocolVersionKey)
 
+	attrDNSQuestionName = string(semconv.DNSQuestionNameKey)
+	attrDNSAnswers      = string(semconv.DNSAnswersKey)
+
 	attrErrorType      = string(semconv.ErrorTypeKey)
 	attrMetricOverflow = "otel.metric.overflow" // OpenTelemetry metrics SDK, cardinality limits
 )
@@ -82,12 +85,21 @@ const (
 	attrTCPReset               = "tapio.tcp.reset"
 	attrHTTPTimeToFirstByte    = "tapio.http.time_to_first_byte"
 	attrHTTPTargetTruncated    = "tapio.http.request.target.truncated"
+	attrDNSQuestionType        = "tapio.dns.question.type"
+	attrDNSOpcode              = "tapio.dns.opcode"
+	attrDNSResponseCode        = "tapio.dns.response_code"
+	attrDNSTruncated           = "tapio.dns.truncated"
+	attrDNSRetries             = "tapio.dns.retries"
+	attrDNSLookupAttempts      = "tapio.dns.lookup.attempts"
+	attrDNSLookupWasted        = "tapio.dns.lookup.wasted_queries"
 )
 
 // Names of spans and events.
 const (
 	spanProcessExec = "process.exec"
 	spanTCPConnect  = "tcp.connect"
+	spanDNSQuery    = "dns.query"
+	spanDNSLookup   = "dns.lookup"
 
 	eventProcessExec      = "tapio.process.exec"
 	eventProcessFork      = "tapio.process.fork"
@@ -95,4 +107,5 @@ const (
 	eventProcessOOMKill   = "tapio.process.oom_kill"
 	eventConnectionClose  = "tapio.network.connection.close"
 	eventConnectionReport = "tapio.network.connection.report"
+	eventDNSFailure       = "tapio.dns.failure"
 )

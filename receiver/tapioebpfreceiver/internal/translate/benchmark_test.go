@@ -4,8 +4,10 @@
 package translate
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
+	"time"
 	"unsafe"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -54,7 +56,7 @@ func life(pid uint32, start uint64, argument string) [][]byte {
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
 	index := identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
 	index.Load([]source.Process{{PID: 1, Executable: "/usr/bin/init", StartTicks: 0}})
-	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true},
+	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second},
 		index, correlate.NewIDs(), &ledger.Ledger{})
 	t.SetBootTime(benchBoot)
 	return t, index
@@ -110,9 +112,49 @@ func BenchmarkRecordToMetrics(b *testing.B) {
 	}
 }
 
+// exchangeRecords are a query and its answer each, by as many processes.
+func exchangeRecords(exchanges uint32) (records [][]byte) {
+	message := func(pid uint32, after uint64, flags uint32, bytes []byte) []byte {
+		e := dnsWire(event.TypeDNSMessage, pid, benchStart+uint64(pid)*1e6+after, flags != 0, len(bytes))
+		e.Header.StartTime, e.Socket = benchStart, uint64(pid)
+		return bytesOf(&e, bytes...)
+	}
+	for pid := uint32(2); pid < 2+exchanges; pid++ {
+		name := fmt.Sprintf("service-%d.example.com", pid%100)
+		records = append(records,
+			message(pid, 0, event.DNSSent, packed(question(uint16(pid), name))),
+			message(pid, 1e6, 0, packed(reply(uint16(pid), name, 0, "192.0.2.1", "192.0.2.2"))))
+	}
+	return records
+}
+
+// BenchmarkQueryToPdata is the way of a query and its answer to a span and the metrics, for each of
+// the two records.
+func BenchmarkQueryToPdata(b *testing.B) {
+	benchAllSignals(b, exchangeRecords(benchLives))
+}
+
+// BenchmarkQueryPdataAlone is what pdata takes of it, for each of the two records.
+func BenchmarkQueryPdataAlone(b *testing.B) {
+	benchPdataAlone(b, exchangeRecords(benchLives))
+}
+
+// BenchmarkQueryToMetrics has only metrics wired.
+func BenchmarkQueryToMetrics(b *testing.B) {
+	t, _ := benchTranslator(Signals{Metrics: true})
+	records := exchangeRecords(benchLives)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		t.Handle(records[n%len(records)])
+	}
+}
+
 func BenchmarkPdataAlone(b *testing.B) {
+	benchPdataAlone(b, benchRecords(benchLives, always("path")))
+}
+
+func benchPdataAlone(b *testing.B, records [][]byte) {
 	t, _ := benchTranslator(Signals{Traces: true, Logs: true})
-	records := benchRecords(benchLives, always("path"))
 	for _, record := range records {
 		t.Handle(record)
 	}

@@ -49,6 +49,15 @@ func FuzzHandle(f *testing.F) {
 		exchangeRecord("GET /a?token=b HTTP/1.1\r\nHost: c:80\r\nUser-Agent: \xff\r\nX-Forwarded-For: ::1, d\r\nA: b\r\n\r\n", "HTTP/1.1 200 OK\r\nB: \xfe\r\n\r\n", unchangedExchange),
 		exchangeRecord("x\x01 http://u:p@h\xff/\xff", "", ofServer),
 	), uint8(7))
+	f.Add(sequence(append([][]byte{curl(2 * second)}, search(10, 3*second, clusterNames...)...)...), uint8(7))
+	f.Add(sequence(
+		datagramRecord(3*second, question(1, "a")), datagramRecord(3*second, question(1, "a")), datagramRecord(4*second, reply(1, "a", 3)),
+		datagramRecord(4*second, reply(1, "a", 3)), datagramRecord(9*second, question(2, "b\xff")),
+	), uint8(7))
+	f.Add(sequence(
+		segmentRecord(3*second, true, 100, framed(question(1, "a"))[:9]), segmentRecord(3*second, true, 120, []byte("late")),
+		segmentRecord(3*second, true, 109, framed(question(1, "a"))[9:]), segmentRecord(4*second, false, 7, framed(reply(1, "a", 0, "192.0.2.1"))),
+	), uint8(5))
 	f.Fuzz(func(t *testing.T, joined []byte, combination uint8) {
 		routes, err := http1.NewRoutes([]string{"/{a}/b"})
 		require.NoError(t, err)
@@ -56,6 +65,11 @@ func FuzzHandle(f *testing.F) {
 			Query: combination&8 != 0, ForwardedFor: true, RequestHeaders: []string{"a"}, ResponseHeaders: []string{"b"}, Routes: routes,
 		})
 		w.handle(records(joined)...)
+		w.requireClosed(t)
+		for at := uint64(0); at < 1<<62; at = 2*at + second {
+			w.tick(at)
+		}
+		w.Flush()
 		w.requireClosed(t)
 
 		events, carried := w.Events(), uint64(0)

@@ -27,6 +27,8 @@ type metrics struct {
 	processes table[processKey, processSeries]
 	traffic   table[trafficKey, trafficSeries]
 	outcomes  table[outcomeKey, outcomeSeries]
+	lookups   table[lookupKey, lookupSeries]
+	resolvers table[resolverKey, resolverSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
 }
@@ -41,6 +43,8 @@ func newMetrics(options Options) metrics {
 		processes: newTable[processKey, processSeries](options.SeriesLimit),
 		traffic:   newTable[trafficKey, trafficSeries](options.SeriesLimit),
 		outcomes:  newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
+		lookups:   newTable[lookupKey, lookupSeries](options.SeriesLimit),
+		resolvers: newTable[resolverKey, resolverSeries](options.SeriesLimit),
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
@@ -208,9 +212,12 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.outcomes.dropStale(now)
 	m.httpServers.dropStale(now)
 	m.httpClients.dropStale(now)
+	m.lookups.dropStale(now)
+	m.resolvers.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
 	m.collectExchanges(c)
+	m.collectLookups(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

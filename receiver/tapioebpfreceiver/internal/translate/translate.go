@@ -5,6 +5,7 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -30,6 +31,7 @@ type Options struct {
 	SeriesLimit int               // of each of a family's tables of metrics
 	Processes   bool              // processes are followed to their end, so that they can be counted
 	HTTP        HTTPOptions
+	DNSTimeout  time.Duration // how long a query may go unanswered
 }
 
 // Translator turns records into batches and metrics.
@@ -45,11 +47,12 @@ type Translator struct {
 	addresses addressNames
 	http      httpReader
 	metrics   metrics
+	lookups   *lookups
 }
 
 // New returns a Translator. SetBootTime must be called before the first record.
 func New(options Options, index *identity.Index, ids *correlate.IDs, account *ledger.Ledger) *Translator {
-	return &Translator{
+	t := &Translator{
 		signals:   options.Signals,
 		index:     index,
 		ids:       ids,
@@ -59,6 +62,8 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		http:      newHTTPReader(options.HTTP),
 		metrics:   newMetrics(options),
 	}
+	t.lookups = newLookups(t, options)
+	return t
 }
 
 // clockNoise is how far two measurements of the same clocks may lie apart, ns.
@@ -84,6 +89,7 @@ const (
 	absorbed outcome = iota // it is in metrics and state only
 	carried                 // it is in the batch
 	excluded                // it is not in scope, or in no signal that is wired
+	held                    // it waits for others, or has ended with them
 )
 
 // Handle translates one record. Its event is in the ledger at once, unless it ends with the batch.
@@ -104,6 +110,7 @@ func (t *Translator) Handle(record []byte) {
 		batch.Events++
 	case result == excluded:
 		t.ledger.Add(family, ledger.Filtered, 1)
+	case result == held: // the count is kept where it is held
 	default:
 		t.ledger.Add(family, ledger.Aggregated, 1)
 	}
@@ -125,6 +132,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.connectionStats(kind, record)
 	case event.TypeHTTPExchange:
 		return t.httpExchange(record)
+	case event.TypeDNSMessage, event.TypeDNSSegment:
+		return t.dnsMessage(kind, record)
 	default:
 		return absorbed, fmt.Errorf("%w: type %#x is not known", event.ErrUndecodable, uint16(kind))
 	}
@@ -137,6 +146,19 @@ func (t *Translator) Events() int {
 	}
 	return t.builder.batch.Events
 }
+
+// Empty says that there is nothing to take. What is there may have ended with an event before.
+func (t *Translator) Empty() bool { return t.builder.batch == nil }
+
+// Held is how many events wait for others.
+func (t *Translator) Held() int { return int(t.lookups.held) }
+
+// Tick ends what was waited for in vain. All records older than now must have been handled.
+func (t *Translator) Tick(now time.Time) { t.lookups.tick(uint64(now.UnixNano() - t.bootTime)) }
+
+// Flush ends what waits for nothing but further records, when there are none. What has not ended by
+// itself stays as it is.
+func (t *Translator) Flush() { t.lookups.searches.Flush() }
 
 // Take ends the batch and returns it; nil if it is empty.
 func (t *Translator) Take() *Batch { return t.builder.take() }

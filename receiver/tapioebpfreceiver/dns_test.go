@@ -1,0 +1,97 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// dnsSource counts its records as those of DNS.
+type dnsSource struct{ fakeSource }
+
+func (s *dnsSource) Counters() (map[uint8]source.Counters, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return map[uint8]source.Counters{uint8(bpf.WireEventFamilyFAMILY_DNS): {Seen: s.seen}}, nil
+}
+
+// send makes a message of a socket, for the address of "a", be seen now.
+func (s *dnsSource) send(socket uint64, sent bool, message string) {
+	bootTime, _ := s.BootTime()
+	e := bpf.WireDnsMessage{Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message))}
+	e.Header = bpf.WireEventHeader{Time: uint64(time.Now().UnixNano() - bootTime), Pid: 10, StartTime: 1, Type: uint16(bpf.WireEventTypeDNS_MESSAGE)}
+	if sent {
+		e.Flags = uint32(bpf.WireDnsFlagsDNS_SENT)
+	}
+	fixed := unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen++
+	s.waiting = append(s.waiting, append(slices.Clone(fixed), message...))
+}
+
+const (
+	queryForA    = "\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"
+	thereIsNoA   = "\x00\x01\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"
+	answerIsSlow = 300 * time.Millisecond
+)
+
+func startDNS(t *testing.T, spans *consumertest.TracesSink) (*dnsSource, *tapioReceiver) {
+	t.Helper()
+	cfg := createDefaultConfig().(*Config)
+	cfg.Batch.Timeout = time.Millisecond
+	cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: answerIsSlow})
+	created, err := NewFactory().CreateTraces(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, spans)
+	require.NoError(t, err)
+	r, s := created.(*tapioReceiver), &dnsSource{}
+	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return s, nil }
+	require.NoError(t, r.Start(t.Context(), &statusHost{extensions: map[component.ID]component.Component{}}))
+	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
+	return s, r
+}
+
+func TestAQueryIsInFlightUntilItsEnd(t *testing.T) {
+	spans := &consumertest.TracesSink{}
+	s, r := startDNS(t, spans)
+	s.send(1, true, queryForA)
+	require.Never(t, func() bool { return spans.SpanCount() > 0 }, answerIsSlow/3, time.Millisecond)
+	assert.Equal(t, LedgerRow{Seen: 1, InFlight: 1, Lost: map[string]uint64{}}, r.stats().Ledger["dns"])
+	require.Eventually(t, func() bool { return spans.SpanCount() == 1 }, 5*time.Second, time.Millisecond, "it times out")
+	s.send(2, true, queryForA)
+	s.send(2, false, thereIsNoA)
+	require.Eventually(t, func() bool { return spans.SpanCount() == 2 }, 5*time.Second, time.Millisecond, "nothing follows")
+	require.Eventually(t, func() bool { return r.stats().Ledger["dns"].Exported == 3 }, 5*time.Second, time.Millisecond)
+}
+
+func TestWhatWaitsAtTheShutdown(t *testing.T) {
+	spans := &consumertest.TracesSink{}
+	s, r := startDNS(t, spans)
+	s.send(1, true, queryForA) // not answered
+	s.send(2, true, queryForA)
+	s.send(2, false, thereIsNoA) // something may follow
+	began := time.Now()
+	require.NoError(t, r.Shutdown(context.Background()))
+	assert.Less(t, time.Since(began), settleTime, "nothing is waited for")
+	assert.Equal(t, 1, spans.SpanCount())
+	rows, err := r.ledger.Rows(s.Counters)
+	require.NoError(t, err)
+	row := rows[3]
+	assert.Equal(t, LedgerRow{Seen: 3, Exported: 2, Lost: map[string]uint64{"shutdown": 1}}, ledgerRow(row))
+}

@@ -1,0 +1,226 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dns // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
+
+import (
+	"github.com/tapio-io/otelcol-tapio/bpf"
+)
+
+// maxPending queries wait for an answer.
+const maxPending = 32768
+
+// maxUnusedExchanges are kept to be used again.
+const maxUnusedExchanges = 4096
+
+// Exchange is a query and its answer.
+type Exchange struct {
+	Question Question
+	Opcode   uint8
+	// Header is that of the query, or of the answer if only that has a process;
+	// Ends are those of the answer, or of the query that was sent last.
+	Header bpf.WireEventHeader
+	Ends   bpf.WireConnectionEnds
+	// Start is when the query was sent first; End when the answer came or was waited for no longer.
+	Start, End uint64
+	Retries    uint32
+	// Events that end with the exchange.
+	Events uint64
+
+	// What the answer says; without one, TimedOut.
+	TimedOut    bool
+	Truncated   bool
+	Code        uint16
+	AnswerCount uint16
+	Answers     []string
+
+	id             uint16
+	socket         uint64
+	older, younger *Exchange // in the order of their start
+	next           *Exchange // of the same socket and id
+}
+
+// Failed says that nobody answered, or with an error.
+func (x *Exchange) Failed() bool { return x.TimedOut || x.Code != NoError }
+
+// ErrorTimeout is the error of a query that nobody answered in time.
+const ErrorTimeout = "timeout"
+
+// ErrorType is what went wrong; empty if nothing did. A name without records of the type that was
+// asked for is no error.
+func (x *Exchange) ErrorType() string {
+	switch {
+	case x.TimedOut:
+		return ErrorTimeout
+	case x.Code != NoError:
+		return ResponseCodeName(x.Code)
+	default:
+		return ""
+	}
+}
+
+// IsLookup says that something was looked up; other operations change or announce it.
+func (x *Exchange) IsLookup() bool { return x.Opcode == OpcodeQuery }
+
+type pairKey struct {
+	socket uint64
+	id     uint16
+}
+
+// Pairs find the answers of queries.
+type Pairs struct {
+	timeout uint64 // ns
+	pending map[pairKey]*Exchange
+	// oldest and youngest are the ends of a list of all that are pending.
+	oldest, youngest *Exchange
+	count            int
+	unused           []*Exchange
+}
+
+// NewPairs returns Pairs that wait so many ns for an answer.
+func NewPairs(timeout uint64) *Pairs {
+	return &Pairs{timeout: timeout, pending: map[pairKey]*Exchange{}}
+}
+
+// Sent notes a query. One that is pending already is sent again: then the exchange is not new.
+func (p *Pairs) Sent(m *Message, framed *Framed) (x *Exchange, isNew bool) {
+	key := pairKey{framed.Socket, m.ID}
+	for x = p.pending[key]; x != nil; x = x.next {
+		if x.Question.equal(&m.Question) && x.Opcode == m.Opcode {
+			x.Retries++
+			x.Events += framed.Events
+			x.Ends = framed.Ends
+			return x, false
+		}
+	}
+	x = p.fresh()
+	*x = Exchange{
+		Question: m.Question, Opcode: m.Opcode, Header: framed.Header, Ends: framed.Ends, Start: framed.Began,
+		Events: framed.Events, Answers: x.Answers[:0],
+		id: m.ID, socket: framed.Socket, next: p.pending[key],
+	}
+	p.pending[key] = x
+	p.append(x)
+	return x, true
+}
+
+func (q *Question) equal(other *Question) bool {
+	return q.Type == other.Type && q.Class == other.Class && q.Name.Folded == other.Name.Folded
+}
+
+func (p *Pairs) fresh() *Exchange {
+	if n := len(p.unused); n > 0 {
+		x := p.unused[n-1]
+		p.unused = p.unused[:n-1]
+		return x
+	}
+	return &Exchange{}
+}
+
+// Release lets an exchange be used for another query.
+func (p *Pairs) Release(x *Exchange) {
+	if len(p.unused) < maxUnusedExchanges {
+		p.unused = append(p.unused, x)
+	}
+}
+
+// Received finds the query that a message answers, which is then pending no more; nil if there is
+// none. An answer after the timeout is none.
+func (p *Pairs) Received(m *Message, framed *Framed) *Exchange {
+	x := p.find(m, framed)
+	if x == nil || framed.Ended > x.Start+p.timeout {
+		return nil
+	}
+	p.remove(x)
+	x.End, x.Ends = framed.Ended, framed.Ends
+	if x.Header.Pid == 0 {
+		x.Header = framed.Header
+	}
+	x.Events += framed.Events
+	x.Code, x.Truncated, x.AnswerCount = m.Code, m.Truncated, m.AnswerCount
+	x.Answers = append(x.Answers, m.Answers...)
+	return x
+}
+
+// find the query. Where the answer leaves out the question, the id must be enough.
+func (p *Pairs) find(m *Message, framed *Framed) *Exchange {
+	first := p.pending[pairKey{framed.Socket, m.ID}]
+	if !m.Asked {
+		if first == nil || first.next != nil || first.Opcode != m.Opcode {
+			return nil
+		}
+		return first
+	}
+	for x := first; x != nil; x = x.next {
+		if x.Question.equal(&m.Question) && x.Opcode == m.Opcode {
+			return x
+		}
+	}
+	return nil
+}
+
+// Overdue takes out a query whose answer is waited for no longer; nil if there is none.
+func (p *Pairs) Overdue(now uint64) *Exchange {
+	x := p.oldest
+	if x == nil || x.Start+p.timeout >= now {
+		return nil
+	}
+	p.remove(x)
+	x.End, x.TimedOut = x.Start+p.timeout, true
+	return x
+}
+
+// Excess takes out the oldest query if there are too many; nil if there are not.
+func (p *Pairs) Excess() *Exchange {
+	x := p.oldest
+	if p.count <= maxPending {
+		return nil
+	}
+	p.remove(x)
+	return x
+}
+
+func (p *Pairs) append(x *Exchange) {
+	x.older = p.youngest
+	if p.youngest == nil {
+		p.oldest = x
+	} else {
+		p.youngest.younger = x
+	}
+	p.youngest = x
+	p.count++
+}
+
+func (p *Pairs) remove(x *Exchange) {
+	p.count--
+	if x.older == nil {
+		p.oldest = x.younger
+	} else {
+		x.older.younger = x.younger
+	}
+	if x.younger == nil {
+		p.youngest = x.older
+	} else {
+		x.younger.older = x.older
+	}
+	x.older, x.younger = nil, nil
+	p.unchain(x)
+}
+
+// unchain takes it out of those with the same socket and id.
+func (p *Pairs) unchain(x *Exchange) {
+	key := pairKey{x.socket, x.id}
+	first := p.pending[key]
+	switch {
+	case first != x:
+		for first.next != x {
+			first = first.next
+		}
+		first.next = x.next
+	case x.next != nil:
+		p.pending[key] = x.next
+	default:
+		delete(p.pending, key)
+	}
+	x.next = nil
+}

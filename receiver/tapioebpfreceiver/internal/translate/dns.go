@@ -1,0 +1,281 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
+)
+
+// lookups are the DNS messages on their way to a span: messages are found in segments, queries wait
+// for their answers, and failed ones for what follows. All that time their events are held.
+type lookups struct {
+	*Translator
+	decoder  *dns.Decoder
+	message  dns.Message // scratch
+	segment  dns.Segment // scratch
+	streams  *dns.Streams
+	pairs    *dns.Pairs
+	searches *correlate.Lookups
+	held     uint64 // events
+}
+
+func newLookups(t *Translator, options Options) *lookups {
+	l := &lookups{Translator: t, decoder: dns.NewDecoder(), pairs: dns.NewPairs(uint64(options.DNSTimeout))}
+	l.streams = dns.NewStreams(l)
+	l.searches = correlate.NewLookups(l)
+	return l
+}
+
+// dnsMessage takes a message or segment.
+func (t *Translator) dnsMessage(kind event.Type, record []byte) (outcome, error) {
+	e, err := event.DecodeDNSMessage(record)
+	if err != nil {
+		return absorbed, err
+	}
+	l := t.lookups
+	l.held++
+	s := &l.segment
+	s.Header, s.Ends, s.Socket, s.Sent = e.Header, e.Ends, e.Socket, e.Flags&event.DNSSent != 0
+	s.Sequence, s.Size, s.Payload = e.Sequence, e.Size, e.Payload
+	if kind == event.TypeDNSSegment {
+		l.streams.Add(s)
+	} else {
+		l.Framed(dns.Framed{Origin: &s.Origin, Bytes: s.Payload, Began: e.Header.Time, Ended: e.Header.Time, Events: 1})
+	}
+	s.Payload = nil // it is valid only during the call
+	return held, nil
+}
+
+// Framed implements dns.StreamEvents.
+func (l *lookups) Framed(framed dns.Framed) {
+	m := &l.message
+	if err := l.decoder.Decode(framed.Bytes, m); err != nil {
+		l.Lost(framed.Events)
+		return
+	}
+	switch {
+	case !isClients(m, framed.Sent):
+		l.release(framed.Events, excluded)
+	case m.Response:
+		l.answered(m, &framed)
+	default:
+		l.asked(m, &framed)
+	}
+}
+
+// isClients says that a message is a client's query or its answer. A server may send from its port,
+// too, as primaries do to notify; and some messages ask for nothing.
+func isClients(m *dns.Message, sent bool) bool {
+	return m.Response != sent && m.Opcode != dns.OpcodeStateful && (m.Asked || m.Response)
+}
+
+// Repeated implements dns.StreamEvents.
+func (l *lookups) Repeated(events uint64) { l.release(events, l.outcomeIf(false)) }
+
+// Lost implements dns.StreamEvents.
+func (l *lookups) Lost(events uint64) { l.lose(events, ledger.LostUndecodable) }
+
+func (l *lookups) lose(events uint64, fate ledger.Fate) {
+	l.held -= events
+	l.ledger.Add(event.FamilyDNS, fate, events)
+}
+
+// release ends events that were held.
+func (l *lookups) release(events uint64, result outcome) {
+	l.held -= events
+	switch result {
+	case carried:
+		batch := l.builder.current()
+		batch.Counts[event.FamilyDNS] += events
+		batch.Events += int(events)
+	case excluded:
+		l.ledger.Add(event.FamilyDNS, ledger.Filtered, events)
+	default:
+		l.ledger.Add(event.FamilyDNS, ledger.Aggregated, events)
+	}
+}
+
+func (l *lookups) asked(m *dns.Message, framed *dns.Framed) {
+	l.expire(framed.Began)
+	x, isNew := l.pairs.Sent(m, framed)
+	if !isNew {
+		l.metrics.retried(l.resourceOf(l.ownerOf(x)), l.wall(framed.Ended))
+		return
+	}
+	l.searches.Begin(x)
+	if x = l.pairs.Excess(); x != nil {
+		l.searches.Drop(x)
+		l.lose(x.Events, ledger.LostTableFull)
+		l.pairs.Release(x)
+	}
+}
+
+func (l *lookups) answered(m *dns.Message, framed *dns.Framed) {
+	x := l.pairs.Received(m, framed)
+	if x == nil {
+		p := l.index.Find(framed.Header.Pid, framed.Header.StartTime)
+		l.metrics.unmatchedAnswer(l.resourceOf(p), l.wall(framed.Ended))
+		l.release(framed.Events, l.outcomeIf(false))
+		return
+	}
+	l.end(x)
+}
+
+// expire ends the queries that nobody has answered in time.
+func (l *lookups) expire(now uint64) {
+	for x := l.pairs.Overdue(now); x != nil; x = l.pairs.Overdue(now) {
+		l.end(x)
+	}
+}
+
+func (l *lookups) end(x *dns.Exchange) {
+	if x.IsLookup() {
+		l.metrics.lookedUp(l.resourceOf(l.ownerOf(x)), x, l.wall(x.End))
+	}
+	l.searches.End(x)
+}
+
+func (l *lookups) ownerOf(x *dns.Exchange) *identity.Process {
+	return l.index.Find(x.Header.Pid, x.Header.StartTime)
+}
+
+// tick is done when all records older than now (CLOCK_BOOTTIME, ns) were handled.
+func (l *lookups) tick(now uint64) {
+	l.streams.Tick(now)
+	l.expire(now)
+	l.searches.Tick(now)
+}
+
+// place of a span in a trace.
+type place struct {
+	trace        pcommon.TraceID
+	span, parent pcommon.SpanID
+}
+
+// Alone implements correlate.LookupEvents.
+func (l *lookups) Alone(x *dns.Exchange) {
+	var at place
+	if l.signals.Traces {
+		at.trace = l.ids.TraceID()
+	}
+	l.tell(x, at)
+}
+
+// Searched implements correlate.LookupEvents.
+func (l *lookups) Searched(search *correlate.Lookup) {
+	first := search.Queries[0]
+	p := l.ownerOf(first)
+	l.metrics.searched(l.resourceOf(p), search.Wasted, l.wall(search.End))
+	var parent place
+	if l.signals.Traces {
+		parent.trace, parent.span = l.ids.TraceID(), l.ids.SpanID()
+		span := l.span(l.resourceOf(p), spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
+		parent.set(span)
+		l.describeSearch(span.Attributes(), search, first.Header.Pid, p)
+		if search.ErrorType != "" {
+			span.Status().SetCode(ptrace.StatusCodeError)
+		}
+	}
+	for _, x := range search.Queries {
+		l.tell(x, place{trace: parent.trace, parent: parent.span})
+	}
+}
+
+func (at *place) set(span ptrace.Span) {
+	span.SetTraceID(at.trace)
+	span.SetSpanID(at.span)
+	span.SetParentSpanID(at.parent)
+}
+
+// tell of an exchange in a span, and in a log record if it failed.
+func (l *lookups) tell(x *dns.Exchange, at place) {
+	p := l.ownerOf(x)
+	failed := x.Failed()
+	if l.signals.Traces {
+		at.span = l.ids.SpanID()
+		l.querySpan(x, p, at)
+	}
+	if l.signals.Logs && failed {
+		log := l.log(l.resourceOf(p), eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
+		log.SetTraceID(at.trace)
+		log.SetSpanID(at.span)
+		l.describeQuery(log.Attributes(), x, p)
+	}
+	l.release(x.Events, l.outcomeIf(l.signals.Traces || l.signals.Logs && failed))
+	l.pairs.Release(x)
+}
+
+func (l *lookups) querySpan(x *dns.Exchange, p *identity.Process, at place) {
+	span := l.span(l.resourceOf(p), spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
+	at.set(span)
+	l.describeQuery(span.Attributes(), x, p)
+	if x.Failed() {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+}
+
+// queryAttributes is how many there are as a rule.
+const queryAttributes = 12
+
+func (l *lookups) describeQuery(attributes pcommon.Map, x *dns.Exchange, p *identity.Process) {
+	attributes.EnsureCapacity(queryAttributes)
+	l.putOwner(attributes, x.Header.Pid, p)
+	attributes.PutStr(attrDNSQuestionName, x.Question.Name.Text)
+	attributes.PutStr(attrDNSQuestionType, dns.TypeName(x.Question.Type))
+	if !x.IsLookup() {
+		attributes.PutStr(attrDNSOpcode, dns.OpcodeName(x.Opcode))
+	}
+	l.putServer(attributes, x)
+	if x.Retries > 0 {
+		attributes.PutInt(attrDNSRetries, int64(x.Retries))
+	}
+	if !x.TimedOut {
+		putAnswer(attributes, x)
+	}
+	if errorType := x.ErrorType(); errorType != "" {
+		attributes.PutStr(attrErrorType, errorType)
+	}
+}
+
+func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
+	server, port := l.addresses.of(x.Ends.PeerAddress), int64(x.Ends.PeerPort)
+	attributes.PutStr(attrNetworkTransport, transportOf(&x.Ends))
+	attributes.PutStr(attrNetworkType, typeOf(&x.Ends))
+	attributes.PutStr(attrNetworkPeerAddress, server)
+	attributes.PutInt(attrNetworkPeerPort, port)
+	attributes.PutStr(attrServerAddress, server)
+	attributes.PutInt(attrServerPort, port)
+}
+
+func putAnswer(attributes pcommon.Map, x *dns.Exchange) {
+	attributes.PutStr(attrDNSResponseCode, dns.ResponseCodeName(x.Code))
+	if x.Truncated {
+		attributes.PutBool(attrDNSTruncated, true)
+	}
+	if len(x.Answers) > 0 {
+		putStrings(attributes, attrDNSAnswers, x.Answers)
+	}
+}
+
+func (l *lookups) describeSearch(attributes pcommon.Map, search *correlate.Lookup, pid uint32, p *identity.Process) {
+	attributes.EnsureCapacity(ownerAttributes + 4)
+	l.putOwner(attributes, pid, p)
+	attributes.PutStr(attrDNSQuestionName, search.Name)
+	attributes.PutInt(attrDNSLookupAttempts, int64(search.Attempts))
+	attributes.PutInt(attrDNSLookupWasted, int64(search.Wasted))
+	if len(search.Answers) > 0 {
+		putStrings(attributes, attrDNSAnswers, search.Answers)
+	}
+	if search.ErrorType != "" {
+		attributes.PutStr(attrErrorType, search.ErrorType)
+	}
+}
