@@ -37,6 +37,7 @@ type item struct {
 	time, end  pcommon.Timestamp // end: of a span
 	traceID    pcommon.TraceID
 	spanID     pcommon.SpanID
+	parentID   pcommon.SpanID
 	severity   plog.SeverityNumber
 	status     ptrace.StatusCode
 	kind       ptrace.SpanKind
@@ -116,6 +117,7 @@ func (o *output) addTraces(traces ptrace.Traces) {
 					end:        span.EndTimestamp(),
 					traceID:    span.TraceID(),
 					spanID:     span.SpanID(),
+					parentID:   span.ParentSpanID(),
 					status:     span.Status().Code(),
 					kind:       span.Kind(),
 				})
