@@ -262,10 +262,10 @@ func TestRingFullIsInTheLedger(t *testing.T) {
 
 func TestUndecodableIsInTheLedger(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), nil)
-	s.source.give(3)
-	s.source.mu.Lock()
-	for i := range s.source.waiting {
-		s.source.waiting[i] = s.source.waiting[i][:50]
+	s.source.mu.Lock() // until they are cut off, as the reader is waiting for them
+	for range 3 {
+		s.source.seen++
+		s.source.waiting = append(s.source.waiting, execRecord(uint32(s.source.seen) + 1)[:50])
 	}
 	s.source.mu.Unlock()
 	row := s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 3 && r.InFlight == 0 })

@@ -41,7 +41,7 @@ func TestDecodeHTTPExchangeRefuses(t *testing.T) {
 		{"a response's head that is not there", func(e *bpf.WireHttpExchange) { e.ResponseHeadSize = 0xffff }},
 		{"no role", func(e *bpf.WireHttpExchange) { e.Ends.Role = event.RoleUnknown }},
 		{"another role", func(e *bpf.WireHttpExchange) { e.Ends.Role = 3 }},
-		{"an end before its begin", func(e *bpf.WireHttpExchange) { e.Status, e.RequestStart = 0, e.Header.Time + 1 }},
+		{"an end before its begin", func(e *bpf.WireHttpExchange) { e.Status, e.RequestStart = 0, e.Header.Time+1 }},
 		{"a response before its request", func(e *bpf.WireHttpExchange) { e.RequestStart = e.ResponseStart + 1 }},
 		{"a response that ends before it begins", func(e *bpf.WireHttpExchange) { e.ResponseStart = e.ResponseEnd + 1 }},
 		{"a response after the end", func(e *bpf.WireHttpExchange) { e.ResponseEnd = e.Header.Time + 1 }},
