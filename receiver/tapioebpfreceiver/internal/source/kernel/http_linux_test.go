@@ -280,6 +280,29 @@ func TestHTTPHeadsCutEverywhere(t *testing.T) {
 	assert.ElementsMatch(t, want, found)
 }
 
+// Several requests and responses of a connection, cut into pieces by chance, so that pieces end
+// within and across all of their parts.
+func TestHTTPCutByChance(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	post := "POST /p HTTP/1.1\r\nContent-Length: 7\r\n\r\n"
+	var steps []step
+	var want []exchange
+	for seed := 1; seed <= 150; seed++ {
+		piece := func(by, send string) step { return step{By: by, Send: send, Split: 1 + seed%9, Seed: seed} }
+		steps = append(steps,
+			piece("client", get), piece("server", chunked+"5\r\nhello\r\n00A;x=y\r\n0123456789\r\n0\r\nA: b\r\n\r\n"),
+			piece("client", post+"1234567"), piece("server", "HTTP/1.1 100 Continue\r\n\r\n"+ok+"hello"))
+		want = append(want, both(exchange{Request: get, Response: chunked, Status: 200, ResponseBody: 15},
+			exchange{Request: post, Response: ok, Status: 200, RequestBody: 7, ResponseBody: 5})...)
+	}
+	pid := w.play(script{Steps: steps})
+	w.finish()
+	_, found := w.exchangesOf(pid)
+	assert.ElementsMatch(t, want, found)
+	assert.Equal(t, source.Counters{Seen: uint64(len(want))}, w.httpCounters())
+}
+
 func TestHTTPTimes(t *testing.T) {
 	w := newWorld(t, withHTTP)
 	const pause = 50 * time.Millisecond

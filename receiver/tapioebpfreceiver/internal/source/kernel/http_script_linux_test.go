@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -33,6 +34,7 @@ type step struct {
 	Send  string        // as it is
 	Bytes int           // then so many bytes
 	Split int           // sent in pieces of this size; 0: as one
+	Seed  int           // pieces of 1 to Split bytes, drawn by chance; 0: all of that size
 	Do    string        // then: "", "close", "reset", "shutdown" (of its writing)
 	After time.Duration // waited before
 	// Unread: the other side does not read it.
@@ -154,8 +156,12 @@ func (s step) transfer(from, to *net.TCPConn) error {
 	if size == 0 {
 		size = max(1, len(data))
 	}
+	random := rand.New(rand.NewPCG(uint64(s.Seed), 0))
 	for len(data) > 0 {
 		n := min(size, len(data))
+		if s.Seed != 0 {
+			n = 1 + random.IntN(n)
+		}
 		if _, err := from.Write([]byte(data[:n])); err != nil {
 			return err
 		}
