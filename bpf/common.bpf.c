@@ -5,6 +5,7 @@
 
 /* What belongs to no family: the records' types for Go, and the question who we are. */
 #include "kernel.h"
+#include "atomic.h"
 #include "event.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -39,4 +40,15 @@ SEC("raw_tp")
 int own_pid(void *ctx)
 {
 	return bpf_get_current_pid_tgid() >> 32;
+}
+
+/* Never attached: loaded to find out whether this kernel knows what is in atomic.h. */
+SEC("cgroup_skb/egress")
+int exchange_words(struct __sk_buff *skb)
+{
+	__u64 word = 0;
+
+	take_word(&word, 1);
+	release_word(&word);
+	return 1;
 }

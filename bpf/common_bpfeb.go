@@ -226,6 +226,7 @@ type WireProcessOomKill struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	WireProgExchangeWords         = "exchange_words"
 	WireProgOwnPid                = "own_pid"
 	WireVarForGoConnectionConnect = "for_go_connection_connect"
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
@@ -289,7 +290,8 @@ type WireSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireProgramSpecs struct {
-	OwnPid *ebpf.ProgramSpec `ebpf:"own_pid"`
+	ExchangeWords *ebpf.ProgramSpec `ebpf:"exchange_words"`
+	OwnPid        *ebpf.ProgramSpec `ebpf:"own_pid"`
 }
 
 // WireMapSpecs contains maps before they are loaded into the kernel.
@@ -376,11 +378,13 @@ type WireVariables struct {
 //
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WirePrograms struct {
-	OwnPid *ebpf.Program `ebpf:"own_pid"`
+	ExchangeWords *ebpf.Program `ebpf:"exchange_words"`
+	OwnPid        *ebpf.Program `ebpf:"own_pid"`
 }
 
 func (p *WirePrograms) Close() error {
 	return _WireClose(
+		p.ExchangeWords,
 		p.OwnPid,
 	)
 }

@@ -9,6 +9,7 @@
 #ifndef TAPIO_HTTP_H
 #define TAPIO_HTTP_H
 
+#include "atomic.h"
 #include "event.h"
 #include "kernel.h"
 #include "packet.h"
@@ -28,10 +29,13 @@
 #define MAX_SCANS 96		 /* words and lines of a window */
 #define CONTENT_LENGTH_DIGITS 32 /* and spaces */
 #define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
-#define MAX_LOOKS 16   /* for a request, in the middle of a stream that may not have any */
-#define FIRST_BYTES 32 /* of a request: among them its method ends */
-#define CHUNK_LINE 32  /* bytes of a chunk's first line that are looked at together */
-#define LINE_END 2     /* CR LF, behind a chunk's data */
+#define MAX_LOOKS 16	     /* for a request, in the middle of a stream that may not have any */
+#define FIRST_BYTES 32	     /* of a request: among them its method ends */
+#define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
+#define LINE_END 2	     /* CR LF, behind a chunk's data */
+#define MAX_BLANKS 8	     /* behind a header's value */
+#define LOCK_TRIES 512	     /* tens of microseconds: more than a packet takes to be read */
+#define LOCK_TRIES_AT_END 32 /* with each, the verifier follows what comes then anew */
 
 enum http_mode {
 	MODE_NEW,    /* no byte was seen yet */
@@ -84,12 +88,15 @@ struct http_slot {
 	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
 	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
 	struct http_message messages[2]; /* by enum http_part */
-	__u64 live;  /* when it was last known to belong to an open socket, ns; 0: not in use */
-	__u8 method; /* enum http_method */
+	__u64 socket;			 /* whose it is, as in struct http_stream; 0: not in use */
+	__u64 live;   /* when it was last known to belong to an open socket, ns */
+	__u32 number; /* among the connection's requests; with socket, no other exchange has it */
+	__u8 method;  /* enum http_method */
 	__u8 heads_frozen; /* the response's head begins: the request's can become no longer */
-	__u8 flags[2];	   /* by enum http_part, whose sides run on different CPUs */
+	__u8 flags[2];	   /* by enum http_part */
 	__u8 has_line;	   /* the request's first line was read: it is one */
-	__u8 reserved[3];
+	__u8 early;	   /* the connection has no socket of its own yet */
+	__u8 reserved[6];
 };
 
 /* Set by the loader. */
@@ -112,6 +119,7 @@ struct {
 } http_free SEC(".maps");
 
 #define MAX_EARLY_SEGMENT 2048
+#define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
 #define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
 
 struct early_key {
@@ -174,8 +182,23 @@ static __always_inline struct http_slot *http_slot(__u32 number)
 
 static __always_inline void free_slot(struct http_slot *slot, __u32 number)
 {
-	slot->live = 0;
+	slot->socket = 0;
 	bpf_map_push_elem(&http_free, &number, BPF_ANY);
+}
+
+static __always_inline __u32 slot_of(struct http_connection *http, __u32 exchange)
+{
+	return http->pending[exchange % MAX_PIPELINED];
+}
+
+/* The slot of an exchange; NULL: it was taken away, and may be another one's by now. */
+static __always_inline struct http_slot *exchange_slot(struct http_connection *http, __u32 exchange)
+{
+	struct http_slot *slot = http_slot(slot_of(http, exchange));
+
+	if (!slot || slot->socket != http->streams[INGRESS].socket || slot->number != exchange)
+		return NULL;
+	return slot;
 }
 
 static __always_inline __u32 scratch_of(enum http_part part)
@@ -207,14 +230,8 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 	reset_message(&slot->messages[REQUEST], 0, MAX_REQUEST_HEAD);
 	slot->live = now;
 	slot->method = METHOD_OTHER;
-	slot->heads_frozen = slot->has_line = false;
+	slot->heads_frozen = slot->has_line = slot->early = false;
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
-}
-
-/* The newest request's number is begun - 1; it is the one that is being read, if one is. */
-static __always_inline __u32 pending_slot(struct http_connection *http, __u32 exchange)
-{
-	return http->pending[exchange % MAX_PIPELINED];
 }
 
 /* --- sending --------------------------------------------------------------------------------- */
@@ -233,10 +250,10 @@ static __always_inline void fill_exchange(struct http_exchange *event, struct so
 	event->flags = flags;
 }
 
-static __noinline void send_exchange(struct socket_state *state, __u32 number, __u64 now,
+static __noinline void send_exchange(struct socket_state *state, __u32 exchange, __u64 now,
 				     __u16 flags, __s32 error)
 {
-	struct http_slot *slot = http_slot(number);
+	struct http_slot *slot = exchange_slot(&state->http, exchange);
 	__u32 size;
 
 	if (!slot)
@@ -247,36 +264,41 @@ static __noinline void send_exchange(struct socket_state *state, __u32 number, _
 	size = slot->event.request_head_size + slot->event.response_head_size;
 	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
 		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
-	free_slot(slot, number);
+	free_slot(slot, slot_of(&state->http, exchange));
 }
 
-static __noinline void drop_exchange(__u32 number, bool lost)
+static __noinline void drop_exchange(struct http_connection *http, __u32 exchange, bool lost)
 {
-	struct http_slot *slot = http_slot(number);
+	struct http_slot *slot = exchange_slot(http, exchange);
 
 	if (!slot)
 		return;
-	if (lost)
+	if (lost && slot->has_line)
 		count_unreadable(HTTP_EXCHANGE);
-	free_slot(slot, number);
+	free_slot(slot, slot_of(http, exchange));
+}
+
+static __always_inline bool waits_for_response(struct http_connection *http)
+{
+	return (__s32)(http->begun - http->answered) > 0;
 }
 
 /* Whether the newest request is still being read although its response is complete. */
 static __always_inline bool answered_early(struct http_connection *http)
 {
-	return http->reading && http->begun == http->answered;
+	return http->reading && !waits_for_response(http);
 }
 
 /* lost: bytes were not seen, so that what had begun cannot be followed any more. */
 static __noinline void drop_exchanges(struct http_connection *http, bool lost)
 {
 	if (answered_early(http))
-		drop_exchange(http->reading - 1, lost);
-	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
-		drop_exchange(pending_slot(http, http->answered), lost);
+		drop_exchange(http, http->begun - 1, lost);
+	for (int i = 0; i < MAX_PIPELINED && waits_for_response(http); i++) {
+		drop_exchange(http, http->answered, lost);
 		http->answered++;
 	}
-	http->reading = 0;
+	http->reading = false;
 }
 
 /* The connection is over, or this side has let go of it. */
@@ -286,12 +308,12 @@ static __noinline void end_exchanges(struct socket_state *state, __u16 flags, __
 	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (answered_early(http))
-		send_exchange(state, http->reading - 1, now, flags, error);
-	for (int i = 0; i < MAX_PIPELINED && http->answered != http->begun; i++) {
-		send_exchange(state, pending_slot(http, http->answered), now, flags, error);
+		send_exchange(state, http->begun - 1, now, flags, error);
+	for (int i = 0; i < MAX_PIPELINED && waits_for_response(http); i++) {
+		send_exchange(state, http->answered, now, flags, error);
 		http->answered++;
 	}
-	http->reading = 0;
+	http->reading = false;
 }
 
 static __always_inline void become_opaque(struct http_connection *http)
@@ -339,14 +361,14 @@ static __always_inline __u32 first_marked(__u64 marks)
 /* Eight bytes of the heads; 0 where there are none. */
 static __always_inline __u64 word_at(struct http_slot *slot, __u32 at)
 {
-	if (at > HEADS_SIZE - 8)
+	if (at > HEADS_SIZE + HTTP_WINDOW - 8)
 		return 0;
 	return in_order(*(__u64 *)&slot->heads[at]);
 }
 
 static __always_inline __u8 byte_at(struct http_slot *slot, __u32 at)
 {
-	if (at >= HEADS_SIZE)
+	if (at >= HEADS_SIZE + HTTP_WINDOW)
 		return 0;
 	return slot->heads[at];
 }
@@ -376,6 +398,20 @@ static __always_inline void read_first_line(struct http_slot *slot, struct http_
 		message->invalid = true;
 }
 
+/* "chunked" is the last of the codings, with nothing but white space behind it. */
+static __always_inline bool ends_with_chunked(struct http_slot *slot, __u32 end)
+{
+	__u8 before;
+
+	for (int i = 0; i < MAX_BLANKS && is_space(byte_at(slot, end - 1)); i++)
+		end--;
+	if ((word_at(slot, end - 7) | LOWER_CASE) << 8 !=
+	    TEXT8(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd'))
+		return false;
+	before = byte_at(slot, end - 8);
+	return before == ':' || before == ',' || is_space(before);
+}
+
 /* Those two decide where a message ends; all others are for user space. */
 static __always_inline void read_header(struct http_slot *slot, struct http_message *message,
 					__u32 line, __u32 end)
@@ -389,8 +425,7 @@ static __always_inline void read_header(struct http_slot *slot, struct http_mess
 	if (name == TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
 	    (word_at(slot, line + 8) | LOWER_CASE) ==
 		    TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
-	    (word_at(slot, end - 7) | LOWER_CASE) << 8 ==
-		    TEXT8(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd'))
+	    ends_with_chunked(slot, end))
 		message->chunked = true;
 }
 
@@ -606,6 +641,7 @@ static __always_inline void keep_head(struct http_slot *slot, struct http_messag
 static __always_inline void touch(struct http_slot *slot, struct http_stream *stream,
 				  enum http_part part)
 {
+	slot->live = stream->now;
 	if (part == REQUEST)
 		slot->event.request_end = stream->now;
 	else
@@ -613,41 +649,38 @@ static __always_inline void touch(struct http_slot *slot, struct http_stream *st
 }
 
 static __always_inline void request_complete(struct socket_state *state, struct http_stream *stream,
-					     struct http_slot *slot, __u32 number)
+					     struct http_slot *slot)
 {
 	slot->flags[REQUEST] |= HTTP_REQUEST_COMPLETE;
 	stream->mode = MODE_START;
-	state->http.reading = 0;
+	state->http.reading = false;
 	if (slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE)
-		send_exchange(state, number, stream->now, 0, 0);
+		send_exchange(state, state->http.begun - 1, stream->now, 0, 0);
 }
 
 static __always_inline void response_complete(struct socket_state *state,
 					      struct http_stream *stream, struct http_slot *slot,
-					      __u32 number, __u16 flags)
+					      __u16 flags)
 {
-	bool request_complete = slot->flags[REQUEST] & HTTP_REQUEST_COMPLETE;
-
 	slot->flags[RESPONSE] |= HTTP_RESPONSE_COMPLETE | flags;
 	stream->mode = MODE_START;
 	state->http.answered++;
-	if (request_complete)
-		send_exchange(state, number, stream->now, 0, 0);
+	if (slot->flags[REQUEST] & HTTP_REQUEST_COMPLETE)
+		send_exchange(state, state->http.answered - 1, stream->now, 0, 0);
 }
 
 static __always_inline int message_complete(struct socket_state *state, struct http_stream *stream,
-					    struct http_slot *slot, __u32 number,
-					    enum http_part part)
+					    struct http_slot *slot, enum http_part part)
 {
 	if (part == REQUEST)
-		request_complete(state, stream, slot, number);
+		request_complete(state, stream, slot);
 	else
-		response_complete(state, stream, slot, number, 0);
+		response_complete(state, stream, slot, 0);
 	return STEP_MORE;
 }
 
 static __always_inline int begin_body(struct socket_state *state, struct http_stream *stream,
-				      struct http_slot *slot, __u32 number, enum http_part part)
+				      struct http_slot *slot, enum http_part part)
 {
 	struct http_message *message = &slot->messages[part];
 
@@ -665,7 +698,7 @@ static __always_inline int begin_body(struct socket_state *state, struct http_st
 		stream->mode = MODE_UNTIL_CLOSE;
 		return STEP_MORE;
 	}
-	return message_complete(state, stream, slot, number, part);
+	return message_complete(state, stream, slot, part);
 }
 
 static __always_inline __u8 method_of(struct http_slot *slot)
@@ -680,11 +713,10 @@ static __always_inline __u8 method_of(struct http_slot *slot)
 }
 
 static __always_inline int request_head_ended(struct socket_state *state,
-					      struct http_stream *stream, struct http_slot *slot,
-					      __u32 number)
+					      struct http_stream *stream, struct http_slot *slot)
 {
 	slot->method = method_of(slot);
-	return begin_body(state, stream, slot, number, REQUEST);
+	return begin_body(state, stream, slot, REQUEST);
 }
 
 static __always_inline bool is_tunnel(struct http_slot *slot)
@@ -713,11 +745,10 @@ static __always_inline int forget_interim(struct http_stream *stream, struct htt
 }
 
 static __always_inline int response_head_ended(struct socket_state *state,
-					       struct http_stream *stream, struct http_slot *slot,
-					       __u32 number)
+					       struct http_stream *stream, struct http_slot *slot)
 {
 	if (is_tunnel(slot)) {
-		response_complete(state, stream, slot, number, HTTP_TUNNEL);
+		response_complete(state, stream, slot, HTTP_TUNNEL);
 		drop_exchanges(&state->http, true);
 		become_opaque(&state->http);
 		return STEP_DONE;
@@ -725,8 +756,8 @@ static __always_inline int response_head_ended(struct socket_state *state,
 	if (slot->event.status < 200)
 		return forget_interim(stream, slot);
 	if (has_no_body(slot))
-		return message_complete(state, stream, slot, number, RESPONSE);
-	return begin_body(state, stream, slot, number, RESPONSE);
+		return message_complete(state, stream, slot, RESPONSE);
+	return begin_body(state, stream, slot, RESPONSE);
 }
 
 /* A status line begins with "HTTP/1.1 200"; false: this one does not. */
@@ -750,14 +781,14 @@ static __always_inline bool read_status(struct http_slot *slot)
 }
 
 /* What came is not a response to a request: an exchange is told, the rest is not ours. */
-static __always_inline int invalid_response(struct socket_state *state, __u32 number, __u64 now)
+static __always_inline int invalid_response(struct socket_state *state, __u64 now)
 {
 	struct http_connection *http = &state->http;
 
 	http->answered++;
-	send_exchange(state, number, now, HTTP_INVALID_RESPONSE, 0);
-	if (http->answered == http->begun)
-		http->reading = 0;
+	send_exchange(state, http->answered - 1, now, HTTP_INVALID_RESPONSE, 0);
+	if (!waits_for_response(http))
+		http->reading = false;
 	drop_exchanges(http, true);
 	become_opaque(http);
 	return STEP_DONE;
@@ -766,20 +797,23 @@ static __always_inline int invalid_response(struct socket_state *state, __u32 nu
 static __always_inline int search(struct http_connection *http)
 {
 	http->searching = true;
-	http->last = 0;
 	http->streams[INGRESS].early_segments = http->streams[EGRESS].early_segments = 0;
 	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_SEARCH;
 	return STEP_DONE;
 }
 
-/* Bytes were not seen. */
+/* Bytes were not seen: the next segment may be anything. */
 static __always_inline int lose_framing(struct http_connection *http)
 {
 	drop_exchanges(http, true);
+	http->last = 0;
 	return search(http);
 }
 
-/* A connection that never was HTTP costs this one look; in the middle of a stream it takes more. */
+/*
+ * A connection that never was HTTP costs this one look; in the middle of a stream it takes more, at
+ * each turn one.
+ */
 static __always_inline int not_a_request(struct http_connection *http)
 {
 	if (http->searching && ++http->looks < MAX_LOOKS)
@@ -790,11 +824,11 @@ static __always_inline int not_a_request(struct http_connection *http)
 }
 
 /* It was no exchange, so none is lost. */
-static __always_inline int take_back_request(struct http_connection *http, struct http_slot *slot)
+static __always_inline int take_back_request(struct http_connection *http)
 {
-	free_slot(slot, http->reading - 1);
-	http->reading = 0;
-	if (http->begun != http->answered)
+	drop_exchange(http, http->begun - 1, false);
+	http->reading = false;
+	if (waits_for_response(http))
 		http->begun--;
 	return not_a_request(http);
 }
@@ -809,16 +843,18 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
 	if (part == RESPONSE && !read_status(slot))
-		return invalid_response(state, number, stream->now);
+		return invalid_response(state, stream->now);
 	before = message->at;
 	http_read_window(number, part);
 	if (part == RESPONSE && message->first_line && !slot->event.status)
-		return invalid_response(state, number, stream->now); /* shorter than any status */
+		return invalid_response(state, stream->now); /* shorter than any status */
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
-		return take_back_request(&state->http, slot);
+		return part == REQUEST ? take_back_request(&state->http)
+				       : invalid_response(state, stream->now);
 	if (part == REQUEST && message->first_line) {
 		state->http.searching = false;
 		state->http.confirmed = true;
+		state->http.looks = 0;
 		slot->has_line = true;
 	}
 	keep_head(slot, message, part);
@@ -828,8 +864,20 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (!message->ended)
 		return STEP_MORE;
 	if (part == REQUEST)
-		return request_head_ended(state, stream, slot, number);
-	return response_head_ended(state, stream, slot, number);
+		return request_head_ended(state, stream, slot);
+	return response_head_ended(state, stream, slot);
+}
+
+/* Empty lines before a request are let pass (RFC 9112, section 2.2). */
+static __noinline bool skip_line_end(struct __sk_buff *skb, struct http_stream *stream)
+{
+	__u8 first = 0;
+
+	if (!stream->left || !load_stream(skb, stream, &first, 1, 1) ||
+	    (first != '\r' && first != '\n'))
+		return false;
+	advance(stream, 1);
+	return true;
 }
 
 /* A method is a token, and a target follows it: no other protocol's first bytes are like that. */
@@ -842,8 +890,6 @@ static __noinline bool may_be_request(struct __sk_buff *skb, struct http_stream 
 		size = sizeof(bytes);
 	if (!load_stream(skb, stream, bytes, size, sizeof(bytes)))
 		return false;
-	if (bytes[0] == '\r' || bytes[0] == '\n')
-		return true; /* empty lines before it are let pass */
 	for (int i = 0; i < FIRST_BYTES; i++) {
 		if (bytes[i] == ' ')
 			return i > 0;
@@ -855,12 +901,14 @@ static __noinline bool may_be_request(struct __sk_buff *skb, struct http_stream 
 	return false;
 }
 
-/* There is no room for another exchange: it is not followed, and counted. */
-static __always_inline int too_many(struct http_connection *http)
+/* There is no room for another exchange: it is not followed, and counted, once. */
+static __always_inline int too_many(struct http_connection *http, struct http_stream *stream)
 {
 	if (!http->searching || http->confirmed)
 		count_table_full(HTTP_EXCHANGE);
-	return lose_framing(http);
+	lose_framing(http);
+	http->last = stream->direction + 1; /* what follows is of the same request */
+	return STEP_DONE;
 }
 
 static __always_inline int begin_request(struct __sk_buff *skb, struct http_connection *http,
@@ -869,21 +917,26 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	struct http_slot *slot;
 	__u32 number;
 
-	if (!http->confirmed && !may_be_request(skb, stream))
+	if (skip_line_end(skb, stream))
+		return STEP_MORE;
+	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
 		return not_a_request(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    bpf_map_pop_elem(&http_free, &number))
-		return too_many(http);
+		return too_many(http, stream);
 	slot = http_slot(number);
 	if (!slot)
 		return STEP_DONE;
 	reset_slot(slot, stream->now);
+	slot->socket = stream->socket;
+	slot->number = http->begun;
+	slot->early = http->early;
 	slot->event.request_start = stream->now;
 	slot->event.request_sequence = stream->next;
 	slot->event.request_acknowledged = stream->acknowledged;
 	http->pending[http->begun % MAX_PIPELINED] = number;
 	http->begun++;
-	http->reading = number + 1;
+	http->reading = true;
 	stream->mode = MODE_HEAD;
 	return STEP_MORE;
 }
@@ -900,11 +953,11 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 {
 	struct http_slot *slot;
 
-	if (http->answered == http->begun) /* a response to nothing that we saw */
+	if (!waits_for_response(http)) /* a response to nothing that we saw */
 		return http->confirmed ? lose_framing(http) : not_a_request(http);
-	slot = http_slot(pending_slot(http, http->answered));
+	slot = exchange_slot(http, http->answered);
 	if (!slot)
-		return STEP_DONE;
+		return lose_framing(http);
 	slot->heads_frozen = true;
 	reset_response(slot);
 	slot->event.response_start = stream->now;
@@ -921,7 +974,7 @@ static __always_inline void count_body(struct http_slot *slot, __u64 bytes, enum
 }
 
 static __always_inline int read_body(struct socket_state *state, struct http_stream *stream,
-				     struct http_slot *slot, __u32 number, enum http_part part)
+				     struct http_slot *slot, enum http_part part)
 {
 	__u32 bytes = stream->left;
 
@@ -933,7 +986,7 @@ static __always_inline int read_body(struct socket_state *state, struct http_str
 	stream->remaining -= bytes;
 	if (stream->remaining)
 		return STEP_DONE;
-	return message_complete(state, stream, slot, number, part);
+	return message_complete(state, stream, slot, part);
 }
 
 static __always_inline int read_until_close(struct http_stream *stream, struct http_slot *slot)
@@ -965,9 +1018,8 @@ static __always_inline int chunk_begins(struct http_stream *stream, struct http_
 }
 
 /* "1a2b;name=value" CR LF, of which all but the digits is skipped. */
-static __always_inline int read_chunk_size(struct __sk_buff *skb, struct http_connection *http,
-					   struct http_stream *stream, struct http_slot *slot,
-					   enum http_part part)
+static __always_inline int read_chunk_size(struct __sk_buff *skb, struct http_stream *stream,
+					   struct http_slot *slot, enum http_part part)
 {
 	struct http_message *message = &slot->messages[part];
 	__u32 size = stream->left;
@@ -1029,7 +1081,20 @@ static __always_inline int read_trailer(struct __sk_buff *skb, struct socket_sta
 	touch(slot, stream, part);
 	if (!message->ended)
 		return STEP_MORE;
-	return message_complete(state, stream, slot, number, part);
+	return message_complete(state, stream, slot, part);
+}
+
+/* A chunk is one step, so that many small ones in a packet are read, too. */
+static __always_inline int read_chunk(struct __sk_buff *skb, struct http_stream *stream,
+				      struct http_slot *slot, enum http_part part)
+{
+	int result = STEP_MORE;
+
+	if (stream->mode == MODE_CHUNK_SIZE)
+		result = read_chunk_size(skb, stream, slot, part);
+	if (stream->mode == MODE_CHUNK_DATA && stream->left)
+		result = read_chunk_data(stream, slot, part);
+	return result;
 }
 
 static __always_inline struct early_connection *early_connection(void)
@@ -1064,9 +1129,9 @@ static __always_inline int begin_message(struct __sk_buff *skb, struct http_conn
 	return part == REQUEST ? begin_request(skb, http, stream) : begin_response(http, stream);
 }
 
-static __always_inline __u32 slot_being_read(struct http_connection *http, enum http_part part)
+static __always_inline __u32 exchange_being_read(struct http_connection *http, enum http_part part)
 {
-	return part == REQUEST ? http->reading - 1 : pending_slot(http, http->answered);
+	return part == REQUEST ? http->begun - 1 : http->answered;
 }
 
 static __always_inline int read_part(struct __sk_buff *skb, struct socket_state *state,
@@ -1074,23 +1139,27 @@ static __always_inline int read_part(struct __sk_buff *skb, struct socket_state 
 {
 	struct http_connection *http = &state->http;
 	struct http_slot *slot;
-	__u32 number;
+	__u32 exchange, number;
+	int result;
 
-	if (stream->mode == MODE_START && begin_message(skb, http, stream, part) == STEP_DONE)
-		return STEP_DONE;
-	number = slot_being_read(http, part);
-	slot = http_slot(number);
+	if (stream->mode == MODE_START) {
+		result = begin_message(skb, http, stream, part);
+		if (stream->mode != MODE_HEAD)
+			return result;
+	}
+	exchange = exchange_being_read(http, part);
+	number = slot_of(http, exchange);
+	slot = exchange_slot(http, exchange);
 	if (!slot)
-		return STEP_DONE;
+		return lose_framing(http);
 	switch (stream->mode) {
 	case MODE_HEAD:
 		return read_head(skb, state, stream, slot, number, part);
 	case MODE_BODY:
-		return read_body(state, stream, slot, number, part);
+		return read_body(state, stream, slot, part);
 	case MODE_CHUNK_SIZE:
-		return read_chunk_size(skb, http, stream, slot, part);
 	case MODE_CHUNK_DATA:
-		return read_chunk_data(stream, slot, part);
+		return read_chunk(skb, stream, slot, part);
 	case MODE_TRAILER:
 		return read_trailer(skb, state, stream, slot, number, part);
 	case MODE_UNTIL_CLOSE:
@@ -1127,6 +1196,7 @@ __noinline int http_read(struct __sk_buff *skb, __u32 direction)
 
 #define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
 
 /* A TCP segment with payload, or the last one. */
 struct segment {
@@ -1150,7 +1220,8 @@ static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *
 	if (offset > skb->len)
 		return false;
 	segment->offset = offset;
-	segment->size = skb->len - offset;
+	segment->size =
+		tcp.flags & TCP_FLAG_RST ? 0 : skb->len - offset; /* a reset's is a remark */
 	segment->fin = tcp.flags & TCP_FLAG_FIN;
 	segment->sequence = bpf_ntohl(tcp.sequence);
 	if (tcp.flags & TCP_FLAG_SYN)
@@ -1211,26 +1282,39 @@ static __always_inline void note_ahead(struct http_stream *stream, struct segmen
 	}
 }
 
-/* Those of a head, or of chunks, will be needed. */
-static __noinline void put_aside(struct __sk_buff *skb, struct http_stream *stream,
-				 struct segment *segment)
+static __noinline void put_piece_aside(struct __sk_buff *skb, struct http_stream *stream,
+				       struct segment *segment, __u32 from)
 {
-	struct early_key key = early_key(stream, segment->sequence);
+	struct early_key key = early_key(stream, segment->sequence + from);
 	struct early_segment *empty, *early;
+	__u32 size = segment->size - from;
 	__u32 first = 0;
 
+	if (size > MAX_EARLY_SEGMENT)
+		size = MAX_EARLY_SEGMENT;
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
-	if (!empty || segment->size > MAX_EARLY_SEGMENT ||
-	    stream->early_segments >= MAX_EARLY_SEGMENTS)
+	if (!empty || stream->early_segments >= MAX_EARLY_SEGMENTS)
 		return;
 	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
 		return; /* it came twice */
 	early = bpf_map_lookup_elem(&early_segments, &key);
 	if (!early)
 		return;
-	early->size = segment->size;
-	load_bytes(skb, segment->offset, early->bytes, segment->size, MAX_EARLY_SEGMENT);
+	early->size = size;
+	load_bytes(skb, segment->offset + from, early->bytes, size, MAX_EARLY_SEGMENT);
 	stream->early_segments++;
+}
+
+/* Those of a head, or of chunks, will be needed. What was put together on its way may be large. */
+static __always_inline void put_aside(struct __sk_buff *skb, struct http_stream *stream,
+				      struct segment *segment)
+{
+	__u32 from = 0;
+
+	for (int i = 0; i < MAX_EARLY_PIECES && from < segment->size; i++) {
+		put_piece_aside(skb, stream, segment, from);
+		from += MAX_EARLY_SEGMENT;
+	}
 }
 
 /* Sets what the steps read: the part of the segment that is new. False: there is none. */
@@ -1319,15 +1403,13 @@ static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connec
 
 static __always_inline void end_of_stream(struct socket_state *state, struct http_stream *stream)
 {
-	struct http_connection *http = &state->http;
-	__u32 number = pending_slot(http, http->answered);
 	struct http_slot *slot;
 
 	if (stream->mode != MODE_UNTIL_CLOSE)
 		return;
-	slot = http_slot(number);
+	slot = exchange_slot(&state->http, state->http.answered);
 	if (slot)
-		response_complete(state, stream, slot, number, 0);
+		response_complete(state, stream, slot, 0);
 }
 
 static __always_inline bool has_framing(struct http_stream *stream)
@@ -1347,37 +1429,148 @@ static __always_inline void check_acknowledged(struct http_connection *http,
 		lose_framing(http);
 }
 
+/* The connections that are being read, on kernels where the word for it cannot be exchanged. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64); /* as struct socket_state has the socket */
+	__type(value, __u64);
+} http_locks SEC(".maps");
+
+/* Set by the loader, which has asked the kernel. */
+const volatile bool has_exchange = true;
+
+static __always_inline bool lock_by_word(struct http_connection *http, __u64 self, const int tries)
+{
+	__u64 holder;
+
+	for (int i = 0; i < tries; i++) {
+		holder = take_word(&http->busy, self);
+		if (!holder)
+			return true;
+		if (holder == self)
+			return false;
+	}
+	return false;
+}
+
+static __always_inline bool lock_by_map(struct socket_state *state, __u64 self, const int tries)
+{
+	__u64 *holder;
+
+	for (int i = 0; i < tries; i++) {
+		if (!(int)bpf_map_update_elem(&http_locks, &state->address, &self, BPF_NOEXIST))
+			return true;
+		holder = bpf_map_lookup_elem(&http_locks, &state->address);
+		if (holder && *holder == self)
+			return false;
+	}
+	return false;
+}
+
+/*
+ * Packets of one connection may come on several CPUs at a time, and one may be received while
+ * another is sent; none is read before the one that is being read is done with. False: it is this
+ * CPU itself that was interrupted, or the other one takes too long.
+ */
+static __always_inline bool lock_connection(struct socket_state *state, const int tries)
+{
+	__u64 self = bpf_get_smp_processor_id() + 1;
+
+	return has_exchange ? lock_by_word(&state->http, self, tries)
+			    : lock_by_map(state, self, tries);
+}
+
+/* For packets. A function by itself, so that the verifier follows what comes then but once. */
+__noinline int http_lock(struct __sk_buff *skb)
+{
+	struct socket_state *state = state_of_packet(skb);
+
+	return state && lock_connection(state, LOCK_TRIES);
+}
+
+static __always_inline void unlock_connection(struct socket_state *state)
+{
+	if (has_exchange)
+		release_word(&state->http.busy);
+	else
+		bpf_map_delete_elem(&http_locks, &state->address);
+}
+
+/* What was taken for a request, on a connection that is older than we are, was no such thing. */
+static __always_inline void check_guess(struct http_connection *http, enum direction direction)
+{
+	if (!http->searching || !http->reading || part_of(http, direction) != RESPONSE)
+		return;
+	drop_exchanges(http, false);
+	search(http);
+}
+
+static __always_inline void read_payload(struct __sk_buff *skb, struct socket_state *state,
+					 struct segment *segment, enum direction direction)
+{
+	struct http_connection *http = &state->http;
+	struct http_stream *stream = &http->streams[direction];
+
+	if (stream->mode == MODE_NEW)
+		search(http); /* the connection is older than we are */
+	check_guess(http, direction);
+	check_acknowledged(http, segment, direction);
+	if (stream->mode == MODE_SEARCH)
+		look_for_request(state, stream, segment, direction);
+	if (!has_framing(stream) || !place_segment(skb, stream, segment))
+		return;
+	http_read(skb, direction);
+	if (stream->left && has_framing(stream))
+		lose_framing(http); /* too many parts in one packet */
+	read_ahead(skb, http, stream, direction);
+}
+
+static __always_inline void note_end(struct http_stream *stream, struct segment *segment)
+{
+	if (!segment->fin)
+		return;
+	stream->end = segment->sequence + segment->size;
+	stream->has_end = true;
+}
+
+static __always_inline void read_locked(struct __sk_buff *skb, struct socket_state *state,
+					struct segment *segment, enum direction direction)
+{
+	struct http_connection *http = &state->http;
+	struct http_stream *stream = &http->streams[direction];
+
+	segment->now = bpf_ktime_get_boot_ns();
+	if (owned_by_self(state)) {
+		drop_exchanges(http, false);
+		become_opaque(http);
+		return;
+	}
+	if (http->missed) {
+		http->missed = false;
+		lose_framing(http);
+	}
+	note_end(stream, segment);
+	if (segment->size)
+		read_payload(skb, state, segment, direction);
+	if (stream->has_end && stream->end == stream->next)
+		end_of_stream(state, stream);
+}
+
 static __always_inline void see_segment(struct __sk_buff *skb, struct socket_state *state,
 					enum direction direction)
 {
 	struct http_connection *http = &state->http;
-	struct http_stream *stream = &http->streams[direction];
 	struct segment segment;
 
-	if (stream->mode == MODE_OPAQUE || !read_segment(skb, &segment))
+	if (http->streams[direction].mode == MODE_OPAQUE || !read_segment(skb, &segment))
 		return;
-	segment.now = bpf_ktime_get_boot_ns();
-	if (owned_by_self(state)) {
-		become_opaque(http);
+	if (!http_lock(skb)) {
+		http->missed = true;
 		return;
 	}
-	if (segment.size) {
-		if (stream->mode == MODE_NEW)
-			search(http); /* the connection is older than we are */
-		check_acknowledged(http, &segment, direction);
-		if (stream->mode == MODE_SEARCH)
-			look_for_request(state, stream, &segment, direction);
-		if (!has_framing(stream))
-			return;
-		if (place_segment(skb, stream, &segment)) {
-			http_read(skb, direction);
-			if (stream->left && has_framing(stream))
-				lose_framing(http); /* too many parts in one packet */
-			read_ahead(skb, http, stream, direction);
-		}
-	}
-	if (segment.fin && segment.sequence + segment.size == stream->next)
-		end_of_stream(state, stream);
+	read_locked(skb, state, &segment, direction);
+	unlock_connection(state);
 }
 
 /* --- the ends of a connection ---------------------------------------------------------------- */
@@ -1406,11 +1599,30 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	drop_exchanges(http, false); /* one that came to nothing was no exchange */
 	__builtin_memset(early, 0, sizeof(*early));
 	segment.now = bpf_ktime_get_boot_ns();
-	start_streams(http, 0, ROLE_SERVER, segment.sequence, segment.acknowledged);
+	http->early = true;
+	/* the time will do for an address: none of the kernel's is as low */
+	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
 	if (place_segment(skb, &http->streams[INGRESS], &segment))
 		http_read(skb, INGRESS);
+}
+
+/* The connection has a socket now: its exchanges are that socket's. */
+static __always_inline void take_over(struct http_connection *http, __u64 socket)
+{
+	struct http_slot *slot;
+	__u32 exchange = http->answered;
+
+	for (int i = 0; i < MAX_PIPELINED && exchange != http->begun; i++, exchange++) {
+		slot = exchange_slot(http, exchange);
+		if (!slot)
+			continue;
+		slot->socket = socket;
+		slot->early = false;
+	}
+	http->early = false;
+	http->streams[INGRESS].socket = http->streams[EGRESS].socket = socket;
 }
 
 /* Whether what was last read of a listening socket's is the beginning of this connection. */
@@ -1424,7 +1636,7 @@ static __always_inline bool take_early(struct sock *sk, struct http_connection *
 	    early->sequence != BPF_CORE_READ(tcp, rcv_nxt))
 		return false;
 	*http = early->state.http;
-	http->streams[INGRESS].socket = http->streams[EGRESS].socket = (__u64)sk;
+	take_over(http, (__u64)sk);
 	__builtin_memset(early, 0, sizeof(*early));
 	return true;
 }
@@ -1438,30 +1650,52 @@ static __always_inline void begin_connection(struct sock *sk, struct socket_stat
 	struct http_connection *http = &state->http;
 	struct tcp_sock *tcp = (void *)sk;
 
-	if (!http_enabled || http->streams[EGRESS].mode != MODE_NEW)
+	if (!http_enabled)
 		return;
+	if (http->streams[EGRESS].mode != MODE_NEW) { /* a client's SYN had data in it */
+		http->streams[INGRESS].next = BPF_CORE_READ(tcp, rcv_nxt);
+		return;
+	}
 	if (state->role == ROLE_SERVER && take_early(sk, http))
 		return;
 	start_streams(http, state->address, state->role, BPF_CORE_READ(tcp, rcv_nxt),
 		      BPF_CORE_READ(tcp, snd_nxt));
 }
 
+/* The kernel has received bytes that we have not: what is known of the exchange is not all. */
+static __always_inline bool has_missed_bytes(struct socket_state *state)
+{
+	struct http_stream *received = &state->http.streams[INGRESS];
+	struct tcp_sock *tcp = (void *)sock_of(state);
+
+	return state->http.missed ||
+	       (has_framing(received) && behind(BPF_CORE_READ(tcp, rcv_nxt), received->next) > 1);
+}
+
+/* Where the lock cannot be had, what is under way is left to be reaped. */
 static __always_inline void end_connection(struct socket_state *state, __u16 flags, __s32 error)
 {
 	struct http_connection *http = &state->http;
 
-	if (http_enabled && (http->reading || http->begun != http->answered))
-		end_exchanges(state, flags, error);
+	if (!http_enabled || !lock_connection(state, LOCK_TRIES_AT_END))
+		return;
+	if (http->reading || waits_for_response(http)) {
+		if (has_missed_bytes(state))
+			drop_exchanges(http, true);
+		else
+			end_exchanges(state, flags, error);
+	}
 	become_opaque(http);
+	unlock_connection(state);
 }
 
 /* --- at an interval: what no connection ended ------------------------------------------------ */
 
-static __always_inline void keep_slot(__u32 number, __u64 now)
+static __always_inline void keep_exchange(struct http_connection *http, __u32 exchange, __u64 now)
 {
-	struct http_slot *slot = http_slot(number);
+	struct http_slot *slot = exchange_slot(http, exchange);
 
-	if (slot && slot->live)
+	if (slot)
 		slot->live = now;
 }
 
@@ -1472,18 +1706,28 @@ static __always_inline void keep_exchanges(struct http_connection *http)
 	__u32 exchange = http->answered;
 
 	if (http->reading)
-		keep_slot(http->reading - 1, now);
+		keep_exchange(http, http->begun - 1, now);
 	for (int i = 0; i < MAX_PIPELINED && exchange != http->begun; i++)
-		keep_slot(pending_slot(http, exchange++), now);
+		keep_exchange(http, exchange++, now);
+}
+
+/* How long ago it was; negative: it has become later meanwhile. */
+static __always_inline __s64 behind_time(__u64 now, __u64 then)
+{
+	return now - then;
 }
 
 /* The kernel leaves out a program's run in rare cases, and a close may be among those. */
 static __always_inline void reap_exchange(__u32 number, __u64 after)
 {
 	struct http_slot *slot = http_slot(number);
+	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (slot && slot->live && bpf_ktime_get_boot_ns() - slot->live > after)
-		drop_exchange(number, true);
+	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
+		return;
+	if (slot->has_line && !slot->early)
+		count_unreadable(HTTP_EXCHANGE);
+	free_slot(slot, number);
 }
 
 #endif

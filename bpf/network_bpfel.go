@@ -22,6 +22,7 @@ const (
 	NetworkMapFlows                   = "flows"
 	NetworkMapHttpEarly               = "http_early"
 	NetworkMapHttpFree                = "http_free"
+	NetworkMapHttpLocks               = "http_locks"
 	NetworkMapHttpSlots               = "http_slots"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
 	NetworkMapScopeCgroups            = "scope_cgroups"
@@ -45,6 +46,7 @@ const (
 	NetworkVarDnsEnabled              = "dns_enabled"
 	NetworkVarDnsPortCount            = "dns_port_count"
 	NetworkVarDnsPorts                = "dns_ports"
+	NetworkVarHasExchange             = "has_exchange"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
 	NetworkVarHttpResponseHeads       = "http_response_heads"
@@ -121,6 +123,7 @@ type NetworkMapSpecs struct {
 	Flows            *ebpf.MapSpec `ebpf:"flows"`
 	HttpEarly        *ebpf.MapSpec `ebpf:"http_early"`
 	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
+	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
@@ -138,6 +141,7 @@ type NetworkVariableSpecs struct {
 	DnsEnabled        *ebpf.VariableSpec `ebpf:"dns_enabled"`
 	DnsPortCount      *ebpf.VariableSpec `ebpf:"dns_port_count"`
 	DnsPorts          *ebpf.VariableSpec `ebpf:"dns_ports"`
+	HasExchange       *ebpf.VariableSpec `ebpf:"has_exchange"`
 	HasSocketStorage  *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled       *ebpf.VariableSpec `ebpf:"http_enabled"`
 	HttpResponseHeads *ebpf.VariableSpec `ebpf:"http_response_heads"`
@@ -174,6 +178,7 @@ type NetworkMaps struct {
 	Flows            *ebpf.Map `ebpf:"flows"`
 	HttpEarly        *ebpf.Map `ebpf:"http_early"`
 	HttpFree         *ebpf.Map `ebpf:"http_free"`
+	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
@@ -192,6 +197,7 @@ func (m *NetworkMaps) Close() error {
 		m.Flows,
 		m.HttpEarly,
 		m.HttpFree,
+		m.HttpLocks,
 		m.HttpSlots,
 		m.LifecycleRing,
 		m.ScopeCgroups,
@@ -210,6 +216,7 @@ type NetworkVariables struct {
 	DnsEnabled        *ebpf.Variable `ebpf:"dns_enabled"`
 	DnsPortCount      *ebpf.Variable `ebpf:"dns_port_count"`
 	DnsPorts          *ebpf.Variable `ebpf:"dns_ports"`
+	HasExchange       *ebpf.Variable `ebpf:"has_exchange"`
 	HasSocketStorage  *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled       *ebpf.Variable `ebpf:"http_enabled"`
 	HttpResponseHeads *ebpf.Variable `ebpf:"http_response_heads"`

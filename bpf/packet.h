@@ -153,6 +153,8 @@ static __always_inline __u32 find_tcp_ipv4(struct __sk_buff *skb, struct tcp_hea
 
 	if (bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)))
 		return 0;
+	if (headers.ip.protocol != IPPROTO_TCP)
+		return 0; /* what IPsec has made of it */
 	*tcp = headers.tcp;
 	if (headers.ip.version_ihl == PLAIN_IPV4)
 		return sizeof(headers.ip);

@@ -33,7 +33,7 @@ enum direction { INGRESS, EGRESS };
 
 /* The reading of one direction of a connection. */
 struct http_stream {
-	__u64 socket;	    /* its address */
+	__u64 socket;	    /* its address; of one that has none yet, a number that no other has */
 	__u64 remaining;    /* of the body, or of the chunk and the line end behind it */
 	__u64 now;	    /* when the packet came that is being read, ns */
 	__u32 next;	    /* sequence number of the first byte that was not read yet */
@@ -43,25 +43,31 @@ struct http_stream {
 	__u32 ahead;	    /* sequence numbers of bytes that came before their turn */
 	__u32 ahead_end;
 	__u32 early; /* sequence number of the early segment that is read instead of the packet */
+	__u32 end;   /* sequence number behind the stream's last byte, with has_end */
 	__u8 mode;   /* enum http_mode, http.h */
 	__u8 reading_early;  /* it is */
 	__u8 early_segments; /* that were put aside */
 	__u8 direction;
+	__u8 has_end; /* a FIN has come, maybe before what stands before it */
+	__u8 reserved[7];
 };
 
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
 struct http_connection {
 	struct http_stream streams[2]; /* by enum direction */
-	__u32 begun;		       /* requests */
-	__u32 answered;		       /* of these, those whose response is complete */
-	__u16 pending[MAX_PIPELINED];  /* slots of those in between, by number */
-	__u32 reading;	/* the slot whose request is not complete, plus one; 0: none */
-	__u8 role;	/* enum connection_role, by the direction of the requests */
-	__u8 last;	/* direction of the last payload, plus one */
-	__u8 searching; /* no request was recognised since bytes were missed */
-	__u8 confirmed; /* a request was recognised: role is certain */
-	__u8 looks;	/* how often a request was looked for in vain */
-	__u8 reserved;
+	__u64 busy;	/* the CPU that reads it now, plus one; 0: none; see lock_connection */
+	__u32 begun;	/* requests */
+	__u32 answered; /* of these, those whose response is complete */
+	__u16 pending[MAX_PIPELINED]; /* slots of those in between, by number */
+	__u32 reading;		      /* the newest request is not complete */
+	__u8 role;		      /* enum connection_role, by the direction of the requests */
+	__u8 last;		      /* direction of the last payload, plus one */
+	__u8 searching;		      /* no request was recognised since bytes were missed */
+	__u8 confirmed;		      /* a request was recognised: role is certain */
+	__u8 looks;		      /* how often a request was looked for in vain */
+	__u8 missed; /* a segment came while another was read for too long, and was not read */
+	__u8 early;  /* it has no socket of its own yet */
+	__u8 reserved[7];
 };
 
 struct socket_state {

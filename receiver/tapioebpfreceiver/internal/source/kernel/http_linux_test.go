@@ -200,11 +200,22 @@ func TestHTTPExchanges(t *testing.T) {
 		{"any method", []step{client("x-Y!z /a HTTP/1.1\r\n\r\n"), server(noBody)},
 			both(exchange{Request: "x-Y!z /a HTTP/1.1\r\n\r\n", Response: noBody, Status: 204})},
 		{"empty line before a request", []step{client("\r\n" + get), server(noBody)},
-			both(exchange{Request: "\r\n" + get, Response: noBody, Status: 204})},
+			both(exchange{Request: get, Response: noBody, Status: 204})},
+		{"an empty line before HEAD", []step{client("\r\n" + head), server(ok), client("\r\n\n"), client(get), server(noBody)},
+			both(exchange{Request: head, Response: ok, Status: 200}, empty)},
+		{"a coding with blanks behind it", []step{client(get), server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \t\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), client(get), server(noBody)},
+			both(exchange{Request: get, Response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \t\r\n\r\n", Status: 200, ResponseBody: 3}, empty)},
+		{"another coding that ends like it", []step{client("PUT / HTTP/1.1\r\nTransfer-Encoding: notchunked\r\n\r\n"), server(noBody)},
+			both(exchange{Request: "PUT / HTTP/1.1\r\nTransfer-Encoding: notchunked\r\n\r\n", Response: noBody, Status: 204})},
+		{"many small chunks", []step{client(get), server(chunks + strings.Repeat("20\r\n"+strings.Repeat("c", 32)+"\r\n", 3000) + "0\r\n\r\n"), client(get), server(noBody)},
+			both(exchange{Request: get, Response: chunks, Status: 200, ResponseBody: 96000}, empty)},
 		{"bare line feeds", []step{client("GET / HTTP/1.1\nHost: a\n\n"), server("HTTP/1.1 200\nContent-Length: 2\n\nok")},
 			both(exchange{Request: "GET / HTTP/1.1\nHost: a\n\n", Response: "HTTP/1.1 200\nContent-Length: 2\n\n", Status: 200, ResponseBody: 2})},
 		{"long head", []step{client(long), server(noBody), client(get), server(noBody)},
 			both(exchange{Request: long[:1536], Response: noBody, Status: 204, Flags: complete | bpf.WireHttpFlagsHTTP_REQUEST_HEAD_CUT}, empty)},
+		{"an endless status line", []step{client(get), {By: "server", Send: "HTTP/1.1 200 ", Bytes: 70000}, client(get), server(noBody)},
+			both(exchange{Request: get, Response: ("HTTP/1.1 200 " + strings.Repeat("x", 512))[:512], Status: 200,
+				Flags: bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE | bpf.WireHttpFlagsHTTP_RESPONSE_HEAD_CUT})},
 		{"not HTTP", []step{client("\x16\x03\x01\x02\x00\x01\x00"), server("x"), client(get), server(ok + "hello")}, nil},
 		{"nearly HTTP", []step{client("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), server("x"), client(get)}, nil},
 		{"a line like a request's", []step{client("GET key\r\n"), server("+OK\r\n"), client(get), server(ok + "hello")}, nil},
@@ -278,6 +289,27 @@ func TestHTTPHeadsCutEverywhere(t *testing.T) {
 	w.finish()
 	_, found := w.exchangesOf(pid)
 	assert.ElementsMatch(t, want, found)
+}
+
+// The response's head is longer than what is kept of it: the lines behind that are read all the same,
+// wherever their ends are.
+func TestHTTPLinesBeyondWhatIsKept(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	var steps []step
+	var want []exchange
+	for padding := 738; padding < 762; padding++ {
+		response := "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", padding) + "\r\nContent-Length: 5\r\n\r\n"
+		for _, split := range []int{0, 1, 516} {
+			steps = append(steps, client(get), step{By: "server", Send: response + "hello", Split: split})
+			want = append(want, both(exchange{Request: get, Response: response[:512], Status: 200, ResponseBody: 5,
+				Flags: complete | bpf.WireHttpFlagsHTTP_RESPONSE_HEAD_CUT})...)
+		}
+	}
+	pid := w.play(script{Steps: steps})
+	w.finish()
+	_, found := w.exchangesOf(pid)
+	assert.ElementsMatch(t, want, found)
+	assert.Equal(t, source.Counters{Seen: uint64(len(want))}, w.httpCounters())
 }
 
 // Several requests and responses of a connection, cut into pieces by chance, so that pieces end

@@ -6,6 +6,7 @@
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -66,9 +67,14 @@ func detectFeatures() (kernelFeatures, error) {
 	if err != nil {
 		return kernelFeatures{}, fmt.Errorf("read object network: %w", err)
 	}
+	common, err := bpf.LoadWire()
+	if err != nil {
+		return kernelFeatures{}, fmt.Errorf("read object common: %w", err)
+	}
 	return kernelFeatures{
 		socketStorage: canLoad(spec, "tcp_read"), // compiled with has_socket_storage set
 		mapIterators:  canLoadMapIterator(),
+		exchange:      canLoad(common, "exchange_words"),
 	}, nil
 }
 
@@ -91,6 +97,19 @@ func canLoadMapIterator() bool {
 	return err == nil && program.Close() == nil
 }
 
+// withoutExchange puts r0 = 0 in the place of each exchange of a word (bpf/atomic.h), which kernels
+// that do not know it refuse also where it is never reached.
+func withoutExchange(spec *ebpf.CollectionSpec) {
+	for _, program := range spec.Programs {
+		for i := range program.Instructions {
+			old := &program.Instructions[i]
+			if op := old.OpCode.AtomicOp(); op == asm.Xchg || op == asm.CmpXchg {
+				*old = asm.Mov.Imm(asm.R0, 0).WithMetadata(old.Metadata)
+			}
+		}
+	}
+}
+
 func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 	return &loader{
 		constants: map[string]any{
@@ -100,6 +119,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 			"page_size":           uint32(os.Getpagesize()),
 			"report_interval":     uint64(s.options.ReportInterval),
 			"has_socket_storage":  features.socketStorage,
+			"has_exchange":        features.exchange,
 			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,
@@ -138,11 +158,11 @@ func (l *loader) loadObject(o object, options Options, features kernelFeatures) 
 		return nil, err
 	}
 	others := slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyHTTP })
-	if len(refused) > 0 && len(others) < len(options.Families) && slices.ContainsFunc(o.families, contains(others)) {
+	if tooMuch := slices.DeleteFunc(slices.Clone(refused), refusal.isNotOfHTTP); len(tooMuch) > 0 && slices.ContainsFunc(o.families, contains(others)) {
 		if err := l.closeSince(before); err != nil {
 			return nil, err
 		}
-		for _, r := range refused {
+		for _, r := range tooMuch {
 			l.report([]string{familyHTTP}, r.program.hook(), r.err)
 		}
 		l.constants["http_enabled"] = false
@@ -157,6 +177,11 @@ func (l *loader) loadObject(o object, options Options, features kernelFeatures) 
 	return loaded, nil
 }
 
+// isNotOfHTTP says that reading HTTP is not what was refused.
+func (r refusal) isNotOfHTTP() bool {
+	return !slices.Contains(r.program.families, familyHTTP) || !slices.Contains(readersOfHTTP, r.program.name)
+}
+
 func contains(families []string) func(string) bool {
 	return func(family string) bool { return slices.Contains(families, family) }
 }
@@ -168,6 +193,9 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	}
 	if err := l.setConstants(spec); err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
+	}
+	if !features.exchange {
+		withoutExchange(spec)
 	}
 	sizeMaps(spec, options, features)
 	objectMaps, err := l.createMaps(spec)
@@ -205,12 +233,23 @@ func fillFreeSlots(free *ebpf.Map) error {
 	return nil
 }
 
-// programOrder has the iterators last: what happens while they run is then seen by the hooks.
+// programOrder has the iterators last: what happens while they run is then seen by the hooks. Of
+// these, what ends exchanges is behind what finds out which are alive.
 func programOrder(spec *ebpf.CollectionSpec) []string {
-	isIterator := func(name string) bool { _, ok := iterators[name]; return ok }
-	names := slices.Sorted(maps.Keys(spec.Programs))
-	return slices.Concat(slices.DeleteFunc(slices.Clone(names), isIterator),
-		slices.DeleteFunc(names, func(name string) bool { return !isIterator(name) }))
+	rank := func(name string) int {
+		it, isIterator := iterators[name]
+		switch {
+		case !isIterator:
+			return 0
+		case !it.reaps:
+			return 1
+		default:
+			return 2
+		}
+	}
+	return slices.SortedFunc(maps.Keys(spec.Programs), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
 }
 
 // setConstants sets those of our constants that the object has; each uses but a few.
@@ -318,11 +357,13 @@ func (l *loader) isShared(o interface{ Close() error }) bool {
 // ownPID asks the kernel for the pid that programs will see for this process: in a container it is
 // not the one of os.Getpid.
 func ownPID() (uint32, error) {
-	var objects bpf.WirePrograms
+	var objects struct {
+		OwnPid *ebpf.Program `ebpf:"own_pid"` // the only one that is loaded
+	}
 	if err := bpf.LoadWireObjects(&objects, nil); err != nil {
 		return 0, fmt.Errorf("load the first eBPF program: %w", err)
 	}
-	defer objects.Close()
+	defer objects.OwnPid.Close()
 	pid, err := objects.OwnPid.Run(&ebpf.RunOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("run the first eBPF program: %w", err)

@@ -58,6 +58,9 @@ func (o object) familiesOf(program string, wanted []string) []string {
 	return slices.DeleteFunc(slices.Clone(serves), func(family string) bool { return !slices.Contains(wanted, family) })
 }
 
+// readersOfHTTP are the programs in which the reading of HTTP is.
+var readersOfHTTP = []string{"packet_sent", "packet_received", "tcp_state_changed"}
+
 // sharedMaps exist once for all objects.
 var sharedMaps = []string{"lifecycle_ring", "traffic_ring", "event_counts", "scope_cgroups", "scope_verdicts"}
 
@@ -65,6 +68,7 @@ var sharedMaps = []string{"lifecycle_ring", "traffic_ring", "event_counts", "sco
 type iterator struct {
 	overMap string // the map whose elements it visits; empty: none
 	once    bool   // at the start only, not at the report interval
+	reaps   bool   // run after the others
 	// onlyIf, where set, chooses between iterators that do the same in different ways.
 	onlyIf func(kernelFeatures) bool
 }
@@ -75,7 +79,7 @@ var iterators = map[string]iterator{
 	"report_sockets":            {overMap: "sockets", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && f.socketStorage }},
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
 	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},
-	"reap_exchanges":            {overMap: "http_slots", onlyIf: hasMapIterators},
+	"reap_exchanges":            {overMap: "http_slots", onlyIf: hasMapIterators, reaps: true},
 	"report_by_file":            {onlyIf: func(f kernelFeatures) bool { return !f.mapIterators }},
 }
 
@@ -83,6 +87,7 @@ var iterators = map[string]iterator{
 type kernelFeatures struct {
 	socketStorage bool // tracing programs may use socket storage (Linux 5.11)
 	mapIterators  bool // iterators over maps are not refused, as hardened kernels do
+	exchange      bool // programs may exchange a word in one step (Linux 5.12; arm64: 5.18)
 }
 
 func hasMapIterators(f kernelFeatures) bool { return f.mapIterators }

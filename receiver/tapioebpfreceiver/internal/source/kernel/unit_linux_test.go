@@ -175,6 +175,24 @@ func TestIsDenied(t *testing.T) {
 	assert.False(t, isDenied(fmt.Errorf("load: %w", unix.ENOENT)))
 }
 
+func TestWithoutExchange(t *testing.T) {
+	spec, err := bpf.LoadNetwork()
+	require.NoError(t, err)
+	exchanges := func() (n int) {
+		for _, program := range spec.Programs {
+			for _, instruction := range program.Instructions {
+				if op := instruction.OpCode.AtomicOp(); op == asm.Xchg || op == asm.CmpXchg {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	assert.NotZero(t, exchanges())
+	withoutExchange(spec)
+	assert.Zero(t, exchanges())
+}
+
 // A kernel that refuses to verify the reading of HTTP still reports connections.
 func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	requireBPF(t)
