@@ -46,6 +46,9 @@ func nginxDir(t *testing.T, port, upstream int) string {
 	return dir
 }
 
+// noUpstream is for an nginx that is no proxy.
+const noUpstream = 9
+
 func (g cgroup) startNginx(t *testing.T, upstream int) *server {
 	t.Helper()
 	port := freePort(t)
@@ -61,9 +64,10 @@ func (g cgroup) startGoServer(t *testing.T, network string) *server {
 	log := filepath.Join(t.TempDir(), "calls")
 	require.NoError(t, os.WriteFile(log, nil, 0o644))
 	p := g.start(t, "serveHTTP", network, log)
-	_, port, err := net.SplitHostPort(p.line())
+	address := p.line()
+	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
-	return &server{command: p.command, log: log, port: int(number(port))}
+	return &server{command: p.command, log: log, address: address, port: int(number(port))}
 }
 
 // TestHTTPNginx compares the spans of nginx with its access log, those of curl with what it says,
@@ -75,7 +79,7 @@ func TestHTTPNginx(t *testing.T) {
 	nginx := scope.startNginx(t, upstream.port)
 	c := startCollector(t, scope, "receivers::tapioebpf::families::http::query: true")
 	asked, passedOn := curlNginx(t, scope, nginx)
-	asked = append(asked, scope.start(t, "pipeline", fmt.Sprintf("127.0.0.1:%d", nginx.port), 7).calls()...)
+	asked = append(asked, scope.start(t, "pipeline", nginx.address, 7).calls()...)
 
 	logged := nginx.calls(t, len(asked))
 	proxied := upstream.calls(t, passedOn)

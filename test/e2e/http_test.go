@@ -234,6 +234,7 @@ func (g cgroup) command(t *testing.T, name string, args ...string) *exec.Cmd {
 type server struct {
 	command *exec.Cmd
 	log     string // path
+	address string // host:port
 	port    int
 }
 
@@ -241,7 +242,7 @@ type server struct {
 func startServer(t *testing.T, command *exec.Cmd, log string, port int) *server {
 	t.Helper()
 	require.NoError(t, command.Start())
-	s := &server{command: command, log: log, port: port}
+	s := &server{command: command, log: log, address: fmt.Sprintf("127.0.0.1:%d", port), port: port}
 	t.Cleanup(s.stop)
 	require.Eventually(t, func() bool { return listens(port) }, patience, pollInterval, "%s does not listen", command)
 	return s
@@ -271,7 +272,7 @@ func (s *server) stop() {
 	}
 }
 
-func (s *server) url(target string) string { return fmt.Sprintf("http://127.0.0.1:%d%s", s.port, target) }
+func (s *server) url(target string) string { return fmt.Sprintf("http://%s%s", s.address, target) }
 
 // calls waits until the log has as many. A server writes its log after the response.
 func (s *server) calls(t *testing.T, count int) []call {
