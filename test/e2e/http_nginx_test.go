@@ -7,9 +7,11 @@ package e2e
 
 import (
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -51,11 +53,18 @@ const noUpstream = 9
 
 func (g cgroup) startNginx(t *testing.T, upstream int) *server {
 	t.Helper()
+	_, s := g.nginx(t, upstream)
+	return startServer(t, s)
+}
+
+// nginx that is not started yet.
+func (g cgroup) nginx(t *testing.T, upstream int) (*exec.Cmd, *server) {
+	t.Helper()
 	port := freePort(t)
 	dir := nginxDir(t, port, upstream)
 	command := g.command(t, "nginx", "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
 	command.SysProcAttr.Pdeathsig = syscall.SIGTERM // its workers would live on if it was killed
-	return startServer(t, command, filepath.Join(dir, "access.log"), port)
+	return command, newServer(command, filepath.Join(dir, "access.log"), port)
 }
 
 // startGoServer starts the one of this binary.
@@ -208,4 +217,21 @@ func calledBy(pid int64, calls []call) []call {
 		calls[i].PID = pid
 	}
 	return calls
+}
+
+// durations in nginx's log, in seconds, by target.
+func (s *server) durations(t *testing.T) map[string]float64 {
+	t.Helper()
+	content, err := os.ReadFile(s.log)
+	require.NoError(t, err)
+	seconds := map[string]float64{}
+	for line := range strings.Lines(string(content)) {
+		var logged struct {
+			Target  string
+			Seconds float64
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &logged))
+		seconds[logged.Target] = logged.Seconds
+	}
+	return seconds
 }

@@ -66,7 +66,7 @@ func (g cgroup) startNode(t *testing.T) *server {
 	t.Helper()
 	port, log := freePort(t), filepath.Join(t.TempDir(), "calls")
 	require.NoError(t, os.WriteFile(log, nil, 0o644))
-	return startServer(t, g.command(t, "node", testdata(t, "server.js"), strconv.Itoa(port), log), log, port)
+	return startServer(t, newServer(g.command(t, "node", testdata(t, "server.js"), strconv.Itoa(port), log), log, port))
 }
 
 // TestHTTPServers compares what servers and clients of several languages log with their spans.
@@ -99,7 +99,7 @@ func TestHTTPForkingServer(t *testing.T) {
 	port, log := freePort(t), filepath.Join(t.TempDir(), "calls")
 	require.NoError(t, os.WriteFile(log, nil, 0o644))
 	command := scope.command(t, "python3", testdata(t, "server.py"), "::ffff:127.0.0.1", strconv.Itoa(port), log)
-	server := startServer(t, command, log, port)
+	server := startServer(t, newServer(command, log, port))
 	var asked []call
 	for range 5 {
 		for _, said := range scope.curl(t, server.url("/1"), server.url("/200000"), server.url("/0")) {
@@ -149,7 +149,7 @@ func askPython(t *testing.T, scope cgroup, version string) (served, asked []call
 	command := scope.command(t, "python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--protocol", version, "-d", dir, strconv.Itoa(port))
 	log := &syncBuffer{}
 	command.Stderr = log
-	server := startServer(t, command, "", port)
+	server := startServer(t, newServer(command, "", port))
 	defer server.stop()
 	for _, args := range [][]string{
 		{server.url("/file"), server.url("/"), server.url("/none")},
@@ -240,6 +240,26 @@ func TestHTTPCut(t *testing.T) {
 	c.awaitExchanges(len(served), len(asked))
 	c.stopWithoutLoss()
 	checkExchanges(t, &c.output, served, asked)
+}
+
+// TestHTTPEarlyResponse: the server refuses a body that is being sent, and closes. How much of it each
+// end saw is not in any log, but both know the answer.
+func TestHTTPEarlyResponse(t *testing.T) {
+	requireBPF(t)
+	scope := newCgroup(t)
+	c := startCollector(t, scope)
+	server := scope.startGoServer(t, "tcp4")
+	said := scope.curl(t, "--data-binary", "@"+self(t), "-H", "Expect:", server.url("/early/1"))
+	require.Equal(t, "413", said[0].Code)
+	c.awaitExchanges(1, 1)
+	c.stopWithoutLoss()
+	for _, span := range filter(c.output.spans, isExchange) {
+		assert.Positive(t, span.number("http.request.body.size"))
+		assert.LessOrEqual(t, span.number("http.request.body.size"), said[0].RequestBody)
+		span.attributes["http.request.body.size"] = int64(0)
+	}
+	said[0].RequestBody = 0
+	checkExchanges(t, &c.output, server.calls(t, 1), []call{said[0].call})
 }
 
 // TestHTTPClientGivesUp: a proxy notices, lets go of its own request and answers nothing, which nginx

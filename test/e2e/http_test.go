@@ -238,24 +238,28 @@ type server struct {
 	port    int
 }
 
-// startServer starts it, and returns when it listens, without a connection that would be told.
-func startServer(t *testing.T, command *exec.Cmd, log string, port int) *server {
+func newServer(command *exec.Cmd, log string, port int) *server {
+	return &server{command: command, log: log, address: fmt.Sprintf("127.0.0.1:%d", port), port: port}
+}
+
+// startServer returns when it listens, without a connection that would be told.
+func startServer(t *testing.T, s *server) *server {
 	t.Helper()
-	require.NoError(t, command.Start())
-	s := &server{command: command, log: log, address: fmt.Sprintf("127.0.0.1:%d", port), port: port}
+	require.NoError(t, s.command.Start())
 	t.Cleanup(s.stop)
-	require.Eventually(t, func() bool { return listens(port) }, patience, pollInterval, "%s does not listen", command)
+	require.Eventually(t, s.listens, patience, pollInterval, "%s does not listen", s.command)
 	return s
 }
 
-// listens looks for a TCP socket that listens on the port of an address of this network namespace.
-func listens(port int) bool {
-	suffix := fmt.Sprintf(":%04X", port)
-	for _, path := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		content, _ := os.ReadFile(path)
+// listens looks for a TCP socket that listens on the port of an address, in the server's network.
+func (s *server) listens() bool {
+	suffix := fmt.Sprintf(":%04X", s.port)
+	for _, name := range []string{"tcp", "tcp6"} {
+		content, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", s.pid(), name))
 		for line := range strings.Lines(string(content)) {
+			const listening = "0A"
 			fields := strings.Fields(line)
-			if len(fields) > 3 && strings.HasSuffix(fields[1], suffix) && fields[3] == "0A" {
+			if len(fields) > 3 && strings.HasSuffix(fields[1], suffix) && fields[3] == listening {
 				return true
 			}
 		}
