@@ -251,12 +251,18 @@ func (c *collector) finalLedger() ledger {
 	return rows
 }
 
-// residentMemory is VmRSS, in bytes.
+// residentMemory is in bytes.
 func (c *collector) residentMemory() int64 {
+	c.t.Helper()
+	return c.statusBytes("VmRSS")
+}
+
+// statusBytes is what the kernel says of the process's memory, in bytes.
+func (c *collector) statusBytes(key string) int64 {
 	c.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.command.Process.Pid))
 	require.NoError(c.t, err)
-	_, rest, found := strings.Cut(string(status), "VmRSS:")
+	_, rest, found := strings.Cut(string(status), key+":")
 	require.True(c.t, found)
 	return number(strings.Fields(rest)[0]) << 10
 }
