@@ -85,6 +85,10 @@ test-kernels: ## Test on several kernels in QEMU.
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.
 	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...
 
+.PHONY: bench-http
+bench-http: build ## Measure what the collector costs nginx and wrk, as root: throughput, CPU time, memory, loss.
+	TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run TestHTTPLoad -count=1 -v
+
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.
 	@for tool in $(CLANG) $(LLVM_STRIP); do \

@@ -175,6 +175,14 @@ func (c *collector) quiet() ledger {
 // wrote; the rest of its final ledger is returned for the test to judge.
 func (c *collector) stop() ledger {
 	c.t.Helper()
+	rows := c.terminate()
+	require.NoError(c.t, c.output.read())
+	return rows
+}
+
+// terminate is for one that writes nothing.
+func (c *collector) terminate() ledger {
+	c.t.Helper()
 	require.NoError(c.t, c.command.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-c.exited:
@@ -182,7 +190,6 @@ func (c *collector) stop() ledger {
 		require.Fail(c.t, "the collector does not end")
 	}
 	require.True(c.t, c.command.ProcessState.Success(), "the collector ended with %s", c.command.ProcessState)
-	require.NoError(c.t, c.output.read())
 	rows := c.finalLedger()
 	rows.requireClosed(c.t)
 	for family, r := range rows {
@@ -244,12 +251,18 @@ func (c *collector) finalLedger() ledger {
 	return rows
 }
 
-// residentMemory is VmRSS, in bytes.
+// residentMemory is in bytes.
 func (c *collector) residentMemory() int64 {
+	c.t.Helper()
+	return c.statusBytes("VmRSS")
+}
+
+// statusBytes is what the kernel says of the process's memory, in bytes.
+func (c *collector) statusBytes(key string) int64 {
 	c.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.command.Process.Pid))
 	require.NoError(c.t, err)
-	_, rest, found := strings.Cut(string(status), "VmRSS:")
+	_, rest, found := strings.Cut(string(status), key+":")
 	require.True(c.t, found)
 	return number(strings.Fields(rest)[0]) << 10
 }

@@ -27,6 +27,8 @@ type output struct {
 	logs    []item
 	spans   []item
 	metrics []pmetric.Metrics // each has all series, as they are cumulative
+
+	take func(item) // gets the spans, where there are too many to keep; nil: they are kept
 }
 
 // item is a log record or a span.
@@ -109,7 +111,7 @@ func (o *output) addTraces(traces ptrace.Traces) {
 		resource := of.Resource().Attributes().AsRaw()
 		for _, scope := range of.ScopeSpans().All() {
 			for _, span := range scope.Spans().All() {
-				o.spans = append(o.spans, item{
+				o.addSpan(item{
 					name:       span.Name(),
 					resource:   resource,
 					attributes: span.Attributes().AsRaw(),
@@ -124,6 +126,14 @@ func (o *output) addTraces(traces ptrace.Traces) {
 			}
 		}
 	}
+}
+
+func (o *output) addSpan(span item) {
+	if o.take != nil {
+		o.take(span)
+		return
+	}
+	o.spans = append(o.spans, span)
 }
 
 func (o *output) addLogs(logs plog.Logs) {
@@ -179,7 +189,8 @@ func (o *output) closes() []item {
 }
 
 // events counts what the ledger should have as exported, by family. Every event of a process has a
-// log record; a handshake has a span, and a log record besides if it failed.
+// log record; a handshake has a span, and a log record besides if it failed; an end of an HTTP
+// exchange has a span.
 func (o *output) events() map[string]uint64 {
 	counts := map[string]uint64{}
 	for _, record := range o.logs {
@@ -190,6 +201,9 @@ func (o *output) events() map[string]uint64 {
 	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect"))
 	if network > 0 {
 		counts["network"] = uint64(network)
+	}
+	if exchanges := len(filter(o.spans, isExchange)); exchanges > 0 {
+		counts["http"] = uint64(exchanges)
 	}
 	return counts
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -41,10 +42,17 @@ func self(t *testing.T) string {
 // start starts a workload in the cgroup.
 func (g cgroup) start(t *testing.T, name string, args ...any) *process {
 	t.Helper()
-	command := exec.Command(self(t))
+	return g.startBy(t, nil, name, args...)
+}
+
+// startBy has another program run it in its place, given with its arguments.
+func (g cgroup) startBy(t *testing.T, by []string, name string, args ...any) *process {
+	t.Helper()
+	line := append(slices.Clone(by), self(t))
 	for _, arg := range args {
-		command.Args = append(command.Args, fmt.Sprint(arg))
+		line = append(line, fmt.Sprint(arg))
 	}
+	command := exec.Command(line[0], line[1:]...)
 	command.Env = append(os.Environ(), workloadEnv+"="+name)
 	command.Stderr = os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -99,6 +107,11 @@ func (p *process) transfer() transfer {
 
 // wait returns when the workload has done all that it should.
 func (p *process) wait() {
+	p.t.Helper()
+	p.waitFor(patience)
+}
+
+func (p *process) waitFor(patience time.Duration) {
 	p.t.Helper()
 	stop := time.AfterFunc(patience, func() { _ = p.command.Process.Kill() })
 	defer stop.Stop()
