@@ -141,7 +141,7 @@ struct early_segment {
 /* Segments that came before their turn, where their bytes will be needed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 512);
+	__uint(max_entries, 1024);
 	__type(key, struct early_key);
 	__type(value, struct early_segment);
 } early_segments SEC(".maps");
@@ -1471,7 +1471,8 @@ static __always_inline bool lock_by_map(struct socket_state *state, __u64 self, 
 /*
  * Packets of one connection may come on several CPUs at a time, and one may be received while
  * another is sent; none is read before the one that is being read is done with. False: it is this
- * CPU itself that was interrupted, or the other one takes too long.
+ * CPU itself that was interrupted, or the other one takes too long. Then it is for whoever has the
+ * lock to read what came.
  */
 static __always_inline bool lock_connection(struct socket_state *state, const int tries)
 {
@@ -1534,6 +1535,27 @@ static __always_inline void note_end(struct http_stream *stream, struct segment 
 	stream->has_end = true;
 }
 
+/* Reads what was put aside while another segment was read, of either direction. */
+__noinline int http_read_deferred(struct __sk_buff *skb)
+{
+	struct socket_state *state = state_of_packet(skb);
+	struct http_stream *stream;
+
+	if (!state)
+		return 0;
+	state->http.deferred = false;
+	for (int direction = 0; direction < 2; direction++) {
+		stream = &state->http.streams[direction];
+		if (!has_framing(stream) || !stream->early_segments)
+			continue;
+		stream->now = bpf_ktime_get_boot_ns();
+		read_early(skb, stream, direction);
+		if (stream->has_end && stream->end == stream->next)
+			end_of_stream(state, stream);
+	}
+	return 0;
+}
+
 static __always_inline void read_locked(struct __sk_buff *skb, struct socket_state *state,
 					struct segment *segment, enum direction direction)
 {
@@ -1546,15 +1568,25 @@ static __always_inline void read_locked(struct __sk_buff *skb, struct socket_sta
 		become_opaque(http);
 		return;
 	}
-	if (http->missed) {
-		http->missed = false;
-		lose_framing(http);
-	}
+	if (http->deferred)
+		http_read_deferred(skb);
 	note_end(stream, segment);
 	if (segment->size)
 		read_payload(skb, state, segment, direction);
 	if (stream->has_end && stream->end == stream->next)
 		end_of_stream(state, stream);
+}
+
+static __always_inline void defer_segment(struct __sk_buff *skb, struct http_connection *http,
+					  struct segment *segment, enum direction direction)
+{
+	struct http_stream *stream = &http->streams[direction];
+
+	if (stream->mode == MODE_NEW || !has_framing(stream))
+		return; /* a request is looked for in what comes later */
+	note_end(stream, segment);
+	put_aside(skb, stream, segment);
+	http->deferred = true;
 }
 
 static __always_inline void see_segment(struct __sk_buff *skb, struct socket_state *state,
@@ -1566,11 +1598,17 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 	if (http->streams[direction].mode == MODE_OPAQUE || !read_segment(skb, &segment))
 		return;
 	if (!http_lock(skb)) {
-		http->missed = true;
+		defer_segment(skb, http, &segment, direction);
 		return;
 	}
 	read_locked(skb, state, &segment, direction);
+	if (http->deferred)
+		http_read_deferred(skb);
 	unlock_connection(state);
+	if (http->deferred && http_lock(skb)) { /* it came a moment before that */
+		http_read_deferred(skb);
+		unlock_connection(state);
+	}
 }
 
 /* --- the ends of a connection ---------------------------------------------------------------- */
@@ -1668,8 +1706,7 @@ static __always_inline bool has_missed_bytes(struct socket_state *state)
 	struct http_stream *received = &state->http.streams[INGRESS];
 	struct tcp_sock *tcp = (void *)sock_of(state);
 
-	return state->http.missed ||
-	       (has_framing(received) && behind(BPF_CORE_READ(tcp, rcv_nxt), received->next) > 1);
+	return has_framing(received) && behind(BPF_CORE_READ(tcp, rcv_nxt), received->next) > 1;
 }
 
 /* Where the lock cannot be had, what is under way is left to be reaped. */

@@ -65,8 +65,8 @@ struct http_connection {
 	__u8 searching;		      /* no request was recognised since bytes were missed */
 	__u8 confirmed;		      /* a request was recognised: role is certain */
 	__u8 looks;		      /* how often a request was looked for in vain */
-	__u8 missed; /* a segment came while another was read for too long, and was not read */
-	__u8 early;  /* it has no socket of its own yet */
+	__u8 deferred;		      /* a segment was put aside, as another one was being read */
+	__u8 early;		      /* it has no socket of its own yet */
 	__u8 reserved[7];
 };
 
