@@ -111,8 +111,10 @@ func endsSecretName(name, rest string) bool {
 		return false
 	}
 	switch rest[0] {
-	case '=', ':':
+	case '=':
 		return namesSecret(name)
+	case ':': // else it is a URL's host, behind the @
+		return namesSecret(name) && !strings.Contains(name, "@")
 	case ' ', '\t', '\n':
 		return strings.HasPrefix(name, "-") && namesSecret(name) || isPairOption(name) && startsWithPair(rest)
 	default:

@@ -38,6 +38,7 @@ func TestRedact(t *testing.T) {
 		{"password with a slash", "psql|postgres://u:se/cret@h/db", "psql|postgres://REDACTED:REDACTED@h/db"},
 		{"password with a hash", "psql|postgres://u:se#cret@h/db", "psql|postgres://REDACTED:REDACTED@h/db"},
 		{"scope of a package", "npm|https://host:4873/@scope/name", "npm|https://host:4873/@scope/name"},
+		{"password that is called one, and a port", "curl|http://user:secret@h:8080/a", "curl|http://REDACTED:REDACTED@h:8080/a"},
 		{"IPv6 host", "curl|http://[::1]/@x", "curl|http://[::1]/@x"},
 		{"pair after --user", "curl|--user|me:hunter2", "curl|--user|me:REDACTED"},
 		{"pair after --proxy-user", "curl|--proxy-user|me:hunter2", "curl|--proxy-user|me:REDACTED"},
