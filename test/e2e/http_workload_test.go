@@ -299,12 +299,13 @@ func hammerOn(address string, connection, requests, maxBody int64) error {
 	return nil
 }
 
-// hammered is a call that goes as it should, to a server that sends the target and a line feed.
+// hammered is a call that goes as it should, to a server that sends the target and a line feed, and
+// keeps what it is given.
 func hammered(connection, request, maxBody int64) call {
 	c := call{Method: "GET", Target: fmt.Sprintf("/n/%d/%d", connection, request), Version: "HTTP/1.1", Status: http.StatusOK, Agent: goAgent}
 	c.ResponseBody = int64(len(c.Target)) + 1
 	if maxBody > 0 && request%2 == 1 {
-		c.Method = "POST"
+		c.Method, c.Target, c.Status, c.ResponseBody = "PUT", fmt.Sprintf("/up/%d-%d", connection, request), http.StatusCreated, 0
 		c.RequestBody = (connection*7919+request*104729)%maxBody + 1
 	}
 	return c
