@@ -480,6 +480,8 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 		return;
 	}
 	state = socket_state(sk);
+	if (!state && (http_enabled || dns_enabled))
+		state = create_socket_state(sk); /* its beginning was not seen */
 	if (!state)
 		return;
 	if (direction == EGRESS)
