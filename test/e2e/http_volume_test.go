@@ -173,12 +173,12 @@ func allHammered(pid, connections, requests, maxBody int64) []call {
 }
 
 // lossy runs a program in a network of its own, whose packets are small and of which each twentieth
-// that has payload does not arrive. It has to be sent again, and those behind it come before it.
+// does not arrive. It has to be sent again, and those behind it come before it.
 const lossy = `
 ip link set lo mtu 1500 gso_max_segs 1 up &&
 nft add table inet lossy &&
 nft add chain inet lossy input '{ type filter hook input priority 0; }' &&
-nft add rule inet lossy input meta l4proto tcp meta length 100-65535 numgen random mod 20 0 drop &&
+nft add rule inet lossy input meta l4proto tcp numgen random mod 20 0 drop &&
 exec "$@"`
 
 // startLossyNginx has a network namespace of its own, which goes with it.
