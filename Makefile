@@ -26,7 +26,7 @@ VERSION = $(shell sed -n 's/^  version: //p' builder-config.yaml)$(if $(COMMIT),
 
 METADATA := $(wildcard receiver/*/metadata.yaml extension/*/metadata.yaml)
 # What "make generate" writes.
-GENERATED := '*_bpfe?.go' '*_bpfe?.o' '*/generated_*' '*/documentation.md'
+GENERATED := '*_bpfe?.go' '*_bpfe?.o' '*/generated_*' '*/documentation.md' '*/README.md'
 
 TESTFLAGS  ?=
 BENCHFLAGS ?=
@@ -66,9 +66,9 @@ COMMA := ,
 
 .PHONY: run
 run: build ## Build, then run with otelcol-config.yaml, by sudo if need be.
-	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: $(BINARY) validate, and every component but tapioebpf." >&2
+	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: $(BINARY) validate --config otelcol-config.yaml, and every component but tapioebpf." >&2
 	@[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
-		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, $(BINARY) validate, and every component but tapioebpf." >&2; exit 1; }
+		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, $(BINARY) validate --config otelcol-config.yaml, and every component but tapioebpf." >&2; exit 1; }
 	$(SUDO) $(BINARY) --config otelcol-config.yaml
 
 .PHONY: test

@@ -109,7 +109,7 @@ type ScopeConfig struct {
 
 // RingConfig of the two ring buffers between kernel and receiver.
 type RingConfig struct {
-	// Size of the ring for connections; the one for processes has an eighth of it.
+	// Size of the ring for connections, HTTP and DNS; the one for processes has an eighth of it.
 	Size ByteSize `mapstructure:"size"`
 	// FlushInterval is how long an event may wait in a ring.
 	FlushInterval time.Duration `mapstructure:"flush_interval"`

@@ -229,6 +229,36 @@ func TestStartOnceForAllSignals(t *testing.T) {
 	assert.Zero(t, opened)
 }
 
+// The collector makes the components anew from the same configuration when it is told to reload it.
+func TestReceiversOfOneConfigurationOneAfterTheOther(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	set := receivertest.NewNopSettings(metadata.Type)
+	var before component.Component
+	for range 2 {
+		traces, err := NewFactory().CreateTraces(t.Context(), set, cfg, consumertest.NewNop())
+		require.NoError(t, err)
+		metrics, err := NewFactory().CreateMetrics(t.Context(), set, cfg, consumertest.NewNop())
+		require.NoError(t, err)
+		logs, err := NewFactory().CreateLogs(t.Context(), set, cfg, consumertest.NewNop())
+		require.NoError(t, err)
+		assert.Same(t, traces, metrics)
+		assert.Same(t, traces, logs)
+		assert.False(t, before == component.Component(traces), "a new one")
+		before = traces
+		events := &fakeSource{}
+		traces.(*tapioReceiver).openSource = func(*Config, *zap.Logger) (source.Source, error) { return events, nil }
+		for _, signal := range []component.Component{traces, metrics, logs} {
+			require.NoError(t, signal.Start(t.Context(), componenttest.NewNopHost()))
+		}
+		events.give(3)
+		require.Eventually(t, func() bool { return traces.(*tapioReceiver).stats().Ledger["process"].Exported == 3 }, 5*time.Second, time.Millisecond)
+		for _, signal := range []component.Component{traces, metrics, logs} {
+			require.NoError(t, signal.Shutdown(t.Context()))
+		}
+		assert.True(t, events.closed)
+	}
+}
+
 func TestStartErrorReachesEverySignal(t *testing.T) {
 	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
 	require.NoError(t, err)

@@ -74,11 +74,16 @@ func startCollector(t *testing.T, scope cgroup, overrides ...string) *collector 
 // launch only starts it.
 func launch(t *testing.T, path string, as *syscall.Credential, scope string, overrides ...string) *collector {
 	t.Helper()
+	return launchConfig(t, path, as, scope, config, freePort(t), freePort(t), overrides...)
+}
+
+// launchConfig starts it with another configuration.
+func launchConfig(t *testing.T, path string, as *syscall.Credential, scope, config string, statsPort, telemetryPort int, overrides ...string) *collector {
+	t.Helper()
 	data := publicDir(t)
 	require.NoError(t, os.Chmod(data, 0o777))
 	configFile := filepath.Join(data, "config.yaml")
 	require.NoError(t, os.WriteFile(configFile, []byte(config), 0o644))
-	statsPort, telemetryPort := freePort(t), freePort(t)
 	c := &collector{
 		t:            t,
 		command:      exec.Command(path, "--config", configFile),

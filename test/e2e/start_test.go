@@ -105,11 +105,11 @@ func TestStartErrors(t *testing.T) {
 	}{
 		"unknown cgroup": {
 			overrides: []string{`receivers::tapioebpf::scope::cgroups: ["/tapio-e2e-none"]`},
-			message:   []string{"scope::cgroups::0", "/tapio-e2e-none", "no such file"},
+			message:   []string{"scope::cgroups", "/tapio-e2e-none", "no such file"},
 		},
 		"second cgroup unknown": {
 			overrides: []string{`receivers::tapioebpf::scope::cgroups: ["` + scope.path + `", "/a-tapio-e2e-none"]`},
-			message:   []string{"scope::cgroups::1", "/a-tapio-e2e-none"},
+			message:   []string{"scope::cgroups", "/a-tapio-e2e-none"},
 		},
 		"unknown key": {
 			overrides: []string{`receivers::tapioebpf::families::network::report_intervall: 1s`},

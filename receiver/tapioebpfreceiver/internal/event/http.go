@@ -14,12 +14,9 @@ import (
 const (
 	HTTPRequestComplete  = uint16(bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE)
 	HTTPResponseComplete = uint16(bpf.WireHttpFlagsHTTP_RESPONSE_COMPLETE)
-	HTTPRequestHeadCut   = uint16(bpf.WireHttpFlagsHTTP_REQUEST_HEAD_CUT)
-	HTTPResponseHeadCut  = uint16(bpf.WireHttpFlagsHTTP_RESPONSE_HEAD_CUT)
 	HTTPAborted          = uint16(bpf.WireHttpFlagsHTTP_ABORTED)
 	HTTPClosedHere       = uint16(bpf.WireHttpFlagsHTTP_CLOSED_HERE)
 	HTTPInvalidResponse  = uint16(bpf.WireHttpFlagsHTTP_INVALID_RESPONSE)
-	HTTPTunnel           = uint16(bpf.WireHttpFlagsHTTP_TUNNEL)
 )
 
 // Values of error.type for HTTP, beside status codes and those for connections.

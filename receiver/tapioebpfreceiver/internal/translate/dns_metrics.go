@@ -11,10 +11,7 @@ import (
 )
 
 var (
-	// lookupBounds are those of the conventions.
-	lookupBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-
-	dnsLookupDuration = &instrument{name: "dns.lookup.duration", description: "Measures the time taken to perform a DNS lookup.", unit: "s", bounds: lookupBounds}
+	dnsLookupDuration = &instrument{name: "dns.lookup.duration", description: "Measures the time taken to perform a DNS lookup.", unit: "s", bounds: durationBounds}
 	dnsRetries        = &instrument{name: "tapio.dns.retries", description: "Queries that were sent again before they were answered.", unit: "{query}"}
 	dnsUnmatched      = &instrument{name: "tapio.dns.unmatched_answers", description: "Answers to no query: twice, too late, or never asked for.", unit: "{answer}"}
 	dnsWasted         = &instrument{name: "tapio.dns.wasted_queries", description: "Queries for names of a search list that led nowhere.", unit: "{query}"}
@@ -37,7 +34,7 @@ func (m *metrics) lookedUp(r *identity.Resource, x *dns.Exchange, now pcommon.Ti
 		return
 	}
 	key := lookupKey{owner: ownerOf(r), name: x.Question.Name.Folded, errorType: x.ErrorType()}
-	m.lookups.at(key, r, m.since, now).duration.add(lookupBounds, seconds(x.End-min(x.Start, x.End)))
+	m.lookups.at(key, r, m.since, now).duration.add(durationBounds, seconds(x.End-min(x.Start, x.End)))
 }
 
 func (m *metrics) retried(r *identity.Resource, now pcommon.Timestamp) {

@@ -24,21 +24,24 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 	r := t.resourceOf(p)
 	errorType := event.ErrorType(e.Error)
 	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
+	var at place
 	if t.signals.Traces {
-		t.connectSpan(r, p, e, errorType)
+		at.trace, at.span = t.ids.TraceID(), t.ids.SpanID()
+		t.connectSpan(r, p, e, errorType, at)
 	}
 	failed := errorType != ""
 	if t.signals.Logs && failed {
 		log := t.log(r, eventConnectionClose, t.wall(e.Header.Time), plog.SeverityNumberWarn)
+		log.SetTraceID(at.trace)
+		log.SetSpanID(at.span)
 		t.describeConnect(log.Attributes(), p, e, errorType)
 	}
 	return t.outcomeIf(t.signals.Traces || t.signals.Logs && failed), nil
 }
 
-func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
+func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *bpf.WireConnectionConnect, errorType string, at place) {
 	span := t.span(r, spanTCPConnect, ptrace.SpanKindClient, t.wall(e.Opened), t.wall(e.Header.Time))
-	span.SetTraceID(t.ids.TraceID())
-	span.SetSpanID(t.ids.SpanID())
+	at.set(span)
 	t.describeConnect(span.Attributes(), p, e, errorType)
 	if errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)

@@ -294,14 +294,14 @@ func translations() []translation {
 			before: afterCurl,
 			record: func() []byte { return connectRecord(10, 3*second, 4*second, 111) },
 			spans:  []gotSpan{connectSpan(curlResource, merge(owner10, tcp, client, attributes{"error.type": "connection_refused"}), 3*second, 4*second, isError)},
-			logs:   []gotLog{logOf(closeName, curlResource, merge(owner10, tcp, client, attributes{"error.type": "connection_refused"}), 4*second, warn, false)},
+			logs:   []gotLog{logOf(closeName, curlResource, merge(owner10, tcp, client, attributes{"error.type": "connection_refused"}), 4*second, warn, true)},
 		},
 		{
 			name:   "connect failed without an errno",
 			before: afterCurl,
 			record: func() []byte { return connectRecord(10, 3*second, 4*second, event.NoErrno) },
 			spans:  []gotSpan{connectSpan(curlResource, merge(owner10, tcp, client, attributes{"error.type": "_OTHER"}), 3*second, 4*second, isError)},
-			logs:   []gotLog{logOf(closeName, curlResource, merge(owner10, tcp, client, attributes{"error.type": "_OTHER"}), 4*second, warn, false)},
+			logs:   []gotLog{logOf(closeName, curlResource, merge(owner10, tcp, client, attributes{"error.type": "_OTHER"}), 4*second, warn, true)},
 		},
 		{
 			name:   "connect by an unknown process",
@@ -423,6 +423,12 @@ func TestHandle(t *testing.T) {
 
 				if !signals.Traces {
 					tt.spans = nil
+					if tt.family == event.FamilyNetwork { // there is no span, so no trace
+						tt.logs = slices.Clone(tt.logs)
+						for i := range tt.logs {
+							tt.logs[i].InTrace = false
+						}
+					}
 				}
 				if !signals.Logs {
 					tt.logs = nil
@@ -453,6 +459,14 @@ func TestASpanAndItsLogsAreOfOneTrace(t *testing.T) {
 	out := w.take(t)
 	require.Len(t, out.spanIDs, 1)
 	assert.Equal(t, []ids{out.spanIDs[0], out.spanIDs[0], out.spanIDs[0]}, out.logIDs)
+}
+
+func TestAFailedConnectAndItsLogAreOfOneTrace(t *testing.T) {
+	w := newWorld(allSignals, 100)
+	w.handle(curl(2*second), connectRecord(10, 3*second, 4*second, 111))
+	out := w.take(t)
+	require.Len(t, out.spanIDs, 1)
+	assert.Equal(t, out.spanIDs[0], out.logIDs[1])
 }
 
 func TestAProgramInThePlaceOfAnotherIsATraceOfItsOwn(t *testing.T) {

@@ -40,10 +40,10 @@ func resolveScope(paths []string) (scope, error) {
 		return scope{wholeNode: true, cgroups: []cgroup{root}}, err
 	}
 	var found []cgroup
-	for i, path := range paths {
+	for _, path := range paths {
 		group, err := findCgroup(mount, filepath.Join("/", path))
 		if err != nil {
-			return scope{}, fmt.Errorf("scope::cgroups::%d: %w", i, err)
+			return scope{}, fmt.Errorf("scope::cgroups: %w", err)
 		}
 		found = append(found, group)
 	}

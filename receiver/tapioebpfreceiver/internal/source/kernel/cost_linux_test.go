@@ -165,11 +165,20 @@ http {
 }
 `
 
-func startNginx(b *testing.B, w *world) string {
-	path, err := exec.LookPath("nginx")
+// requireTool finds a program, also where only root looks for it.
+func requireTool(b *testing.B, name string) string {
+	path, err := exec.LookPath(name)
 	if err != nil {
-		path = "/usr/sbin/nginx"
+		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
+	if err != nil {
+		b.Skip("needs ", name)
+	}
+	return path
+}
+
+func startNginx(b *testing.B, w *world) string {
+	path := requireTool(b, "nginx")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	address := listener.Addr().String()
@@ -195,7 +204,7 @@ func startNginx(b *testing.B, w *world) string {
 }
 
 func runWrk(b *testing.B, w *world, address string) (requests int) {
-	command := w.command("wrk", "-t1", "-c64", "-d3s", "http://"+address+"/")
+	command := w.command(requireTool(b, "wrk"), "-t1", "-c64", "-d3s", "http://"+address+"/")
 	out, err := command.Output()
 	require.NoError(b, err)
 	for _, line := range strings.Split(string(out), "\n") {

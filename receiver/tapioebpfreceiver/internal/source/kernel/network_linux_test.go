@@ -597,7 +597,7 @@ func TestCgroupThatDoesNotExist(t *testing.T) {
 	requireBPF(t)
 	_, err := New(Options{Families: []string{"process"}, Cgroups: []string{"no/such"}, RingSize: 1 << 20, FlushInterval: time.Millisecond}, zapNop())
 	require.ErrorIs(t, err, syscall.ENOENT)
-	assert.ErrorContains(t, err, `scope::cgroups::0: cgroup "/no/such"`)
+	assert.ErrorContains(t, err, `scope::cgroups: cgroup "/no/such"`)
 }
 
 // TestHostUnreachable has a neighbour that does not answer: the kernel gives up after three seconds.

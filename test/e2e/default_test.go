@@ -1,0 +1,90 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// defaultConfig is what "make run" runs.
+const defaultConfig = "../../otelcol-config.yaml"
+
+// rest is how long the collector has nothing to do before it is weighed.
+const rest = 10 * time.Second
+
+// TestDefaultConfig runs it as it is, but for the ports: something else may listen there.
+func TestDefaultConfig(t *testing.T) {
+	requireBPF(t)
+	content, err := os.ReadFile(defaultConfig)
+	require.NoError(t, err)
+	prometheus := strconv.Itoa(freePort(t))
+	scope := newCgroup(t)
+	stats, telemetry := freePort(t), freePort(t)
+	c := launchConfig(t, binary(t), nil, scope.path, string(content), stats, telemetry,
+		"exporters::prometheus::endpoint: 127.0.0.1:"+prometheus,
+		"extensions::tapio::endpoint: 127.0.0.1:"+strconv.Itoa(stats),
+		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "+strconv.Itoa(telemetry)+"}}}}]}}",
+		"receivers::tapioebpf::metrics::interval: 1s")
+	c.output.path = filepath.Join(filepath.Dir(c.output.path), "tapio-data.jsonl")
+	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
+	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
+	assert.Never(t, c.hasExited, rest, time.Second)
+	memory := c.residentMemory()
+	t.Logf("at rest with %.1f MiB resident", float64(memory)/(1<<20))
+	assert.Less(t, memory, int64(maxIdleMemory))
+
+	require.NoError(t, (&execution{programs: []program{{executable: "/bin/true", args: []string{"true"}}}}).run(scope))
+	require.Eventually(t, func() bool { return c.output.read() == nil }, patience, pollInterval, "the file")
+	c.await("the program's span", func(o *output) bool { return len(named(o.spans, "process.exec")) == 1 })
+	require.Eventually(t, func() bool {
+		code, body, err := get("http://127.0.0.1:" + prometheus + "/metrics")
+		return err == nil && code == http.StatusOK && strings.Contains(body, "tapio_process_executions_total")
+	}, patience, pollInterval, "the program in the Prometheus endpoint")
+	code, body, err := get(c.telemetryURL)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, code)
+	assert.Contains(t, body, "otelcol_receiver_tapioebpf_events")
+	c.stop()
+}
+
+// TestDefaultConfigWithOTLP takes the comment signs away, as the README says.
+func TestDefaultConfigWithOTLP(t *testing.T) {
+	if err := checkBinary(t); err != nil {
+		if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
+			require.NoError(t, err)
+		}
+		t.Skip(err)
+	}
+	content, err := os.ReadFile(defaultConfig)
+	require.NoError(t, err)
+	var lines []string
+	inExporter := false
+	for line := range strings.Lines(string(content)) {
+		bare := strings.TrimSpace(line)
+		inExporter = strings.HasPrefix(bare, "# otlp_grpc:") || inExporter && strings.HasPrefix(bare, "#   ")
+		if inExporter || bare == "# - otlp_grpc" {
+			line = strings.Replace(line, "# ", "", 1)
+		}
+		lines = append(lines, line)
+	}
+	changed := strings.Join(lines, "")
+	require.Equal(t, 3, strings.Count(changed, "\n        - otlp_grpc\n"))
+	require.Contains(t, changed, "\n  otlp_grpc:\n    endpoint: ${env:TAPIO_OTLP_ENDPOINT}\n")
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(changed), 0o600))
+	command := exec.Command(binary(t), "validate", "--config", file)
+	command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT=collector.example:4317")
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
