@@ -99,6 +99,10 @@ type stream struct {
 
 	// synced says that it is known where messages begin.
 	synced bool
+	// fresh says that all that was read since first is what is read now: bytes before first may come,
+	// if the stream's first segment was not the first to arrive.
+	fresh bool
+	first uint32
 	events uint64 // segments that no message has taken
 
 	// The message that is being read, with its prefix. kept is less than read where bytes are missing.
@@ -131,9 +135,24 @@ func (s *Streams) Add(segment *Segment) {
 	case distance > 0:
 		s.putAside(st, w)
 	default:
+		if st.fresh && int32(w.sequence-st.first) < 0 {
+			s.rewind(st, w.sequence)
+		}
 		s.take(st, w)
 		s.takeAhead(st)
 	}
+}
+
+// rewind has what was read so far wait for what stands before it.
+func (s *Streams) rewind(st *stream, sequence uint32) {
+	if st.read > 0 {
+		payload := append([]byte(nil), st.kept...)
+		s.kept += len(payload)
+		st.ahead = append([]waiting{{st.first, uint32(st.read), payload, st.began}}, st.ahead...)
+		st.events-- // it counts again when it is taken
+		s.reset(st)
+	}
+	st.first, st.next = sequence, sequence
 }
 
 // at finds the segment's stream. A new one is believed to begin with a message until its bytes say
@@ -146,7 +165,7 @@ func (s *Streams) at(segment *Segment) *stream {
 	if len(s.streams) >= maxStreams {
 		s.dropAny()
 	}
-	st := &stream{next: segment.Sequence, synced: true}
+	st := &stream{next: segment.Sequence, synced: true, fresh: true, first: segment.Sequence}
 	s.streams[key] = st
 	return st
 }
@@ -175,7 +194,7 @@ func (s *Streams) restart(st *stream, sequence uint32) {
 // giveUp loses the message that is being read: where the next one begins is not known any more.
 func (s *Streams) giveUp(st *stream) {
 	s.reset(st)
-	st.synced = false
+	st.synced, st.fresh = false, false
 	s.lose(st)
 }
 
@@ -342,6 +361,7 @@ func (s *Streams) skip(st *stream, n int, time uint64) {
 }
 
 func (s *Streams) finish(st *stream, time uint64) {
+	st.fresh = false
 	events := st.events
 	st.events = 0
 	s.events.Framed(Framed{Origin: &st.origin, Bytes: st.kept[framePrefix:], Began: st.began, Ended: time, Events: events})

@@ -298,6 +298,26 @@ func TestAnIdleStreamComesBackWithoutLoss(t *testing.T) {
 	assert.Zero(t, c.lost)
 }
 
+func TestAStreamWhoseFirstSegmentsComeInAnotherOrder(t *testing.T) {
+	messages := someMessages(t)
+	stream := frames(messages...)
+	first := len(messages[0]) + framePrefix
+	for cut := 1; cut < first; cut++ {
+		c := newConnection(100)
+		c.send(stream, cut, first)
+		c.send(stream, 0, cut)
+		c.send(stream, first, len(stream))
+		if c.lost == 0 { // what came first may look like something else
+			assert.Equal(t, messages, c.messages, "cut at %d", cut)
+		}
+		c.requireClosed(t)
+	}
+	c := newConnection(100)
+	c.send(stream, first-3, first)
+	c.send(stream, 0, first-3)
+	assert.Equal(t, messages[:1], c.messages)
+}
+
 // FuzzStreams cuts a stream of messages and other bytes in any way: all segments are accounted for,
 // and if nothing is missing, all messages are found.
 func FuzzStreams(f *testing.F) {
