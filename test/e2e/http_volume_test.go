@@ -8,6 +8,7 @@ package e2e
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -78,8 +79,12 @@ func TestHTTPWrk(t *testing.T) {
 	answered := scope.wrk(t, "-t2", "-c"+strconv.Itoa(connections), "-d1s", nginx.url("/small.txt"))
 	c.quiet()
 	c.stop().requireNothingLost(t)
-	logged := readCalls(t, nginx.log)
 	cut := forgetCut(counts)
+	all := readCalls(t, nginx.log)
+	// At its end wrk closes connections on which it waits for a response. nginx logs one that it could
+	// not send any more with its status, but without a byte of the body.
+	logged := slices.DeleteFunc(slices.Clone(all), func(c call) bool { return c.ResponseBody == 0 })
+	assert.LessOrEqual(t, len(all)-len(logged), cut)
 	checkSame(t, "servers", countCalls(logged), counts[ptrace.SpanKindServer])
 	assert.LessOrEqual(t, cut, 2*connections)
 	total := 0
