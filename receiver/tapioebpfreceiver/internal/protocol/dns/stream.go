@@ -101,8 +101,8 @@ type stream struct {
 	synced bool
 	// fresh says that all that was read since first is what is read now: bytes before first may come,
 	// if the stream's first segment was not the first to arrive.
-	fresh bool
-	first uint32
+	fresh  bool
+	first  uint32
 	events uint64 // segments that no message has taken
 
 	// The message that is being read, with its prefix. kept is less than read where bytes are missing.
