@@ -79,7 +79,7 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 .PHONY: test-kernels
 # -count=1: what is tested there is not in the key of Go's cache.
 test-kernels: ## Test on several kernels in QEMU.
-	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 60m -v
+	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 60m $(TESTFLAGS)
 
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.
