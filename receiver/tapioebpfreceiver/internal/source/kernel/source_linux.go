@@ -226,6 +226,21 @@ func (s *Source) checkAttached() error {
 // Name implements source.Source.
 func (*Source) Name() string { return Name }
 
+// HostName implements source.Source.
+func (*Source) HostName() (string, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read the host's name: %w", err)
+	}
+	return name, nil
+}
+
+// Patient implements source.Source: a ring that is not read becomes full.
+func (*Source) Patient() bool { return false }
+
+// Wall implements source.Source.
+func (*Source) Wall() time.Time { return time.Now() }
+
 // Capabilities implements source.Source.
 func (s *Source) Capabilities() []source.Capability {
 	now := slices.Clone(s.capabilities)
