@@ -21,7 +21,7 @@ import (
 )
 
 // TestAReplayTellsTheSame has some of everything recorded, and compares what is said of it then and
-// when it is played.
+// when it is played. TAPIO_KEEP_RECORDING names a file to record to, which stays.
 func TestAReplayTellsTheSame(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
@@ -29,6 +29,9 @@ func TestAReplayTellsTheSame(t *testing.T) {
 	startNameServer(t, host, 53)
 	nginx := scope.startNginx(t, noUpstream)
 	file := filepath.Join(t.TempDir(), "tapio.recording")
+	if keep := os.Getenv("TAPIO_KEEP_RECORDING"); keep != "" {
+		file = keep
+	}
 	live := startCollector(t, scope, "receivers::tapioebpf::recording::file: "+file)
 	getent(t, scope, host, "web.found.test")
 	getent(t, scope, host, "missing.test")
