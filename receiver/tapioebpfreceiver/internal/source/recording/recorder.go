@@ -112,7 +112,7 @@ func (r *Recorder) Read(handle func(record []byte)) error {
 		}
 		handle(record)
 	})
-	r.endTurn(r.Source.Wall())
+	r.endTurn(r.Wall())
 	return err
 }
 
