@@ -400,6 +400,37 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	assert.InDelta(t, 3*400+2+1, process.Seen, float64(missed), "exec, fork and exit of each, and of the shell all but its fork")
 }
 
+// TestNothingIsLeftOut has more processes at a time than CPUs, so that a kernel that preempts programs
+// finds each of them running already now and then. What another program makes up for is most of it.
+func TestNothingIsLeftOut(t *testing.T) {
+	const shells, each = 8, 50
+	w := newWorld(t, func(o *Options) { o.RingSize = 8 << 20 })
+	var running []*exec.Cmd
+	for range shells {
+		storm := w.command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/true; i=$((i+1)); done", each))
+		require.NoError(t, storm.Start())
+		running = append(running, storm)
+	}
+	for _, storm := range running {
+		require.NoError(t, storm.Wait())
+	}
+	w.finish()
+	missed := map[string]uint64{}
+	for _, c := range w.source.Capabilities() {
+		missed[c.Hook] = c.MissedRuns
+	}
+	for hook, kind := range map[string]event.Type{
+		"tp_btf/sched_process_fork": event.TypeProcessFork,
+		"tp_btf/sched_process_exec": event.TypeProcessExec,
+		"tp_btf/sched_process_exit": event.TypeProcessExit,
+	} {
+		lost := shells*(each+1) - len(w.ofType(kind))
+		t.Logf("%s: %d of %d lost, at most %d by missed runs", hook, lost, shells*(each+1), missed[hook])
+		assert.LessOrEqual(t, lost, 1+shells*each/100, hook)
+		assert.LessOrEqual(t, uint64(lost), missed[hook], "what is lost is counted: %s", hook)
+	}
+}
+
 func TestGone(t *testing.T) {
 	w := newWorld(t, nil)
 	process := w.command("/bin/sleep", "100")
