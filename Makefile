@@ -94,6 +94,10 @@ bench: ## Run the benchmarks. BENCHFLAGS adds flags.
 bench-http: build ## Measure what the collector costs nginx and wrk, as root: throughput, CPU time, memory, loss.
 	TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run TestHTTPLoad -count=1 -v
 
+.PHONY: bench-pipeline
+bench-pipeline: build ## Measure what one CPU can take of simulated events: to an exporter that does nothing, and as OTLP.
+	TAPIO_BENCH=1 go test ./test/e2e -run TestPipelineLoad -count=1 -v
+
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.
 	@for tool in $(CLANG) $(LLVM_STRIP); do \
