@@ -575,7 +575,7 @@ func TestUndecodableRecordsAreLost(t *testing.T) {
 
 func TestUndecodableRecordsAreOfTheirFamily(t *testing.T) {
 	w := newWorld(allSignals, 100)
-	w.handle(eventtest.Record(bpf.WireEventHeader{Type: 0x02ff}), eventtest.Record(bpf.WireEventHeader{Type: 0x0f01}), nil)
+	w.handle(eventtest.Record(bpf.WireEventHeader{Type: 0x02ff}), eventtest.Record(bpf.WireEventHeader{Type: 0x0e01}), nil)
 	rows, err := w.account.Rows(func() (map[uint8]source.Counters, error) {
 		return map[uint8]source.Counters{2: {Seen: 1}}, nil
 	})
