@@ -4,9 +4,11 @@
 package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 
 import (
+	"cmp"
 	"net/netip"
 	"path"
 	"reflect"
+	"strings"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
@@ -71,15 +73,9 @@ type ResourceKey struct {
 	generation uint32
 }
 
-// Less gives keys an order that stays the same.
-func (k ResourceKey) Less(other ResourceKey) bool {
-	if k.owner != other.owner {
-		return k.owner < other.owner
-	}
-	if k.path != other.path {
-		return k.path < other.path
-	}
-	return k.generation < other.generation
+// Compare gives keys an order that stays the same.
+func (k ResourceKey) Compare(other ResourceKey) int {
+	return cmp.Or(strings.Compare(k.owner, other.owner), strings.Compare(k.path, other.path), cmp.Compare(k.generation, other.generation))
 }
 
 // group is an owner with all that is its own. Cgroups of the same place share it.
@@ -159,7 +155,7 @@ type groups struct {
 	byCgroup map[uint64]*group
 	byPlace  map[Place]*group
 	nobody   *group
-	sweepAt  int // groups
+	sweepAt  int             // groups
 	removed  []removedCgroup // oldest first
 	awaited  []*group
 }

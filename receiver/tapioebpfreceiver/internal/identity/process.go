@@ -160,6 +160,9 @@ func (x *Index) begin(key Key, startTime uint64) *Process {
 	}
 	p := x.fresh()
 	p.Key, p.StartTime, p.Resource = key, startTime, x.unknown
+	if before := x.ended[key]; before != nil { // it was found gone while its records waited
+		p.joined = before.joined
+	}
 	x.unknown.alive++
 	x.live[key.PID] = p
 	return p

@@ -42,7 +42,7 @@ func without(from attributes, keys ...string) attributes {
 
 // What resources and events carry is written out: it is the contract with users.
 var (
-	nodeResource = attributes{"tapio.source": "ebpf", "host.name": "node"}
+	nodeResource = attributes{"tapio.source": "ebpf", "host.name": "node", "os.type": "linux"}
 	curlResource = merge(nodeResource, attributes{
 		"service.name": "curl", "process.executable.name": "curl", "process.executable.path": "/usr/bin/curl",
 	})

@@ -42,7 +42,7 @@ func newWorld(signals Signals, seriesLimit int) *world {
 
 func newWorldWith(signals Signals, seriesLimit int, http HTTPOptions) *world {
 	w := &world{account: &ledger.Ledger{}}
-	w.index = identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	w.index = identity.NewIndex(identity.Options{Resolver: nobodyKnown{}})
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
 	w.Translator = New(Options{
@@ -52,6 +52,12 @@ func newWorldWith(signals Signals, seriesLimit int, http HTTPOptions) *world {
 	w.SetBootTime(bootTime)
 	return w
 }
+
+// nobodyKnown is a source that knows nothing.
+type nobodyKnown struct{}
+
+func (nobodyKnown) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+func (nobodyKnown) Cgroup(uint64, uint32) (string, bool)  { return "", false }
 
 // wallTime is the time since 1970 of one since boot.
 func wallTime(boot uint64) pcommon.Timestamp { return pcommon.Timestamp(bootTime + int64(boot)) }
