@@ -409,7 +409,7 @@ func (x *Index) rename(g *group) bool {
 	g.generation++
 	for executable, old := range g.renew() {
 		r := x.resource(g, executable)
-		r.alive, old.successor = old.alive, r
+		r.alive, old.alive, old.successor = old.alive, 0, r
 	}
 	return true
 }

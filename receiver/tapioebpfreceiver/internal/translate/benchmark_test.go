@@ -88,6 +88,10 @@ func BenchmarkRecordToPdataNewCommandLines(b *testing.B) {
 
 func benchAllSignals(b *testing.B, records [][]byte) {
 	t, index := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
+	benchHandle(b, t, index, records)
+}
+
+func benchHandle(b *testing.B, t *Translator, index *identity.Index, records [][]byte) {
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n == len(records) {

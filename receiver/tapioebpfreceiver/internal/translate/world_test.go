@@ -33,7 +33,9 @@ type world struct {
 	*Translator
 	index   *identity.Index
 	account *ledger.Ledger
+	waited  Waited
 	handled int
+	taken   int // events, in batches
 }
 
 func newWorld(signals Signals, seriesLimit int) *world {
@@ -91,7 +93,7 @@ func (w *world) ended(t testing.TB) ledger.Row {
 func (w *world) requireClosed(t testing.TB) {
 	t.Helper()
 	sum := w.ended(t)
-	total := sum.Exported + sum.Aggregated + sum.Filtered + uint64(w.Events()+w.Held())
+	total := sum.Exported + sum.Aggregated + sum.Filtered + uint64(w.Events()+w.Held()+w.taken)
 	for _, n := range sum.Lost {
 		total += n
 	}
@@ -138,6 +140,7 @@ func (w *world) take(t testing.TB) output {
 	if batch == nil {
 		return output{}
 	}
+	w.taken += batch.Events
 	out := output{counts: batch.Counts}
 	for _, of := range batch.Traces.ResourceSpans().All() {
 		requireScope(t, of.SchemaUrl(), of.ScopeSpans().At(0).SchemaUrl(), of.ScopeSpans().At(0).Scope())
