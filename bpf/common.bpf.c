@@ -22,6 +22,7 @@ FOR_GO(connection_connect);
 FOR_GO(connection_stats);
 FOR_GO(dns_message);
 FOR_GO(http_exchange);
+FOR_GO(cgroup_change);
 FOR_GO(event_counters);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));

@@ -13,6 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type WireCgroupChange struct {
+	_         structs.HostLayout
+	Header    WireEventHeader
+	Hierarchy uint32
+	PathSize  uint16
+	Reserved  uint16
+}
+
 type WireConnectionConnect struct {
 	_        structs.HostLayout
 	Header   WireEventHeader
@@ -102,6 +110,7 @@ const (
 	WireEventFamilyFAMILY_NETWORK WireEventFamily = 2
 	WireEventFamilyFAMILY_DNS     WireEventFamily = 3
 	WireEventFamilyFAMILY_HTTP    WireEventFamily = 4
+	WireEventFamilyFAMILY_CGROUP  WireEventFamily = 15
 	WireEventFamilyFAMILY_COUNT   WireEventFamily = 16
 )
 
@@ -128,6 +137,9 @@ const (
 	WireEventTypeDNS_MESSAGE        WireEventType = 769
 	WireEventTypeDNS_SEGMENT        WireEventType = 770
 	WireEventTypeHTTP_EXCHANGE      WireEventType = 1025
+	WireEventTypeCGROUP_MADE        WireEventType = 3841
+	WireEventTypeCGROUP_REMOVED     WireEventType = 3842
+	WireEventTypeCGROUP_JOINED      WireEventType = 3843
 )
 
 type WireHttpExchange struct {
@@ -228,6 +240,7 @@ type WireProcessOomKill struct {
 const (
 	WireProgExchangeWords         = "exchange_words"
 	WireProgOwnPid                = "own_pid"
+	WireVarForGoCgroupChange      = "for_go_cgroup_change"
 	WireVarForGoConnectionConnect = "for_go_connection_connect"
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
 	WireVarForGoConnectionRole    = "for_go_connection_role"
@@ -304,6 +317,7 @@ type WireMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireVariableSpecs struct {
+	ForGoCgroupChange      *ebpf.VariableSpec `ebpf:"for_go_cgroup_change"`
 	ForGoConnectionConnect *ebpf.VariableSpec `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.VariableSpec `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.VariableSpec `ebpf:"for_go_connection_role"`
@@ -354,6 +368,7 @@ func (m *WireMaps) Close() error {
 //
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WireVariables struct {
+	ForGoCgroupChange      *ebpf.Variable `ebpf:"for_go_cgroup_change"`
 	ForGoConnectionConnect *ebpf.Variable `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.Variable `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.Variable `ebpf:"for_go_connection_role"`

@@ -15,7 +15,8 @@ enum event_family {
 	FAMILY_NETWORK = 2,
 	FAMILY_DNS = 3,
 	FAMILY_HTTP = 4,
-	FAMILY_COUNT = 16, /* room in the counters, not the number of families */
+	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
+	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
 };
 
 enum event_type {
@@ -29,6 +30,9 @@ enum event_type {
 	DNS_MESSAGE = 0x0301,
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
+	CGROUP_MADE = 0x0f01,
+	CGROUP_REMOVED = 0x0f02,
+	CGROUP_JOINED = 0x0f03,
 };
 
 /* What every record starts with. The process is the one that acted, or that owns the socket. */
@@ -209,6 +213,21 @@ struct http_exchange {
 	__u16 request_head_size;
 	__u16 response_head_size;
 	__u32 reserved;
+};
+
+#define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */
+
+/*
+ * A cgroup of the v2 hierarchy was made or removed (its id is header.cgroup_id, there is no process),
+ * or a process was moved to a cgroup of any hierarchy (the process is the header's). Behind the fixed
+ * part stands the cgroup's path below its hierarchy's root, with its NUL. One of the full
+ * MAX_CGROUP_PATH_BYTES was cut off.
+ */
+struct cgroup_change {
+	struct event_header header;
+	__u32 hierarchy; /* 0: v2 */
+	__u16 path_size;
+	__u16 reserved;
 };
 
 /* Kept per CPU and family; what the ledger starts from. */

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
@@ -54,6 +55,9 @@ func (r *tapioReceiver) stats() Stats {
 	}
 	for family, row := range rows {
 		s.Ledger[family.String()] = ledgerRow(row)
+		if family == event.FamilyCgroup {
+			continue // no events: they are in the resources of those that come after them
+		}
 		s.EventCounts[family.String()] = row.Exported + row.Aggregated
 		s.TotalEvents += row.Exported + row.Aggregated
 	}
@@ -82,6 +86,9 @@ func (r *tapioReceiver) observe() error {
 	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
 		return fmt.Errorf("register the events metric: %w", err)
 	}
+	if err := r.telemetry.RegisterReceiverTapioebpfIdentityWaitedCallback(r.observeWaited); err != nil {
+		return fmt.Errorf("register the metric of events that waited: %w", err)
+	}
 	if err := r.telemetry.RegisterReceiverTapioebpfMissedRunsCallback(r.observeMissedRuns); err != nil {
 		return fmt.Errorf("register the metric of missed runs: %w", err)
 	}
@@ -94,6 +101,12 @@ func (r *tapioReceiver) observeMissedRuns(_ context.Context, observer metric.Int
 			observer.Observe(int64(c.MissedRuns), metric.WithAttributes(attribute.String("family", c.Family), attribute.String("hook", c.Hook)))
 		}
 	}
+	return nil
+}
+
+func (r *tapioReceiver) observeWaited(_ context.Context, observer metric.Int64Observer) error {
+	observer.Observe(int64(r.waited.Named.Load()), metric.WithAttributes(attribute.String("outcome", "named")))
+	observer.Observe(int64(r.waited.Unnamed.Load()), metric.WithAttributes(attribute.String("outcome", "unnamed")))
 	return nil
 }
 

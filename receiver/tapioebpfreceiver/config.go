@@ -34,6 +34,7 @@ type Config struct {
 	Ring      RingConfig      `mapstructure:"ring"`
 	Batch     BatchConfig     `mapstructure:"batch"`
 	Metrics   MetricsConfig   `mapstructure:"metrics"`
+	Identity  IdentityConfig  `mapstructure:"identity"`
 	Recording RecordingConfig `mapstructure:"recording"`
 	Replay    ReplayConfig    `mapstructure:"replay"`
 	Simulator SimulatorConfig `mapstructure:"simulator"`
@@ -148,6 +149,17 @@ type MetricsConfig struct {
 	_ struct{}
 }
 
+// IdentityConfig of the wait for names, where Kubernetes has some.
+type IdentityConfig struct {
+	// PodTimeout is how long the events of a new container wait for the names of its pod; 0: they do
+	// not wait.
+	PodTimeout time.Duration `mapstructure:"pod_timeout"`
+	// MaxWaiting events at a time.
+	MaxWaiting int `mapstructure:"max_waiting"`
+
+	_ struct{}
+}
+
 // RecordingConfig of the file that the source's records are written to.
 type RecordingConfig struct {
 	// File to write; it must not exist yet. Empty: nothing is recorded.
@@ -239,6 +251,7 @@ const (
 	maxDNSPorts      = 16    // MAX_DNS_PORTS, bpf/dns.h
 	maxInFlight      = 65535 // numbered with 16 bits, bpf/http.h
 	maxHeaders       = 32    // each is compared with every header that comes
+	maxWaiting       = 1 << 20
 	minRecordingSize = 64 << 10
 	maxSpeed         = 1000
 	maxRate          = 10_000_000
@@ -264,6 +277,7 @@ func createDefaultConfig() component.Config {
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
+		Identity:  IdentityConfig{PodTimeout: 2 * time.Second, MaxWaiting: 8192},
 		Recording: RecordingConfig{MaxSize: 256 << 20},
 		Replay:    ReplayConfig{Speed: 1},
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
@@ -298,6 +312,7 @@ func (c *Config) Validate() error {
 		c.Ring.validate(),
 		c.Batch.validate(),
 		c.Metrics.validate(),
+		c.Identity.validate(),
 		c.validateRecording(),
 		c.Replay.validate(),
 		c.Simulator.validate(),
@@ -323,6 +338,13 @@ func (c *Config) validateRecording() error {
 		return fmt.Errorf("recording::max_size: %v must be at least %v", c.Recording.MaxSize, ByteSize(minRecordingSize))
 	}
 	return nil
+}
+
+func (c *IdentityConfig) validate() error {
+	return errors.Join(
+		within("identity::pod_timeout", c.PodTimeout, 0, time.Minute),
+		within("identity::max_waiting", c.MaxWaiting, 1, maxWaiting),
+	)
 }
 
 func (c *ReplayConfig) validate() error {

@@ -41,6 +41,8 @@ func defaults(change func(*Config)) *Config {
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
+		Identity: IdentityConfig{PodTimeout: 2 * time.Second, MaxWaiting: 8192},
+
 		Recording: RecordingConfig{MaxSize: 268435456},
 		Replay:    ReplayConfig{Speed: 1},
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
@@ -74,6 +76,7 @@ func TestConfig(t *testing.T) {
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
 			cfg.Metrics = MetricsConfig{Interval: time.Hour, SeriesLimit: 1048576}
+			cfg.Identity = IdentityConfig{PodTimeout: time.Minute, MaxWaiting: 1048576}
 			cfg.Recording = RecordingConfig{File: "/var/tmp/tapio.recording", MaxSize: 1073741824}
 			cfg.Replay = ReplayConfig{File: "other.recording", Speed: 1000}
 			cfg.Simulator = SimulatorConfig{Rate: 10_000_000, Seed: 18446744073709551615, Pods: 1000, Scenarios: ScenariosConfig{
@@ -93,6 +96,7 @@ func TestConfig(t *testing.T) {
 			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}
 			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
 			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
+			cfg.Identity = IdentityConfig{PodTimeout: 0, MaxWaiting: 1}
 			cfg.Recording.MaxSize = 65536
 			cfg.Replay.Speed = 0
 			cfg.Simulator = SimulatorConfig{Pods: 1}
@@ -175,6 +179,10 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"queue_size_high.yaml", "batch::queue_size: 65537 must be from 1 to 65536"},
 		{"metrics_interval_low.yaml", "metrics::interval: 99ms must be from 100ms to 1h0m0s"},
 		{"metrics_interval_high.yaml", "metrics::interval: 1h1m0s must be from 100ms to 1h0m0s"},
+		{"pod_timeout_low.yaml", "identity::pod_timeout: -1ns must be from 0s to 1m0s"},
+		{"pod_timeout_high.yaml", "identity::pod_timeout: 1m1s must be from 0s to 1m0s"},
+		{"max_waiting_low.yaml", "identity::max_waiting: 0 must be from 1 to 1048576"},
+		{"max_waiting_high.yaml", "identity::max_waiting: 1048577 must be from 1 to 1048576"},
 		{"series_limit_low.yaml", "metrics::series_limit: 0 must be from 1 to 1048576"},
 		{"series_limit_high.yaml", "metrics::series_limit: 1048577 must be from 1 to 1048576"},
 		{"several_out_of_range.yaml", `families::process::max_argument_bytes: 0 must be from 1 to 4096

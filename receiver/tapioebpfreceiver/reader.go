@@ -62,30 +62,33 @@ func newReader(r *tapioReceiver) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	index := identity.NewIndex(r.source.Process)
-	return &reader{
+	reader := &reader{
 		receiver: r,
 		source:   r.source,
-		index:    index,
-		translator: translate.New(translate.Options{
-			Signals: translate.Signals{
-				Traces:  r.next.traces != nil,
-				Metrics: r.next.metrics != nil,
-				Logs:    r.next.logs != nil,
-			},
-			Describe: translate.Describe{
-				Source:       r.source.Name(),
-				HostName:     hostName,
-				ScopeName:    metadata.ScopeName,
-				ScopeVersion: r.set.BuildInfo.Version,
-			},
-			Start:       pcommon.NewTimestampFromTime(r.source.Wall()),
-			SeriesLimit: r.config.Metrics.SeriesLimit,
-			Processes:   r.config.Families.Process.HasValue(),
-			HTTP:        http,
-			DNSTimeout:  dnsTimeout(r.config),
-		}, index, correlate.NewIDs(), &r.ledger),
-	}, nil
+		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.names, Wait: r.config.Identity.PodTimeout}),
+	}
+	reader.translator = translate.New(translate.Options{
+		Signals: translate.Signals{
+			Traces:  r.next.traces != nil,
+			Metrics: r.next.metrics != nil,
+			Logs:    r.next.logs != nil,
+		},
+		Describe: translate.Describe{
+			Source:       r.source.Name(),
+			HostName:     hostName,
+			ScopeName:    metadata.ScopeName,
+			ScopeVersion: r.set.BuildInfo.Version,
+		},
+		Start:       pcommon.NewTimestampFromTime(r.source.Wall()),
+		SeriesLimit: r.config.Metrics.SeriesLimit,
+		Processes:   r.config.Families.Process.HasValue(),
+		HTTP:        http,
+		DNSTimeout:  dnsTimeout(r.config),
+		MaxWaiting:  r.config.Identity.MaxWaiting,
+		Released:    reader.sendIfFull,
+		Waited:      &r.waited,
+	}, reader.index, correlate.NewIDs(), &r.ledger)
+	return reader, nil
 }
 
 func (r *reader) start() {
@@ -100,6 +103,8 @@ func (r *reader) stop() {
 
 func (r *reader) run() {
 	r.clean(r.source.Wall()) // sets the clock
+	r.translator.Refresh(r.source.Wall())
+	r.index.LoadCgroups(r.source.Cgroups())
 	r.index.Load(r.source.Processes())
 	for !r.stopping.Load() {
 		began := r.source.Wall()
@@ -107,6 +112,7 @@ func (r *reader) run() {
 			r.fail(err)
 			return
 		}
+		r.translator.Refresh(r.source.Wall())
 		r.translator.Tick(began)
 		r.turn(r.source.Wall())
 	}
@@ -149,6 +155,10 @@ func (r *reader) clean(now time.Time) {
 // take translates a record; a batch that is full goes out at once.
 func (r *reader) take(record []byte) {
 	r.translator.Handle(record)
+	r.sendIfFull()
+}
+
+func (r *reader) sendIfFull() {
 	if r.translator.Events() >= r.receiver.config.Batch.MaxEvents {
 		r.sendBatch()
 	}

@@ -18,9 +18,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/footprint"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
 // tapioReceiver is one receiver for all three signals.
@@ -32,11 +34,13 @@ type tapioReceiver struct {
 	obsreport  *receiverhelper.ObsReport
 	telemetry  *metadata.TelemetryBuilder
 	openSource func(*Config, receiver.Settings) (source.Source, error)
+	names      identity.Names // nil: no Kubernetes
 
 	startOnce, shutdownOnce sync.Once
 	startErr, shutdownErr   error
 	started                 time.Time
 	ledger                  ledger.Ledger
+	waited                  translate.Waited
 	status                  status
 	source                  source.Source
 	reader                  *reader

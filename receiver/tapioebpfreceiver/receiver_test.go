@@ -61,6 +61,8 @@ func (f *fakeSource) BootTime() (int64, error)  { return 1_700_000_000e9, nil }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }
+func (f *fakeSource) Cgroups() []source.Cgroup              { return nil }
+func (f *fakeSource) Cgroup(uint64, uint32) (string, bool)  { return "", false }
 func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
 func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {

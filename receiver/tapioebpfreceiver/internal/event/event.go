@@ -30,6 +30,9 @@ const (
 	TypeDNSMessage        = Type(bpf.WireEventTypeDNS_MESSAGE)
 	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
 	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)
+	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
+	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
+	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)
 )
 
 // Family of events.
@@ -42,7 +45,9 @@ const (
 	FamilyNetwork        = Family(bpf.WireEventFamilyFAMILY_NETWORK)
 	FamilyDNS            = Family(bpf.WireEventFamilyFAMILY_DNS)
 	FamilyHTTP           = Family(bpf.WireEventFamilyFAMILY_HTTP)
-	FamilyCount          = Family(bpf.WireEventFamilyFAMILY_COUNT)
+	// FamilyCgroup is no family of events: its records tell identity whose a process is.
+	FamilyCgroup = Family(bpf.WireEventFamilyFAMILY_CGROUP)
+	FamilyCount  = Family(bpf.WireEventFamilyFAMILY_COUNT)
 )
 
 // familyNames are those that config, ledger and docs use.
@@ -52,6 +57,7 @@ var familyNames = [FamilyCount]string{
 	FamilyNetwork: "network",
 	FamilyDNS:     "dns",
 	FamilyHTTP:    "http",
+	FamilyCgroup:  "cgroup",
 }
 
 // String is the family's name; empty for a number that is no family.

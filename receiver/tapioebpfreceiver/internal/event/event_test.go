@@ -163,7 +163,8 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},
 		{event.TypeDNSSegment, event.FamilyDNS, "dns"},
 		{event.TypeHTTPExchange, event.FamilyHTTP, "http"},
-		{0x0f01, event.FamilyOther, "other"}, // room in the counters, but no family
+		{event.TypeCgroupMade, event.FamilyCgroup, "cgroup"},
+		{0x0e01, event.FamilyOther, "other"}, // room in the counters, but no family
 		{0x1001, event.FamilyOther, "other"},
 		{0xffff, event.FamilyOther, "other"},
 	} {
@@ -173,7 +174,7 @@ func TestTypesAndFamilies(t *testing.T) {
 }
 
 func TestFamilyWithoutName(t *testing.T) {
-	for _, family := range []event.Family{15, event.FamilyCount, math.MaxUint8} {
+	for _, family := range []event.Family{14, event.FamilyCount, math.MaxUint8} {
 		assert.Empty(t, family.String())
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestCheckEndsWhatIsGone(t *testing.T) {
-	x := NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	x := newIndex(nil)
 	x.Load([]source.Process{{PID: 1, StartTicks: 10, Executable: "/a"}, {PID: 2, StartTicks: 20, Executable: "/b"}})
 	gone := func(pid uint32, startTicks uint64) bool { return pid == 2 && startTicks == 20 }
 	x.Check(2, gone, 1e9)
@@ -22,7 +22,7 @@ func TestCheckEndsWhatIsGone(t *testing.T) {
 }
 
 func TestCheckAsksNoMoreThanItMay(t *testing.T) {
-	x := NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	x := newIndex(nil)
 	for pid := range uint32(100) {
 		x.Load([]source.Process{{PID: pid + 1}})
 	}

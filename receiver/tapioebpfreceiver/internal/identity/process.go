@@ -2,14 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package identity says who did it: it knows processes from their start to a while after their
-// end, and the resource that each belongs to.
+// end, the containers, pods and units that they are in, and the resource that each belongs to.
 //
 // It belongs to the one goroutine that reads the records; nothing in it is locked.
 package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 
 import (
-	"path"
 	"strings"
+	"time"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -47,6 +47,9 @@ type Process struct {
 	Exec Exec
 
 	exitedAt uint64 // CLOCK_BOOTTIME, ns; 0: it lives
+	cgroup   uint64 // of the v2 hierarchy; 0: not known
+	group    *group
+	joined   *group // by a v1 hierarchy; nil: none says anything
 }
 
 // Exec is the start of a program, and the span that will tell of it when it has ended.
@@ -56,17 +59,6 @@ type Exec struct {
 	TraceID [16]byte
 	SpanID  [8]byte
 }
-
-// Resource is what a process's records have in common: one executable.
-type Resource struct {
-	Name string // the executable's file name; empty: not known
-	Path string // empty: not known
-
-	alive int // processes that run it now
-}
-
-// Alive is how many processes run the executable now.
-func (r *Resource) Alive() int { return r.alive }
 
 // Limits. Where a cache is full it is begun anew: what is still in use comes back by itself.
 const (
@@ -87,30 +79,38 @@ type Index struct {
 	queue  []*Process // the ended ones, oldest first
 	unused []*Process // to be used again
 
-	resources   map[string]*Resource // by path, as the record has it
-	paths       map[string]*Resource // by path
+	groups
+	executables map[string]string // path, by path as the record has it
+	resources   int               // of all groups
 	directories map[string]string
 	arguments   map[string][]string
 	strangers   map[Key]struct{}
 	unknown     *Resource
 
-	resolve func(pid uint32) (source.Process, bool)
-	path    []byte // scratch
+	path []byte // scratch
 }
 
-// NewIndex returns an index that asks resolve for processes of which it saw no record.
-func NewIndex(resolve func(pid uint32) (source.Process, bool)) *Index {
-	return &Index{
+// Options of an Index.
+type Options struct {
+	Resolver Resolver
+	Names    Names // nil: no Kubernetes
+	// Wait is how long the records of a pod of which nothing is known may wait for its names.
+	Wait time.Duration
+}
+
+// NewIndex returns an index that knows nothing yet.
+func NewIndex(options Options) *Index {
+	x := &Index{
+		groups:      newGroups(options),
 		live:        map[uint32]*Process{},
 		ended:       map[Key]*Process{},
-		resources:   map[string]*Resource{},
-		paths:       map[string]*Resource{},
+		executables: map[string]string{},
 		directories: map[string]string{},
 		arguments:   map[string][]string{},
 		strangers:   map[Key]struct{}{},
-		unknown:     &Resource{},
-		resolve:     resolve,
 	}
+	x.unknown = x.nobody.unnamed
+	return x
 }
 
 // Unknown is the resource of what no process is known for.
@@ -130,8 +130,23 @@ func (x *Index) add(known *source.Process) *Process {
 	p := x.begin(Key{PID: known.PID, StartTicks: known.StartTicks}, known.StartTicks*nsPerTick)
 	p.ParentPID, p.VPID = known.ParentPID, known.VPID
 	p.UID, p.EUID = known.UID, known.EUID
-	x.setResource(p, x.resourceOf(validUTF8(known.Executable)))
+	x.locate(p, known)
+	x.settle(p, validUTF8(known.Executable))
 	return p
+}
+
+// locate notes the cgroups of a process that is older than the source.
+func (x *Index) locate(p *Process, known *source.Process) {
+	p.cgroup = known.CgroupID
+	if len(known.Cgroups) == 0 {
+		return
+	}
+	if _, ok := x.byCgroup[p.cgroup]; !ok && p.cgroup != 0 {
+		x.learn(p.cgroup, known.Cgroups[0])
+	}
+	for _, path := range known.Cgroups[1:] {
+		x.join(p, PlaceOf(path))
+	}
 }
 
 // begin makes the entry of a process that lives now. Another one of the same pid has ended, even
@@ -145,6 +160,9 @@ func (x *Index) begin(key Key, startTime uint64) *Process {
 	}
 	p := x.fresh()
 	p.Key, p.StartTime, p.Resource = key, startTime, x.unknown
+	if before := x.ended[key]; before != nil { // it was found gone while its records waited
+		p.joined = before.joined
+	}
 	x.unknown.alive++
 	x.live[key.PID] = p
 	return p
@@ -169,7 +187,8 @@ func (x *Index) setResource(p *Process, r *Resource) {
 func (x *Index) Started(e *event.ProcessExec) *Process {
 	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
 	setIdentity(p, &e.Process)
-	x.setResource(p, x.internExecutable(e.Exe, e.Flags&event.ExecExeTruncated != 0))
+	p.cgroup = e.Header.CgroupId
+	x.settle(p, x.internExecutable(e.Exe, e.Flags&event.ExecExeTruncated != 0))
 	p.Directory = x.internDirectory(e.Cwd, e.Flags&event.ExecCwdTruncated != 0)
 	p.Arguments = x.internArguments(e.Args)
 	p.Exec = Exec{Time: e.Header.Time, Flags: e.Flags}
@@ -184,10 +203,13 @@ func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
 	}
 	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
 	setIdentity(p, &e.Process)
+	p.cgroup, p.joined = e.Header.CgroupId, inherited.joined
+	executable := ""
 	if inherited.Resource != nil {
-		x.setResource(p, x.resourceOf(inherited.Resource.Path))
+		executable = inherited.Resource.Path
 		p.Directory, p.Arguments = inherited.Directory, inherited.Arguments
 	}
+	x.settle(p, executable)
 	return p
 }
 
@@ -231,7 +253,7 @@ func (x *Index) ask(key Key) *Process {
 	if _, ok := x.strangers[key]; ok {
 		return nil
 	}
-	if known, ok := x.resolve(key.PID); ok && known.StartTicks == key.StartTicks {
+	if known, ok := x.resolver.Process(key.PID); ok && known.StartTicks == key.StartTicks {
 		return x.add(&known)
 	}
 	if len(x.strangers) >= maxStrangers {
@@ -267,6 +289,7 @@ func (x *Index) Expire(now uint64) {
 		n++
 	}
 	x.forget(n)
+	x.expireCgroups(now)
 }
 
 func (x *Index) forget(n int) {
@@ -285,57 +308,58 @@ func (x *Index) forget(n int) {
 
 // Resources are those that a process runs now.
 func (x *Index) Resources(visit func(*Resource)) {
-	if x.unknown.alive > 0 {
-		visit(x.unknown)
-	}
-	for _, r := range x.paths {
-		if r.alive > 0 {
-			visit(r)
+	for _, g := range x.byPlace {
+		for _, r := range g.resources {
+			if r.alive > 0 {
+				visit(r)
+			}
 		}
 	}
 }
 
 // internExecutable keeps no path that was cut off: its components may be those of one that is whole.
-func (x *Index) internExecutable(exe event.ReversePath, truncated bool) *Resource {
+func (x *Index) internExecutable(exe event.ReversePath, truncated bool) string {
 	if truncated {
-		return x.resourceOf(validUTF8(string(exe.Append(nil, true))))
+		return validUTF8(string(exe.Append(nil, true)))
 	}
-	if r, ok := x.resources[string(exe)]; ok {
-		return r
+	if executable, ok := x.executables[string(exe)]; ok {
+		return executable
 	}
 	if len(exe) == 0 {
-		return x.unknown
+		return ""
 	}
 	x.path = exe.Append(x.path[:0], false)
-	r := x.resourceOf(validUTF8(string(x.path)))
-	if len(x.resources) >= maxResources {
-		clear(x.resources)
+	if len(x.executables) >= maxResources {
+		clear(x.executables)
 	}
-	x.resources[string(exe)] = r
-	return r
+	executable := validUTF8(string(x.path))
+	x.executables[string(exe)] = executable
+	return executable
 }
 
-func (x *Index) resourceOf(executable string) *Resource {
-	if executable == "" {
-		return x.unknown
-	}
-	if r, ok := x.paths[executable]; ok {
+// resource of a group and an executable.
+func (x *Index) resource(g *group, executable string) *Resource {
+	if r, ok := g.resources[executable]; ok {
 		return r
 	}
-	if len(x.paths) >= maxResources {
+	if x.resources >= maxResources {
 		x.dropUnusedResources()
 	}
-	r := &Resource{Name: path.Base(executable), Path: executable}
-	x.paths[executable] = r
+	r := g.make(executable)
+	g.resources[executable] = r
+	x.resources++
 	return r
 }
 
 func (x *Index) dropUnusedResources() {
-	clear(x.resources)
-	for executable, r := range x.paths {
-		if r.alive == 0 {
-			delete(x.paths, executable)
+	x.resources = 0
+	for _, g := range x.byPlace {
+		for executable, r := range g.resources {
+			if r.alive == 0 && r != g.unnamed {
+				delete(g.resources, executable)
+			}
 		}
+		x.resources += len(g.resources)
 	}
 }
 

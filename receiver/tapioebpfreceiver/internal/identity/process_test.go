@@ -23,11 +23,20 @@ const (
 
 // proc is the source as far as an index asks it.
 type proc struct {
-	known map[uint32]source.Process
-	asked []uint32
+	known   map[uint32]source.Process
+	asked   []uint32
+	cgroups map[uint64]string
+	// askedFor are the cgroups.
+	askedFor []uint64
 }
 
-func (p *proc) resolve(pid uint32) (source.Process, bool) {
+func (p *proc) Cgroup(id uint64, _ uint32) (string, bool) {
+	p.askedFor = append(p.askedFor, id)
+	path, ok := p.cgroups[id]
+	return path, ok
+}
+
+func (p *proc) Process(pid uint32) (source.Process, bool) {
 	p.asked = append(p.asked, pid)
 	known, ok := p.known[pid]
 	return known, ok
@@ -35,7 +44,7 @@ func (p *proc) resolve(pid uint32) (source.Process, bool) {
 
 // newIndex has a source that knows the given processes.
 func newIndex(known map[uint32]source.Process) *Index {
-	return NewIndex((&proc{known: known}).resolve)
+	return NewIndex(Options{Resolver: &proc{known: known}})
 }
 
 // started is a program's start at a time, in a process that has the given pid since a time.
@@ -113,7 +122,8 @@ func TestStartedTellsAll(t *testing.T) {
 		VPID:      1,
 		ParentPID: 4,
 		UID:       500,
-		Resource:  &Resource{Name: "curl", Path: "/usr/bin/curl", alive: 1},
+		Resource:  &Resource{Name: "curl", Path: "/usr/bin/curl", Key: ResourceKey{path: "/usr/bin/curl"}, alive: 1},
+		group:     x.nobody,
 		Directory: "/home/me",
 		Arguments: []string{"curl", "-u", "me:REDACTED"},
 		Exec:      Exec{Time: 2 * second, Flags: event.ExecExeUnlinked},
@@ -205,6 +215,7 @@ func TestForkRunsWhatItsParentRuns(t *testing.T) {
 		ParentPID: 10,
 		UID:       500,
 		EUID:      501,
+		group:     x.nobody,
 		Resource:  parent.Resource,
 		Directory: "/srv",
 		Arguments: []string{"sh"},
@@ -336,12 +347,12 @@ func TestFindAsksTheSource(t *testing.T) {
 		Executable: "/bin/sh",
 	}
 	asked := &proc{known: map[uint32]source.Process{10: known}}
-	x := NewIndex(asked.resolve)
+	x := NewIndex(Options{Resolver: asked})
 	p := x.Find(10, second+tick-1)
 
 	assert.Equal(t, &Process{
 		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
-		Resource: &Resource{Name: "sh", Path: "/bin/sh", alive: 1},
+		Resource: &Resource{Name: "sh", Path: "/bin/sh", Key: ResourceKey{path: "/bin/sh"}, alive: 1}, group: x.nobody,
 	}, p)
 	assert.Same(t, p, x.Find(10, second))
 	assert.Len(t, asked.asked, 1)
@@ -350,7 +361,7 @@ func TestFindAsksTheSource(t *testing.T) {
 
 func TestFindRemembersThatNothingIsKnown(t *testing.T) {
 	asked := &proc{}
-	x := NewIndex(asked.resolve)
+	x := NewIndex(Options{Resolver: asked})
 	assert.Nil(t, x.Find(10, second))
 	assert.Nil(t, x.Find(10, second))
 	assert.Len(t, asked.asked, 1)
@@ -378,7 +389,7 @@ func TestFindOfAnOldProcessWhosePIDHasANewOwner(t *testing.T) {
 
 func TestFindNoProcess(t *testing.T) {
 	asked := &proc{}
-	x := NewIndex(asked.resolve)
+	x := NewIndex(Options{Resolver: asked})
 	assert.Nil(t, x.Find(0, 0))
 	assert.Nil(t, x.FindByPID(0))
 	assert.Empty(t, asked.asked)
@@ -452,8 +463,10 @@ func requireBounded(t *testing.T, x *Index) {
 	require.LessOrEqual(t, cap(x.queue), 3*maxExited)
 	require.LessOrEqual(t, len(x.ended), maxExited)
 	require.LessOrEqual(t, len(x.queue)+len(x.unused), maxExited+1)
-	require.LessOrEqual(t, len(x.resources), maxResources)
-	require.LessOrEqual(t, len(x.paths), maxResources)
+	require.LessOrEqual(t, x.resources, maxResources)
+	require.LessOrEqual(t, len(x.executables), maxResources)
+	require.LessOrEqual(t, len(x.byCgroup), maxCgroups)
+	require.LessOrEqual(t, len(x.byPlace), 2*maxCgroups)
 	require.LessOrEqual(t, len(x.directories), maxStrings)
 	require.LessOrEqual(t, len(x.arguments), maxStrings)
 }

@@ -25,11 +25,12 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                       metric.Meter
-	mu                          sync.Mutex
-	registrations               []metric.Registration
-	ReceiverTapioebpfEvents     metric.Int64ObservableCounter
-	ReceiverTapioebpfMissedRuns metric.Int64ObservableCounter
+	meter                           metric.Meter
+	mu                              sync.Mutex
+	registrations                   []metric.Registration
+	ReceiverTapioebpfEvents         metric.Int64ObservableCounter
+	ReceiverTapioebpfIdentityWaited metric.Int64ObservableCounter
+	ReceiverTapioebpfMissedRuns     metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -49,6 +50,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioebpfEventsCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfEvents, obs: o})
 		return nil
 	}, builder.ReceiverTapioebpfEvents)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioebpfIdentityWaitedCallback sets callback for observable ReceiverTapioebpfIdentityWaited metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioebpfIdentityWaitedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfIdentityWaited, obs: o})
+		return nil
+	}, builder.ReceiverTapioebpfIdentityWaited)
 	if err != nil {
 		return err
 	}
@@ -104,6 +120,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.ReceiverTapioebpfEvents, err = builder.meter.Int64ObservableCounter(
 		"otelcol_receiver_tapioebpf_events",
 		metric.WithDescription("What became of every event that the kernel reported. [Alpha]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioebpfIdentityWaited, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapioebpf_identity_waited",
+		metric.WithDescription("Events that have waited for the names of their pod. [Alpha]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)

@@ -35,6 +35,12 @@ type Source interface {
 	Wall() time.Time
 	// BootTime is when CLOCK_BOOTTIME was 0, in ns since 1970, measured anew at each call.
 	BootTime() (int64, error)
+	// Cgroups are those of the v2 hierarchy that are older than the source, as far as they are in
+	// scope. Later ones come as records. Empty where that has no meaning.
+	Cgroups() []Cgroup
+	// Cgroup is the path, below its hierarchy's root, of a v2 cgroup of which no record was seen; pid
+	// is a process that was in it. False where it cannot be told any more.
+	Cgroup(id uint64, pid uint32) (path string, ok bool)
 	// Processes are those that are older than the source. Empty where that has no meaning.
 	Processes() []Process
 	// Process is what is known now of one process of which no record was seen.
@@ -82,4 +88,14 @@ type Process struct {
 	UID        uint32 `json:"uid"`
 	EUID       uint32 `json:"euid"`
 	Executable string `json:"executable"` // path; empty: not known
+	// CgroupID of the v2 hierarchy; 0: not known.
+	CgroupID uint64 `json:"cgroup_id,omitempty"`
+	// Cgroups are the paths of its cgroups below their hierarchies' roots, v2 first, each once.
+	Cgroups []string `json:"cgroups,omitempty"`
+}
+
+// Cgroup of the v2 hierarchy.
+type Cgroup struct {
+	ID   uint64 `json:"id"`
+	Path string `json:"path"` // below the root: "/system.slice/a.service"
 }

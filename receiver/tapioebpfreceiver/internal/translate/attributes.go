@@ -13,8 +13,40 @@ const SchemaURL = semconv.SchemaURL
 
 // Attributes of the semantic conventions.
 const (
-	attrServiceName = string(semconv.ServiceNameKey)
-	attrHostName    = string(semconv.HostNameKey)
+	attrServiceName          = string(semconv.ServiceNameKey)
+	attrServiceNamespace     = string(semconv.ServiceNamespaceKey)
+	attrServiceVersion       = string(semconv.ServiceVersionKey)
+	attrServiceInstanceID    = string(semconv.ServiceInstanceIDKey)
+	attrServicePeerName      = string(semconv.ServicePeerNameKey)
+	attrServicePeerNamespace = string(semconv.ServicePeerNamespaceKey)
+	attrHostName             = string(semconv.HostNameKey)
+	attrOSType               = string(semconv.OSTypeKey)
+
+	attrContainerID               = string(semconv.ContainerIDKey)
+	attrContainerRuntimeName      = string(semconv.ContainerRuntimeNameKey)
+	attrContainerImageName        = string(semconv.ContainerImageNameKey)
+	attrContainerImageTags        = string(semconv.ContainerImageTagsKey)
+	attrContainerImageID          = string(semconv.ContainerImageIDKey)
+	attrContainerImageRepoDigests = string(semconv.ContainerImageRepoDigestsKey)
+
+	attrK8sPodUID                = string(semconv.K8SPodUIDKey)
+	attrK8sPodName               = string(semconv.K8SPodNameKey)
+	attrK8sNamespaceName         = string(semconv.K8SNamespaceNameKey)
+	attrK8sNodeName              = string(semconv.K8SNodeNameKey)
+	attrK8sContainerName         = string(semconv.K8SContainerNameKey)
+	attrK8sContainerRestartCount = string(semconv.K8SContainerRestartCountKey)
+	attrK8sDeploymentName        = string(semconv.K8SDeploymentNameKey)
+	attrK8sDeploymentUID         = string(semconv.K8SDeploymentUIDKey)
+	attrK8sReplicaSetName        = string(semconv.K8SReplicaSetNameKey)
+	attrK8sReplicaSetUID         = string(semconv.K8SReplicaSetUIDKey)
+	attrK8sStatefulSetName       = string(semconv.K8SStatefulSetNameKey)
+	attrK8sStatefulSetUID        = string(semconv.K8SStatefulSetUIDKey)
+	attrK8sDaemonSetName         = string(semconv.K8SDaemonSetNameKey)
+	attrK8sDaemonSetUID          = string(semconv.K8SDaemonSetUIDKey)
+	attrK8sCronJobName           = string(semconv.K8SCronJobNameKey)
+	attrK8sCronJobUID            = string(semconv.K8SCronJobUIDKey)
+	attrK8sJobName               = string(semconv.K8SJobNameKey)
+	attrK8sJobUID                = string(semconv.K8SJobUIDKey)
 
 	attrProcessPID              = string(semconv.ProcessPIDKey)
 	attrProcessParentPID        = string(semconv.ProcessParentPIDKey)
@@ -65,7 +97,13 @@ const (
 
 // Attributes that the conventions lack; the receiver's README says why of each.
 const (
-	attrSource = "tapio.source"
+	attrSource      = "tapio.source"
+	attrSystemdUnit = "tapio.systemd.unit"
+
+	attrPeerPodName       = "tapio.peer.k8s.pod.name"
+	attrPeerNamespaceName = "tapio.peer.k8s.namespace.name"
+	attrPeerServiceName   = "tapio.peer.k8s.service.name"
+	attrPeerNodeName      = "tapio.peer.k8s.node.name"
 
 	attrProcessExitSignal      = "tapio.process.exit.signal"
 	attrProcessCPUTime         = "tapio.process.cpu.time"

@@ -29,19 +29,6 @@ type Describe struct {
 	ScopeVersion string
 }
 
-func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
-	attributes := to.Attributes()
-	attributes.EnsureCapacity(5)
-	attributes.PutStr(attrSource, d.Source)
-	attributes.PutStr(attrHostName, d.HostName)
-	if r.Name == "" {
-		return
-	}
-	attributes.PutStr(attrServiceName, r.Name)
-	attributes.PutStr(attrProcessExecutableName, r.Name)
-	attributes.PutStr(attrProcessExecutablePath, r.Path)
-}
-
 func (d Describe) scope(to pcommon.InstrumentationScope) {
 	to.SetName(d.ScopeName)
 	to.SetVersion(d.ScopeVersion)

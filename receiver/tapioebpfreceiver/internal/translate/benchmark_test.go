@@ -55,7 +55,7 @@ func life(pid uint32, start uint64, argument string) [][]byte {
 }
 
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
-	index := identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	index := identity.NewIndex(identity.Options{Resolver: nobodyKnown{}})
 	index.Load([]source.Process{{PID: benchPID, Executable: "/usr/bin/init", StartTicks: 0}})
 	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second},
 		index, correlate.NewIDs(), &ledger.Ledger{})
@@ -88,6 +88,10 @@ func BenchmarkRecordToPdataNewCommandLines(b *testing.B) {
 
 func benchAllSignals(b *testing.B, records [][]byte) {
 	t, index := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
+	benchHandle(b, t, index, records)
+}
+
+func benchHandle(b *testing.B, t *Translator, index *identity.Index, records [][]byte) {
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n == len(records) {

@@ -108,7 +108,7 @@ func (l *lookups) asked(m *dns.Message, framed *dns.Framed) {
 	l.expire(framed.Began)
 	x, isNew := l.pairs.Sent(m, framed)
 	if !isNew {
-		l.metrics.retried(l.resourceOf(l.ownerOf(x)), l.wall(framed.Ended))
+		l.metrics.retried(l.resourceOf(x), l.wall(framed.Ended))
 		return
 	}
 	l.searches.Begin(x)
@@ -123,7 +123,7 @@ func (l *lookups) answered(m *dns.Message, framed *dns.Framed) {
 	x := l.pairs.Received(m, framed)
 	if x == nil {
 		p := l.index.Find(framed.Header.Pid, framed.Header.StartTime)
-		l.metrics.unmatchedAnswer(l.resourceOf(p), l.wall(framed.Ended))
+		l.metrics.unmatchedAnswer(l.index.ResourceOf(&framed.Header, p), l.wall(framed.Ended))
 		l.release(framed.Events, l.outcomeIf(false))
 		return
 	}
@@ -139,13 +139,17 @@ func (l *lookups) expire(now uint64) {
 
 func (l *lookups) end(x *dns.Exchange) {
 	if x.IsLookup() {
-		l.metrics.lookedUp(l.resourceOf(l.ownerOf(x)), x, l.wall(x.End))
+		l.metrics.lookedUp(l.resourceOf(x), x, l.wall(x.End))
 	}
 	l.searches.End(x)
 }
 
 func (l *lookups) ownerOf(x *dns.Exchange) *identity.Process {
 	return l.index.Find(x.Header.Pid, x.Header.StartTime)
+}
+
+func (l *lookups) resourceOf(x *dns.Exchange) *identity.Resource {
+	return l.index.ResourceOf(&x.Header, l.ownerOf(x))
 }
 
 // tick is done when all records older than now (CLOCK_BOOTTIME, ns) were handled.
@@ -174,11 +178,11 @@ func (l *lookups) Alone(x *dns.Exchange) {
 func (l *lookups) Searched(search *correlate.Lookup) {
 	first := search.Queries[0]
 	p := l.ownerOf(first)
-	l.metrics.searched(l.resourceOf(p), search.Wasted, l.wall(search.End))
+	l.metrics.searched(l.resourceOf(first), search.Wasted, l.wall(search.End))
 	var parent place
 	if l.signals.Traces {
 		parent.trace, parent.span = l.ids.TraceID(), l.ids.SpanID()
-		span := l.span(l.resourceOf(p), spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
+		span := l.span(l.resourceOf(first), spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
 		parent.set(span)
 		l.describeSearch(span.Attributes(), search, first.Header.Pid, p)
 		if search.ErrorType != "" {
@@ -205,7 +209,7 @@ func (l *lookups) tell(x *dns.Exchange, at place) {
 		l.querySpan(x, p, at)
 	}
 	if l.signals.Logs && failed {
-		log := l.log(l.resourceOf(p), eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
+		log := l.log(l.resourceOf(x), eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
 		log.SetTraceID(at.trace)
 		log.SetSpanID(at.span)
 		l.describeQuery(log.Attributes(), x, p)
@@ -215,7 +219,7 @@ func (l *lookups) tell(x *dns.Exchange, at place) {
 }
 
 func (l *lookups) querySpan(x *dns.Exchange, p *identity.Process, at place) {
-	span := l.span(l.resourceOf(p), spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
+	span := l.span(l.resourceOf(x), spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
 	at.set(span)
 	l.describeQuery(span.Attributes(), x, p)
 	if x.Failed() {
@@ -252,6 +256,7 @@ func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
 	attributes.PutStr(attrNetworkType, typeOf(&x.Ends))
 	attributes.PutStr(attrNetworkPeerAddress, server)
 	attributes.PutInt(attrNetworkPeerPort, port)
+	l.peers.put(attributes, x.Ends.PeerAddress)
 	attributes.PutStr(attrServerAddress, server)
 	attributes.PutInt(attrServerPort, port)
 }

@@ -124,7 +124,7 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	x.process, x.resource = p, t.resourceOf(p)
+	x.process, x.resource = p, t.index.ResourceOf(&e.Header, p)
 	t.metrics.exchanged(x, t.wall(e.Header.Time))
 	if t.signals.Traces {
 		t.httpSpan(x)
@@ -399,6 +399,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 	}
 	attributes.PutStr(attrNetworkPeerAddress, t.addresses.of(x.Ends.PeerAddress))
 	attributes.PutInt(attrNetworkPeerPort, int64(x.Ends.PeerPort))
+	t.peers.put(attributes, x.Ends.PeerAddress)
 	if x.version != "" {
 		attributes.PutStr(attrNetworkProtocolName, schemeHTTP)
 		attributes.PutStr(attrNetworkProtocolVersion, x.version)

@@ -51,14 +51,14 @@ func newMetrics(options Options) metrics {
 	}
 }
 
-// owner is whom a series belongs to: the executable's path, which stays the same when the resource
-// is forgotten and made anew. The zero owner is that of the overflow series.
+// owner is whom a series belongs to: the resource's key, which stays the same when the resource is
+// forgotten and made anew. The zero owner is that of the overflow series.
 type owner struct {
-	path  string // empty: not known
+	key   identity.ResourceKey
 	valid bool
 }
 
-func ownerOf(r *identity.Resource) owner { return owner{path: r.Path, valid: true} }
+func ownerOf(r *identity.Resource) owner { return owner{key: r.Key, valid: true} }
 
 // series is one set of attributes of one resource, and all that is counted for it.
 type series[V any] struct {
@@ -137,7 +137,7 @@ type collection struct {
 	describe  Describe
 	now       pcommon.Timestamp
 	out       pmetric.Metrics
-	resources map[string]*resourceMetrics // by path
+	resources map[identity.ResourceKey]*resourceMetrics
 }
 
 type resourceMetrics struct {
@@ -146,7 +146,7 @@ type resourceMetrics struct {
 }
 
 func (c *collection) metric(r *identity.Resource, i *instrument) (metric pmetric.Metric, isNew bool) {
-	of, ok := c.resources[r.Path]
+	of, ok := c.resources[r.Key]
 	if !ok {
 		resource := c.out.ResourceMetrics().AppendEmpty()
 		resource.SetSchemaUrl(SchemaURL)
@@ -155,7 +155,7 @@ func (c *collection) metric(r *identity.Resource, i *instrument) (metric pmetric
 		scope.SetSchemaUrl(SchemaURL)
 		c.describe.scope(scope.Scope())
 		of = &resourceMetrics{metrics: scope.Metrics(), byName: map[string]pmetric.Metric{}}
-		c.resources[r.Path] = of
+		c.resources[r.Key] = of
 	}
 	if metric, ok = of.byName[i.name]; ok {
 		return metric, false
@@ -205,7 +205,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 		describe:  m.describe,
 		now:       now,
 		out:       pmetric.NewMetrics(),
-		resources: map[string]*resourceMetrics{},
+		resources: map[identity.ResourceKey]*resourceMetrics{},
 	}
 	m.processes.dropStale(now)
 	m.traffic.dropStale(now)

@@ -21,7 +21,7 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 		return absorbed, err
 	}
 	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
-	r := t.resourceOf(p)
+	r := t.index.ResourceOf(&e.Header, p)
 	errorType := event.ErrorType(e.Error)
 	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
 	var at place
@@ -64,7 +64,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 		return absorbed, err
 	}
 	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
-	r := t.resourceOf(p)
+	r := t.index.ResourceOf(&e.Header, p)
 	errorType := endOf(e)
 	closed := kind == event.TypeConnectionClose
 	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
@@ -125,13 +125,6 @@ func (t *Translator) putTCP(attributes pcommon.Map, e *bpf.WireConnectionStats, 
 
 func rttSeconds(e *bpf.WireConnectionStats) float64 { return float64(e.Rtt) / 1e6 }
 
-func (t *Translator) resourceOf(p *identity.Process) *identity.Resource {
-	if p == nil {
-		return t.index.Unknown()
-	}
-	return p.Resource
-}
-
 // How many attributes there are as a rule: room for more costs memory in every record.
 const (
 	ownerAttributes = 2
@@ -171,6 +164,7 @@ func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnd
 	}
 	attributes.PutStr(attrNetworkPeerAddress, peer)
 	attributes.PutInt(attrNetworkPeerPort, peerPort)
+	t.peers.put(attributes, ends.PeerAddress)
 	switch ends.Role {
 	case event.RoleClient:
 		attributes.PutStr(attrNetworkRole, roleOf(ends))

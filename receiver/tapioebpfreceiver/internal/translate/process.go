@@ -71,6 +71,7 @@ func (t *Translator) processExit(record []byte) (outcome, error) {
 	if p == nil {
 		return t.strangersExit(e), nil
 	}
+	t.index.Moved(p, e.Header.CgroupId)
 	ending := endingOf(e)
 	t.metrics.processEnded(p.Resource, ending.errorType, t.wall(e.Header.Time))
 	hasSpan := t.signals.Traces && p.Exec.Time != 0
@@ -92,9 +93,10 @@ func (t *Translator) processExit(record []byte) (outcome, error) {
 // strangersExit is the end of a process of which nothing is known, but that it was.
 func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
 	ending := endingOf(e)
-	t.metrics.processEnded(t.index.Unknown(), ending.errorType, t.wall(e.Header.Time))
+	r := t.index.ResourceOf(&e.Header, nil)
+	t.metrics.processEnded(r, ending.errorType, t.wall(e.Header.Time))
 	if t.signals.Logs {
-		log := t.log(t.index.Unknown(), eventProcessExit, t.wall(e.Header.Time), ending.severity)
+		log := t.log(r, eventProcessExit, t.wall(e.Header.Time), ending.severity)
 		attributes := log.Attributes()
 		t.putOwner(attributes, e.Header.Pid, nil)
 		t.describeExit(attributes, e, ending)
@@ -114,7 +116,7 @@ func (t *Translator) processOOMKill(record []byte) (outcome, error) {
 		return excluded, nil
 	}
 	if t.signals.Logs {
-		log := t.log(t.resourceOf(p), eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
+		log := t.log(t.index.ResourceOf(&e.Header, p), eventProcessOOMKill, t.wall(e.Header.Time), plog.SeverityNumberError)
 		t.describeVictim(log, e.Header.Pid, p)
 	}
 	return t.outcomeIf(t.signals.Logs), nil

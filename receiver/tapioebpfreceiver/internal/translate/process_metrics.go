@@ -55,16 +55,16 @@ func (m *metrics) collectProcesses(c *collection, index *identity.Index) {
 
 // collectActive tells also of executables that nothing runs now, as long as their other series last.
 func (m *metrics) collectActive(c *collection, index *identity.Index) {
-	counts := map[string]*identity.Resource{}
+	counts := map[identity.ResourceKey]*identity.Resource{}
 	for key, s := range m.processes.series {
 		if key.owner.valid && key.errorType == "" {
-			counts[key.owner.path] = s.resource
+			counts[key.owner.key] = s.resource
 		}
 	}
-	index.Resources(func(r *identity.Resource) { counts[r.Path] = r })
+	index.Resources(func(r *identity.Resource) { counts[r.Key] = r })
 	more := 0
-	for i, path := range slices.Sorted(maps.Keys(counts)) { // the same ones each time
-		if r := counts[path]; i < m.processes.limit {
+	for i, key := range slices.SortedFunc(maps.Keys(counts), identity.ResourceKey.Compare) { // the same ones each time
+		if r := counts[key]; i < m.processes.limit {
 			c.sum(r, processActive, m.start, uint64(r.Alive()))
 		} else {
 			more += r.Alive()

@@ -32,6 +32,10 @@ type Options struct {
 	Processes   bool              // processes are followed to their end, so that they can be counted
 	HTTP        HTTPOptions
 	DNSTimeout  time.Duration // how long a query may go unanswered
+	MaxWaiting  int           // records that may wait for the names of their pods
+	// Released, if set, is called after each record that has waited: there may be many at a time.
+	Released func()
+	Waited   *Waited // counts them; nil: nobody wants to know
 }
 
 // Translator turns records into batches and metrics.
@@ -45,6 +49,8 @@ type Translator struct {
 	builder   builder
 	times     timeFormatter
 	addresses addressNames
+	peers     peerNames
+	waiting   *waiting
 	http      httpReader
 	metrics   metrics
 	lookups   *lookups
@@ -59,6 +65,8 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		ledger:    account,
 		builder:   newBuilder(options.Describe),
 		addresses: addressNames{},
+		peers:     newPeerNames(index),
+		waiting:   newWaiting(options),
 		http:      newHTTPReader(options.HTTP),
 		metrics:   newMetrics(options),
 	}
@@ -82,6 +90,9 @@ func (t *Translator) wall(boot uint64) pcommon.Timestamp {
 	return pcommon.Timestamp(t.bootTime + int64(boot))
 }
 
+// boot is the opposite.
+func (t *Translator) boot(wall time.Time) uint64 { return uint64(wall.UnixNano() - t.bootTime) }
+
 // outcome is what a record led to.
 type outcome uint8
 
@@ -92,13 +103,25 @@ const (
 	held                    // it waits for others, or has ended with them
 )
 
-// Handle translates one record. Its event is in the ledger at once, unless it ends with the batch.
+// Handle translates one record, unless it has to wait. Its event is in the ledger at once, unless it
+// ends with the batch.
 func (t *Translator) Handle(record []byte) {
 	header, err := event.DecodeHeader(record)
 	if err != nil {
 		t.ledger.Add(event.FamilyOther, ledger.LostUndecodable, 1)
 		return
 	}
+	for t.waits(header) {
+		if !t.waiting.isFull() {
+			t.waiting.add(header, record)
+			return
+		}
+		t.makeRoom()
+	}
+	t.handle(header, record)
+}
+
+func (t *Translator) handle(header *event.Header, record []byte) {
 	family := event.Type(header.Type).Family()
 	result, err := t.translate(event.Type(header.Type), record)
 	switch {
@@ -134,6 +157,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.httpExchange(record)
 	case event.TypeDNSMessage, event.TypeDNSSegment:
 		return t.dnsMessage(kind, record)
+	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
+		return t.cgroupChange(kind, record)
 	default:
 		return absorbed, fmt.Errorf("%w: type %#x is not known", event.ErrUndecodable, uint16(kind))
 	}
@@ -150,15 +175,25 @@ func (t *Translator) Events() int {
 // Empty says that there is nothing to take. What is there may have ended with an event before.
 func (t *Translator) Empty() bool { return t.builder.batch == nil }
 
-// Held is how many events wait for others.
-func (t *Translator) Held() int { return int(t.lookups.held) }
+// Held is how many events wait, for others or for the names of their pods.
+func (t *Translator) Held() int { return int(t.lookups.held) + len(t.waiting.records) }
 
-// Tick ends what was waited for in vain. All records older than now must have been handled.
-func (t *Translator) Tick(now time.Time) { t.lookups.tick(uint64(now.UnixNano() - t.bootTime)) }
+// Tick ends what was waited for in vain. All records older than now must have been handled, but for those
+// that wait themselves.
+func (t *Translator) Tick(now time.Time) {
+	boot := t.boot(now)
+	if oldest, ok := t.waiting.oldest(); ok {
+		boot = min(boot, oldest)
+	}
+	t.lookups.tick(boot)
+}
 
-// Flush ends what waits for nothing but further records, when there are none. What has not ended by
-// itself stays as it is.
-func (t *Translator) Flush() { t.lookups.searches.Flush() }
+// Flush ends what waits for nothing but further records, or names, when there are none. What has not
+// ended by itself stays as it is.
+func (t *Translator) Flush() {
+	t.releaseIf(func(*event.Header) bool { return true })
+	t.lookups.searches.Flush()
+}
 
 // Take ends the batch and returns it; nil if it is empty.
 func (t *Translator) Take() *Batch { return t.builder.take() }

@@ -42,7 +42,7 @@ func without(from attributes, keys ...string) attributes {
 
 // What resources and events carry is written out: it is the contract with users.
 var (
-	nodeResource = attributes{"tapio.source": "ebpf", "host.name": "node"}
+	nodeResource = attributes{"tapio.source": "ebpf", "host.name": "node", "os.type": "linux"}
 	curlResource = merge(nodeResource, attributes{
 		"service.name": "curl", "process.executable.name": "curl", "process.executable.path": "/usr/bin/curl",
 	})
@@ -575,7 +575,7 @@ func TestUndecodableRecordsAreLost(t *testing.T) {
 
 func TestUndecodableRecordsAreOfTheirFamily(t *testing.T) {
 	w := newWorld(allSignals, 100)
-	w.handle(eventtest.Record(bpf.WireEventHeader{Type: 0x02ff}), eventtest.Record(bpf.WireEventHeader{Type: 0x0f01}), nil)
+	w.handle(eventtest.Record(bpf.WireEventHeader{Type: 0x02ff}), eventtest.Record(bpf.WireEventHeader{Type: 0x0e01}), nil)
 	rows, err := w.account.Rows(func() (map[uint8]source.Counters, error) {
 		return map[uint8]source.Counters{2: {Seen: 1}}, nil
 	})

@@ -33,7 +33,9 @@ type world struct {
 	*Translator
 	index   *identity.Index
 	account *ledger.Ledger
+	waited  Waited
 	handled int
+	taken   int // events, in batches
 }
 
 func newWorld(signals Signals, seriesLimit int) *world {
@@ -42,7 +44,7 @@ func newWorld(signals Signals, seriesLimit int) *world {
 
 func newWorldWith(signals Signals, seriesLimit int, http HTTPOptions) *world {
 	w := &world{account: &ledger.Ledger{}}
-	w.index = identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
+	w.index = identity.NewIndex(identity.Options{Resolver: nobodyKnown{}})
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
 	w.Translator = New(Options{
@@ -52,6 +54,12 @@ func newWorldWith(signals Signals, seriesLimit int, http HTTPOptions) *world {
 	w.SetBootTime(bootTime)
 	return w
 }
+
+// nobodyKnown is a source that knows nothing.
+type nobodyKnown struct{}
+
+func (nobodyKnown) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+func (nobodyKnown) Cgroup(uint64, uint32) (string, bool)  { return "", false }
 
 // wallTime is the time since 1970 of one since boot.
 func wallTime(boot uint64) pcommon.Timestamp { return pcommon.Timestamp(bootTime + int64(boot)) }
@@ -85,7 +93,7 @@ func (w *world) ended(t testing.TB) ledger.Row {
 func (w *world) requireClosed(t testing.TB) {
 	t.Helper()
 	sum := w.ended(t)
-	total := sum.Exported + sum.Aggregated + sum.Filtered + uint64(w.Events()+w.Held())
+	total := sum.Exported + sum.Aggregated + sum.Filtered + uint64(w.Events()+w.Held()+w.taken)
 	for _, n := range sum.Lost {
 		total += n
 	}
@@ -132,6 +140,7 @@ func (w *world) take(t testing.TB) output {
 	if batch == nil {
 		return output{}
 	}
+	w.taken += batch.Events
 	out := output{counts: batch.Counts}
 	for _, of := range batch.Traces.ResourceSpans().All() {
 		requireScope(t, of.SchemaUrl(), of.ScopeSpans().At(0).SchemaUrl(), of.ScopeSpans().At(0).Scope())

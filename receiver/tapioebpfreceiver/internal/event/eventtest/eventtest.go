@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
 // Record is the bytes of a wire struct and what stands behind it, aligned as in a ring.
@@ -33,6 +34,17 @@ func Exec(fixed bpf.WireProcessExec, exe, cwd string, arguments ...string) []byt
 	fixed.Header.Type = uint16(bpf.WireEventTypePROCESS_EXEC)
 	fixed.ExeSize, fixed.CwdSize, fixed.ArgsSize = uint16(len(exePath)), uint16(len(cwdPath)), uint16(len(args))
 	return Record(fixed, exePath, cwdPath, args)
+}
+
+// CgroupChange is the record of one. The type and the size are set here; the kernel ends the path with
+// NUL, but for one that it could not read.
+func CgroupChange(kind event.Type, fixed bpf.WireCgroupChange, path string, isRead bool) []byte {
+	tail := []byte(path)
+	if isRead {
+		tail = append(tail, 0)
+	}
+	fixed.Header.Type, fixed.PathSize = uint16(kind), uint16(len(tail))
+	return Record(fixed, tail)
 }
 
 // ReversePath is an absolute path as records have it; "" is one of which nothing could be told,

@@ -19,6 +19,7 @@ import (
 
 // scope is the part of the node that is observed.
 type scope struct {
+	mount     string
 	wholeNode bool
 	cgroups   []cgroup // of the whole node: the root
 }
@@ -37,7 +38,7 @@ func resolveScope(paths []string) (scope, error) {
 	}
 	if len(paths) == 0 {
 		root, err := findCgroup(mount, "/")
-		return scope{wholeNode: true, cgroups: []cgroup{root}}, err
+		return scope{mount: mount, wholeNode: true, cgroups: []cgroup{root}}, err
 	}
 	var found []cgroup
 	for _, path := range paths {
@@ -47,7 +48,7 @@ func resolveScope(paths []string) (scope, error) {
 		}
 		found = append(found, group)
 	}
-	return scope{cgroups: withoutNested(found)}, nil
+	return scope{mount: mount, cgroups: withoutNested(found)}, nil
 }
 
 // withoutNested leaves out a cgroup that is named twice or whose ancestor is named too: a packet

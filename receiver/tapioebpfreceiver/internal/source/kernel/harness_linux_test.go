@@ -300,6 +300,7 @@ func ownCgroup(t testing.TB) string {
 func (w *world) another() *world {
 	w.finish()
 	options := w.source.options
+	options.Families = slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyCgroup })
 	opened, err := New(options, zaptest.NewLogger(w.t))
 	require.NoError(w.t, err)
 	other := &world{t: w.t, cgroup: w.cgroup, source: opened.(*Source), stop: make(chan struct{}), done: make(chan struct{})}

@@ -92,6 +92,7 @@ func (s *Source) describe(proc procfs.Proc) (source.Process, bool) {
 	}
 	executable, _ := proc.Executable()
 	process.Executable = strings.TrimSuffix(executable, " (deleted)")
+	process.CgroupID, process.Cgroups = s.cgroupsOf(proc)
 	return process, true
 }
 

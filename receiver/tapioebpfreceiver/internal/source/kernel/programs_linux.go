@@ -28,6 +28,7 @@ const (
 	familyNetwork = "network"
 	familyDNS     = "dns"
 	familyHTTP    = "http"
+	familyCgroup  = "cgroup" // always wanted: whose a process is
 )
 
 // objects in the order of their loading.
@@ -48,6 +49,7 @@ var objects = []object{
 		"reap_exchanges":            {familyHTTP},
 		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
+	{name: "cgroup", load: bpf.LoadCgroup, families: []string{familyCgroup}},
 }
 
 // familiesOf a program are those of the wanted ones that need it.

@@ -58,6 +58,7 @@ var _ source.Source = (*Source)(nil)
 // had costs itself only and is told by Capabilities; if none at all can be had, that is an error.
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, stopReports: make(chan struct{})}
+	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -238,13 +239,16 @@ func reasonOf(err error) string {
 func (s *Source) checkAttached() error {
 	var reasons []string
 	for _, c := range s.capabilities {
+		if c.Family == familyCgroup {
+			continue // it says of events whose they are, and makes none
+		}
 		if c.State == source.Attached {
 			return nil
 		}
 		reasons = append(reasons, fmt.Sprintf("%s is %s: %s", c.Hook, c.State, c.Reason))
 	}
 	return fmt.Errorf("not one hook of the families %s can be had on this kernel: %s",
-		strings.Join(s.options.Families, ", "), strings.Join(reasons, "; "))
+		strings.Join(s.options.Families[:len(s.options.Families)-1], ", "), strings.Join(reasons, "; "))
 }
 
 // Name implements source.Source.

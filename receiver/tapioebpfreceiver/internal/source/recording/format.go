@@ -51,6 +51,8 @@ const (
 	KindProcess     Kind = 5 // JSON: Answer, to a question that the record before it led to
 	KindGone        Kind = 6 // JSON: Gone
 	KindEnd         Kind = 7 // JSON: End
+	KindCgroups     Kind = 8 // JSON: []source.Cgroup, those that were older than the source
+	KindCgroup      Kind = 9 // JSON: CgroupAnswer, to a question that the record before it led to
 )
 
 // Description of a recording.
@@ -66,6 +68,12 @@ type Description struct {
 type Answer struct {
 	PID     uint32          `json:"pid"`
 	Process *source.Process `json:"process"` // nil: nothing
+}
+
+// CgroupAnswer is the path of a cgroup when it was asked for; empty: it could not be told.
+type CgroupAnswer struct {
+	ID   uint64 `json:"id"`
+	Path string `json:"path"`
 }
 
 // Gone is a process of which it was found out that it had ended.

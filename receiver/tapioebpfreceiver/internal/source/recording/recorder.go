@@ -77,6 +77,20 @@ func (r *Recorder) BootTime() (int64, error) {
 	return bootTime, err
 }
 
+// Cgroups implements source.Source.
+func (r *Recorder) Cgroups() []source.Cgroup {
+	cgroups := r.Source.Cgroups()
+	r.writeJSON(KindCgroups, cgroups)
+	return cgroups
+}
+
+// Cgroup implements source.Source.
+func (r *Recorder) Cgroup(id uint64, pid uint32) (string, bool) {
+	path, found := r.Source.Cgroup(id, pid)
+	r.writeJSON(KindCgroup, CgroupAnswer{ID: id, Path: path})
+	return path, found
+}
+
 // Processes implements source.Source.
 func (r *Recorder) Processes() []source.Process {
 	processes := r.Source.Processes()

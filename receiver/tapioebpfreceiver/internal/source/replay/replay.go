@@ -49,6 +49,7 @@ type Source struct {
 	record    []byte // that waits for the answers that follow it
 	answers   map[uint32]*source.Process
 	gone      map[recording.Gone]struct{}
+	paths     map[uint64]string // of cgroups that were asked for
 	seen      [event.FamilyCount]atomic.Uint64
 	isStopped bool
 }
@@ -60,7 +61,7 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{
 		options: options, logger: logger,
-		answers: map[uint32]*source.Process{}, gone: map[recording.Gone]struct{}{},
+		answers: map[uint32]*source.Process{}, gone: map[recording.Gone]struct{}{}, paths: map[uint64]string{},
 	}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("recording %s: %w", options.File, err)
@@ -208,7 +209,7 @@ func (s *Source) count(record []byte) bool {
 	if family == event.FamilyOther {
 		return true
 	}
-	if !slices.Contains(s.options.Families, family.String()) {
+	if family != event.FamilyCgroup && !slices.Contains(s.options.Families, family.String()) {
 		return false
 	}
 	s.seen[family].Add(1)
@@ -238,8 +239,24 @@ func (s *Source) learn(frame recording.Frame) error {
 			return err
 		}
 		s.gone[gone] = struct{}{}
+	case recording.KindCgroup:
+		var answer recording.CgroupAnswer
+		if err := frame.JSON(&answer); err != nil {
+			return err
+		}
+		s.paths[answer.ID] = answer.Path
 	}
 	return nil
+}
+
+// Cgroups implements source.Source.
+func (s *Source) Cgroups() []source.Cgroup { return s.contents.cgroups }
+
+// Cgroup implements source.Source.
+func (s *Source) Cgroup(id uint64, _ uint32) (string, bool) {
+	path := s.paths[id]
+	delete(s.paths, id) // each question has its own answer
+	return path, path != ""
 }
 
 // Processes implements source.Source.

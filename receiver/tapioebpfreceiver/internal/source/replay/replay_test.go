@@ -48,6 +48,14 @@ func (*turns) Gone(pid uint32, _ uint64) bool    { return pid%2 == 1 }
 func (*turns) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }
+func (*turns) Cgroups() []source.Cgroup { return []source.Cgroup{{ID: 5, Path: "/a.slice"}} }
+func (*turns) Cgroup(id uint64, _ uint32) (string, bool) {
+	if id%2 == 1 {
+		return "", false
+	}
+	return "/asked", true
+}
+
 func (*turns) Counters() (map[uint8]source.Counters, error) {
 	return map[uint8]source.Counters{uint8(event.FamilyProcess): {Seen: 9, RingFull: 2}}, nil
 }
@@ -88,9 +96,13 @@ func record(t *testing.T, rounds ...[][]byte) string {
 	require.NoError(t, err)
 	_, err = r.BootTime()
 	require.NoError(t, err)
+	r.Cgroups()
 	r.Processes()
 	for range rounds {
-		require.NoError(t, r.Read(func(record []byte) { r.Process(pidOf(record)) }))
+		require.NoError(t, r.Read(func(record []byte) {
+			r.Process(pidOf(record))
+			r.Cgroup(uint64(pidOf(record)), pidOf(record))
+		}))
 		r.Gone(31, 5)
 		r.Gone(32, 5)
 	}
@@ -122,6 +134,7 @@ func TestTurnsAreAsTheyWere(t *testing.T) {
 	assert.Equal(t, "node-7", host)
 	assert.True(t, s.Patient())
 	assert.Equal(t, []source.Process{{PID: 1, Executable: "/sbin/init"}}, s.Processes())
+	assert.Equal(t, []source.Cgroup{{ID: 5, Path: "/a.slice"}}, s.Cgroups())
 	gotBootTime, err := s.BootTime()
 	require.NoError(t, err)
 	assert.Equal(t, bootTime, gotBootTime)
@@ -144,13 +157,20 @@ func TestTurnsAreAsTheyWere(t *testing.T) {
 func TestAnswersAreAsTheyWere(t *testing.T) {
 	s := open(t, record(t, [][]byte{oomKill(1), oomKill(2)}, nil), 0)
 	var answers []source.Process
+	paths := map[uint32]string{}
 	require.NoError(t, s.Read(func(record []byte) {
+		if path, found := s.Cgroup(uint64(pidOf(record)), pidOf(record)); found {
+			paths[pidOf(record)] = path
+		}
 		if process, found := s.Process(pidOf(record)); found {
 			answers = append(answers, process)
 		}
 	}))
 	assert.Equal(t, []source.Process{{PID: 2, StartTicks: 2, Executable: "/bin/asked"}}, answers)
+	assert.Equal(t, map[uint32]string{2: "/asked"}, paths)
 	_, found := s.Process(2)
+	assert.False(t, found, "it was asked once")
+	_, found = s.Cgroup(2, 2)
 	assert.False(t, found, "it was asked once")
 	readTurn(t, s)
 	assert.True(t, s.Gone(31, 5))
@@ -165,6 +185,14 @@ func TestFamiliesThatAreOffAreNotPlayed(t *testing.T) {
 	counters, err := s.Counters()
 	require.NoError(t, err)
 	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyProcess): {Seen: 1}}, counters)
+}
+
+func TestCgroupsArePlayedWithEveryFamily(t *testing.T) {
+	s := open(t, record(t, [][]byte{eventtest.CgroupChange(event.TypeCgroupMade, bpf.WireCgroupChange{}, "/a", true)}), 0)
+	assert.Len(t, readTurn(t, s), 1)
+	counters, err := s.Counters()
+	require.NoError(t, err)
+	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyCgroup): {Seen: 1}}, counters)
 }
 
 // A record of a type that this collector does not know is the ledger's to count.

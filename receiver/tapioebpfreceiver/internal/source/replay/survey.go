@@ -14,6 +14,7 @@ import (
 // contents of a recording, but for its records.
 type contents struct {
 	description recording.Description
+	cgroups     []source.Cgroup
 	processes   []source.Process
 	turns       []recording.Clock // at their ends; at least one
 	records     int
@@ -51,6 +52,8 @@ func (c *contents) note(frame recording.Frame) error {
 		c.records++
 	case recording.KindClock:
 		c.turns = append(c.turns, frame.Clock())
+	case recording.KindCgroups:
+		return frame.JSON(&c.cgroups)
 	case recording.KindProcesses:
 		return frame.JSON(&c.processes)
 	case recording.KindEnd:

@@ -175,6 +175,20 @@ func (s *Source) tellUntil(end uint64) {
 	}
 }
 
+// Cgroups implements source.Source.
+func (s *Source) Cgroups() (found []source.Cgroup) {
+	for id, path := range hostCgroups {
+		found = append(found, source.Cgroup{ID: id, Path: path})
+	}
+	for _, p := range s.world.pods {
+		found = append(found, source.Cgroup{ID: p.server.cgroup, Path: p.path()})
+	}
+	return found
+}
+
+// Cgroup implements source.Source: all are told by Cgroups.
+func (*Source) Cgroup(uint64, uint32) (string, bool) { return "", false }
+
 // Processes implements source.Source.
 func (s *Source) Processes() []source.Process { return s.world.processes() }
 

@@ -6,6 +6,7 @@ package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
@@ -18,6 +19,23 @@ const (
 	lastPID   = 4_194_303 // the kernel's largest pid_max
 	userShop  = 1000
 	hostNetns = 4026531840
+
+	firstPodCgroup = 1000
+)
+
+// cgroups of the host, by id.
+var hostCgroups = map[uint64]string{
+	cgroupInit:       "/init.scope",
+	cgroupKubelet:    "/system.slice/kubelet.service",
+	cgroupCron:       "/system.slice/cron.service",
+	cgroupContainerd: "/system.slice/containerd.service",
+}
+
+const (
+	cgroupInit = 20 + iota
+	cgroupKubelet
+	cgroupCron
+	cgroupContainerd
 )
 
 // process of the world. Its parent is never nil but for the first one.
@@ -43,6 +61,11 @@ type pod struct {
 
 func (p *pod) endpoint(port uint16) endpoint { return endpoint{p.address, port, p.netns} }
 
+// path of its container's cgroup, as the kubelet and containerd make it with the systemd driver.
+func (p *pod) path() string {
+	return "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + strings.ReplaceAll(p.uid, "-", "_") + ".slice/cri-containerd-" + p.container + ".scope"
+}
+
 // service is a workload and the name under which the others find it.
 type service struct {
 	namespace, name, kind string
@@ -51,6 +74,7 @@ type service struct {
 	http                  bool
 	routes                []string
 	calls                 []string // what it asks of others to answer a request
+	hash                  string   // of a Deployment's template
 	clusterAddress        [16]byte
 	pods                  []*pod
 }
@@ -96,11 +120,11 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 		nextPID:  firstPID,
 		nextPort: 32768,
 	}
-	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: 1}, now)
+	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: cgroupInit}, now)
 	w.init.parent = w.init
-	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: 20}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: 21}, now)
-	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: 22}, now)
+	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: cgroupKubelet}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cgroupCron}, now)
+	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: cgroupContainerd}, now)
 	for i := range template {
 		s := template[i]
 		s.clusterAddress = ipv4(10, 96, 0, byte(10+i))
@@ -135,12 +159,15 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 		address:   ipv4(10, 244, byte(1+number/250), byte(2+number%250)),
 		netns:     hostNetns + 200 + uint32(number),
 	}
-	p.name = fmt.Sprintf("%s-%s-%s", s.name, w.suffix(9), w.suffix(5))
+	if s.hash == "" {
+		s.hash = w.suffix(9)
+	}
+	p.name = fmt.Sprintf("%s-%s-%s", s.name, s.hash, w.suffix(5))
 	if s.kind == "StatefulSet" {
 		p.name = fmt.Sprintf("%s-%d", s.name, len(s.pods))
 	}
-	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: 22}, now)
-	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: 1000 + uint64(number), pod: p}, now)
+	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: cgroupContainerd}, now)
+	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: firstPodCgroup + uint64(number), pod: p}, now)
 	p.server.vpid = 1
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
 	w.shims[p] = shim

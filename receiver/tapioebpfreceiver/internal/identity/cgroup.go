@@ -1,0 +1,185 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+
+import "strings"
+
+// Place is what the path of a cgroup says of the processes in it. What it does not say is empty.
+type Place struct {
+	// Runtime of the container, as container.runtime.name has it.
+	Runtime     string
+	ContainerID string
+	PodUID      string
+	// Unit of systemd: a service, or a scope. Not of what is in a container or pod.
+	Unit string
+}
+
+// Runtimes, as container.runtime.name and Kubernetes' container ids have them.
+const (
+	runtimeContainerd = "containerd"
+	runtimeCRIO       = "cri-o"
+	runtimeDocker     = "docker"
+	runtimePodman     = "podman"
+)
+
+// hexID is the length of the ids that Docker, podman, CRI-O and containerd's CRI give out.
+const hexID = 64
+
+// maxContainerdID is the most that containerd takes as an id (pkg/identifiers).
+const maxContainerdID = 76
+
+// runtimesByPrefix are how runtimes name the cgroup of a container, before its id. The systemd driver adds ".scope";
+// podman keeps its prefix with cgroupfs, too, and so does CRI-O.
+var runtimesByPrefix = []struct {
+	prefix, runtime string
+	anyID           bool // ids are what the caller wanted them to be
+}{
+	{"cri-containerd-", runtimeContainerd, true},
+	{"nerdctl-", runtimeContainerd, true},
+	{"crio-", runtimeCRIO, false},
+	{"docker-", runtimeDocker, false},
+	{"libpod-", runtimePodman, false},
+}
+
+// runtimesByParent are the cgroups right below which a runtime has those of its containers, with the
+// cgroupfs driver and no other parent given; "cri-containerd" is where containerd writes down slice,
+// prefix and id although its driver is cgroupfs.
+var runtimesByParent = map[string]string{
+	"docker":         runtimeDocker,
+	"libpod_parent":  runtimePodman,
+	"cri-containerd": runtimeContainerd,
+	"k8s.io":         runtimeContainerd,
+}
+
+// PlaceOf reads a cgroup's path, below its hierarchy's root.
+//
+// Of pods within pods, as where the node is a container itself, the innermost counts. Of a pod it is
+// the container right below it, since that is the one that Kubernetes knows; without a pod, the
+// innermost. What is no container's id in any known form is none.
+func PlaceOf(path string) Place {
+	var place Place
+	parent, inKubepods := "", false
+	for rest := strings.TrimSuffix(path, " (deleted)"); rest != ""; {
+		var name string
+		name, rest = nextName(rest)
+		switch {
+		case isKubepods(name) && podOf(name, inKubepods) == "":
+			inKubepods = true
+		case podOf(name, inKubepods) != "":
+			place = Place{PodUID: podOf(name, inKubepods)}
+		default:
+			place.add(name, parent)
+		}
+		parent = name
+	}
+	if place.ContainerID != "" || place.PodUID != "" {
+		place.Unit = ""
+	}
+	return place
+}
+
+// nextName of a path. A colon separates, too: see runtimesByParent.
+func nextName(path string) (name, rest string) {
+	if i := strings.IndexAny(path, "/:"); i >= 0 {
+		return path[:i], path[i+1:]
+	}
+	return path, ""
+}
+
+// add what one more name says.
+func (p *Place) add(name, parent string) {
+	if p.ContainerID != "" && p.PodUID != "" {
+		return // within the pod's container
+	}
+	if runtime, id := containerOf(name, parent); id != "" {
+		p.Runtime, p.ContainerID = runtime, id
+		return
+	}
+	if p.Unit == "" && isUnit(name) {
+		p.Unit = strings.TrimPrefix(name, "_") // systemd's escape for names that the kernel could take for its own
+	}
+}
+
+// isUnit says whether processes may be in it for itself: slices only hold others.
+func isUnit(name string) bool {
+	return len(name) > len(".service") && strings.HasSuffix(name, ".service") ||
+		len(name) > len(".scope") && strings.HasSuffix(name, ".scope")
+}
+
+// isKubepods is the root of all pods: "kubepods" with cgroupfs, "kubepods.slice" with systemd, and with
+// a prefix where the kubelet has a root of its own, as kind's has.
+func isKubepods(name string) bool {
+	name = strings.TrimSuffix(name, ".slice")
+	return name == "kubepods" || strings.HasSuffix(name, "-kubepods")
+}
+
+// podOf a cgroup: "pod<uid>" below kubepods with cgroupfs, "kubepods-burstable-pod<uid>.slice" with
+// systemd, where a dash means a level and is an underscore in the uid.
+func podOf(name string, inKubepods bool) (uid string) {
+	slice, isSlice := strings.CutSuffix(name, ".slice")
+	if !isSlice {
+		uid, isPod := strings.CutPrefix(name, "pod")
+		if isPod && inKubepods && isPodUID(uid) {
+			return uid
+		}
+		return ""
+	}
+	i := strings.LastIndex(slice, "-pod")
+	if i < 0 || !strings.Contains(slice[:i], "kubepods") {
+		return ""
+	}
+	uid = strings.ReplaceAll(slice[i+len("-pod"):], "_", "-")
+	if !isPodUID(uid) {
+		return ""
+	}
+	return uid
+}
+
+// maxPodUID is far more than there is: uids are UUIDs, or hashes of 32 hex digits for static pods, unless
+// their manifest has another.
+const maxPodUID = 128
+
+func isPodUID(uid string) bool {
+	return len(uid) > 0 && len(uid) <= maxPodUID && strings.IndexFunc(uid, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-'
+	}) < 0
+}
+
+// containerOf a cgroup's name, and of the name above it. A runtime's monitor, which is beside its container
+// (crio-conmon-…, libpod-conmon-…), is none.
+func containerOf(name, parent string) (runtime, id string) {
+	scope, isScope := strings.CutSuffix(name, ".scope")
+	for i := range runtimesByPrefix {
+		known := &runtimesByPrefix[i]
+		id, ok := strings.CutPrefix(scope, known.prefix)
+		if ok && (isHexID(id) || known.anyID && isScope && isContainerdID(id)) {
+			return known.runtime, id
+		}
+	}
+	if !isScope && isHexID(name) {
+		return runtimesByParent[parent], name
+	}
+	return "", ""
+}
+
+func isHexID(id string) bool {
+	return len(id) == hexID && strings.IndexFunc(id, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'f')
+	}) < 0
+}
+
+// isContainerdID follows containerd's own rule: letters and digits, with dots, dashes and underscores
+// between.
+func isContainerdID(id string) bool {
+	isSeparator := func(r rune) bool { return r == '-' || r == '_' || r == '.' }
+	last := '-'
+	for _, r := range id {
+		isWord := r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !isWord && (!isSeparator(r) || isSeparator(last)) {
+			return false
+		}
+		last = r
+	}
+	return len(id) > 0 && len(id) <= maxContainerdID && !isSeparator(last)
+}

@@ -1,0 +1,48 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+
+import "net/netip"
+
+// Pod is what a cluster would say of one of the simulated pods.
+type Pod struct {
+	UID, Name, Namespace string
+	Address              netip.Addr
+	Kind, Workload       string // of the controller: Deployment or StatefulSet, and its name
+	ReplicaSet           string // of a Deployment
+	Container            string // its name
+	ContainerID          string
+	Image                string
+}
+
+// Service has an address in the simulated cluster.
+type Service struct {
+	Name, Namespace string
+	Address         netip.Addr
+}
+
+// Pods of the simulated node.
+func (s *Source) Pods() (found []Pod) {
+	for _, p := range s.world.pods {
+		known := Pod{
+			UID: p.uid, Name: p.name, Namespace: p.namespace, Address: netip.AddrFrom16(p.address).Unmap(),
+			Kind: p.service.kind, Workload: p.service.name, Container: p.service.name,
+			ContainerID: p.container, Image: "registry.example/" + p.namespace + "/" + p.service.name + ":1.4.2",
+		}
+		if known.Kind == "Deployment" {
+			known.ReplicaSet = p.service.name + "-" + p.service.hash
+		}
+		found = append(found, known)
+	}
+	return found
+}
+
+// Services of the simulated cluster.
+func (s *Source) Services() (found []Service) {
+	for i := range template {
+		of := s.world.services[template[i].name]
+		found = append(found, Service{Name: of.name, Namespace: of.namespace, Address: netip.AddrFrom16(of.clusterAddress).Unmap()})
+	}
+	return found
+}

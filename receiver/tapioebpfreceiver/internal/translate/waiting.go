@@ -1,0 +1,122 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+)
+
+// maxWaitingBytes bounds the memory of the records that wait, whatever their number: the largest, of a
+// program's start, has about 20 KiB.
+const maxWaitingBytes = 32 << 20
+
+// waiting are records of pods whose names are not known yet, as they came, the oldest first. Nearly
+// always there are none.
+type waiting struct {
+	limit    int
+	released func()
+	records  [][]byte
+	bytes    int
+	// processes that have a record here, and how many: a later one must not overtake
+	processes map[uint32]int
+	waited    *Waited
+}
+
+// Waited is how many records have waited for the names of their pod, by whether these were known at last.
+// It may be used from any goroutine.
+type Waited struct {
+	Named, Unnamed atomic.Uint64
+}
+
+func newWaiting(options Options) *waiting {
+	w := &waiting{limit: options.MaxWaiting, released: options.Released, processes: map[uint32]int{}, waited: options.Waited}
+	if w.waited == nil {
+		w.waited = &Waited{}
+	}
+	if w.released == nil {
+		w.released = func() {}
+	}
+	return w
+}
+
+func (w *waiting) isFull() bool { return len(w.records) >= w.limit || w.bytes >= maxWaitingBytes }
+
+// add copies the record, aligned as in a ring.
+func (w *waiting) add(header *event.Header, record []byte) {
+	words := make([]uint64, (len(record)+7)/8)
+	kept := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(record))
+	copy(kept, record)
+	w.records = append(w.records, kept)
+	w.bytes += len(kept)
+	if header.Pid != 0 {
+		w.processes[header.Pid]++
+	}
+}
+
+// keptHeader of a record that was decoded before.
+func keptHeader(record []byte) *event.Header {
+	return (*event.Header)(unsafe.Pointer(unsafe.SliceData(record)))
+}
+
+// waits says whether a record is to wait for the names of its pod.
+func (t *Translator) waits(header *event.Header) bool {
+	if len(t.waiting.records) == 0 && !t.index.Awaiting() {
+		return false
+	}
+	if event.Type(header.Type).Family() == event.FamilyCgroup {
+		return false // it may be what is waited for
+	}
+	return t.waiting.processes[header.Pid] > 0 || t.index.Awaits(header)
+}
+
+// makeRoom for a record: the pod of the oldest has been waited for long enough.
+func (t *Translator) makeRoom() {
+	t.index.GiveUp(keptHeader(t.waiting.records[0]))
+	t.release()
+}
+
+// Refresh takes over what has become known of pods, and lets the records go that waited for it, or have
+// waited long enough.
+func (t *Translator) Refresh(now time.Time) {
+	if t.index.Refresh(t.boot(now)) && len(t.waiting.records) > 0 {
+		t.release()
+	}
+}
+
+// release translates the records that need not wait any more, in their order.
+func (t *Translator) release() {
+	t.releaseIf(func(header *event.Header) bool { return !t.index.Awaits(header) })
+}
+
+func (t *Translator) releaseIf(isFree func(*event.Header) bool) {
+	before := t.waiting.records
+	t.waiting.records, t.waiting.bytes = nil, 0
+	clear(t.waiting.processes)
+	for _, record := range before {
+		header := keptHeader(record)
+		if t.waiting.processes[header.Pid] > 0 || !isFree(header) {
+			t.waiting.add(header, record)
+			continue
+		}
+		if t.index.IsNamed(header) {
+			t.waiting.waited.Named.Add(1)
+		} else {
+			t.waiting.waited.Unnamed.Add(1)
+		}
+		t.handle(header, record)
+		t.waiting.released()
+	}
+}
+
+// oldest is when the record was made that has waited longest; false if none waits.
+func (w *waiting) oldest() (boot uint64, ok bool) {
+	if len(w.records) == 0 {
+		return 0, false
+	}
+	return keptHeader(w.records[0]).Time, true
+}

@@ -1,0 +1,59 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"net/netip"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+)
+
+// simulatedNames are what an API server would say of the simulated cluster.
+type simulatedNames struct {
+	pods       map[string]*kube.Pod
+	containers map[string]*kube.Pod
+	peers      map[netip.Addr]kube.Peer
+}
+
+var _ identity.Names = (*simulatedNames)(nil)
+
+func namesOf(s *simulator.Source) *simulatedNames {
+	host, _ := s.HostName() // it has one
+	names := &simulatedNames{pods: map[string]*kube.Pod{}, containers: map[string]*kube.Pod{}, peers: map[netip.Addr]kube.Peer{}}
+	for _, of := range s.Services() {
+		names.peers[of.Address] = kube.Peer{Kind: kube.PeerService, Name: of.Name, Namespace: of.Namespace}
+	}
+	for _, of := range s.Pods() {
+		pod := &kube.Pod{
+			UID: of.UID, Name: of.Name, Namespace: of.Namespace, Node: host, Addresses: []netip.Addr{of.Address},
+			Containers: []kube.Container{{ID: of.ContainerID, Runtime: "containerd", Name: of.Container, Image: of.Image}},
+		}
+		if of.ReplicaSet != "" {
+			pod.Owners = append(pod.Owners, kube.Owner{Kind: "ReplicaSet", Name: of.ReplicaSet})
+		}
+		pod.Owners = append(pod.Owners, kube.Owner{Kind: of.Kind, Name: of.Workload})
+		names.pods[of.UID], names.containers[of.ContainerID] = pod, pod
+		names.peers[of.Address] = kube.Peer{Kind: kube.PeerPod, Name: of.Name, Namespace: of.Namespace, Pod: pod}
+	}
+	return names
+}
+
+// Pod implements identity.Names.
+func (n *simulatedNames) Pod(uid string) *kube.Pod { return n.pods[uid] }
+
+// Container implements identity.Names.
+func (n *simulatedNames) Container(id string) (*kube.Pod, *kube.Container) {
+	if pod := n.containers[id]; pod != nil {
+		return pod, &pod.Containers[0]
+	}
+	return nil, nil
+}
+
+// Peer implements identity.Names.
+func (n *simulatedNames) Peer(address netip.Addr) kube.Peer { return n.peers[address.Unmap()] }
+
+// Version implements identity.Names: nothing changes.
+func (*simulatedNames) Version() uint64 { return 1 }
