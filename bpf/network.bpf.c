@@ -239,11 +239,8 @@ static __always_inline void closing(struct sock *sk, int new_state)
 		give_up(sk, state, new_state);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
+static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
 {
-	if (!is_tcp(sk) || !socket_in_scope(sk))
-		return 0;
 	if (new_state == TCP_SYN_SENT)
 		connecting(sk);
 	else if (new_state == TCP_ESTABLISHED)
@@ -252,6 +249,48 @@ int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
 		closing(sk, new_state);
 	else if (new_state == TCP_CLOSE && old_state != TCP_LISTEN && old_state != TCP_CLOSE)
 		closed(sk, old_state);
+}
+
+static __always_inline void note_state(struct sock *sk, int new_state)
+{
+	struct socket_state *state = socket_state(sk);
+
+	if (state)
+		state->tcp_state = new_state;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
+{
+	if (!is_tcp(sk) || !socket_in_scope(sk))
+		return 0;
+	change_state(sk, old_state, new_state);
+	note_state(sk, new_state);
+	return 0;
+}
+
+/* Whether the first of the two has run. At a socket's end nobody can tell without its state. */
+static __always_inline bool is_noted(struct sock *sk, int new_state)
+{
+	struct socket_state *state = socket_state(sk);
+
+	return state ? state->tcp_state == new_state : new_state == TCP_CLOSE;
+}
+
+/*
+ * The same once more. The kernel leaves a program out where it is running on that CPU already: in
+ * what was interrupted, or, since kernels preempt programs, in another task. Here is made up for it.
+ * It takes socket storage to tell; kernels without leave nothing out.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_missed, struct sock *sk, int old_state, int new_state)
+{
+	if (!has_socket_storage || !is_tcp(sk) || !socket_in_scope(sk))
+		return 0;
+	if (is_noted(sk, new_state))
+		return 0;
+	change_state(sk, old_state, new_state);
+	note_state(sk, new_state);
 	return 0;
 }
 

@@ -43,6 +43,7 @@ const (
 	NetworkProgSocketReleased         = "socket_released"
 	NetworkProgTcpRead                = "tcp_read"
 	NetworkProgTcpStateChanged        = "tcp_state_changed"
+	NetworkProgTcpStateMissed         = "tcp_state_missed"
 	NetworkVarDnsEnabled              = "dns_enabled"
 	NetworkVarDnsPortCount            = "dns_port_count"
 	NetworkVarDnsPorts                = "dns_ports"
@@ -111,6 +112,7 @@ type NetworkProgramSpecs struct {
 	SocketReleased         *ebpf.ProgramSpec `ebpf:"socket_released"`
 	TcpRead                *ebpf.ProgramSpec `ebpf:"tcp_read"`
 	TcpStateChanged        *ebpf.ProgramSpec `ebpf:"tcp_state_changed"`
+	TcpStateMissed         *ebpf.ProgramSpec `ebpf:"tcp_state_missed"`
 }
 
 // NetworkMapSpecs contains maps before they are loaded into the kernel.
@@ -243,6 +245,7 @@ type NetworkPrograms struct {
 	SocketReleased         *ebpf.Program `ebpf:"socket_released"`
 	TcpRead                *ebpf.Program `ebpf:"tcp_read"`
 	TcpStateChanged        *ebpf.Program `ebpf:"tcp_state_changed"`
+	TcpStateMissed         *ebpf.Program `ebpf:"tcp_state_missed"`
 }
 
 func (p *NetworkPrograms) Close() error {
@@ -259,6 +262,7 @@ func (p *NetworkPrograms) Close() error {
 		p.SocketReleased,
 		p.TcpRead,
 		p.TcpStateChanged,
+		p.TcpStateMissed,
 	)
 }
 

@@ -83,10 +83,10 @@ struct socket_state {
 	__u64 sent_bytes_reported;
 	__u64 received_bytes_reported;
 	__u32 retransmits_reported;
-	__u8 role;	    /* enum connection_role; UDP: by the first packet */
-	__u8 seen_creation; /* UDP: the first packet tells who began */
-	__u8 followed;	    /* TCP: the *_reported fields are what it had when we met it */
-	__u8 reserved;
+	__u8 role;		   /* enum connection_role; UDP: by the first packet */
+	__u8 seen_creation;	   /* UDP: the first packet tells who began */
+	__u8 followed;		   /* TCP: the *_reported fields are what it had when we met it */
+	__u8 tcp_state;		   /* that it was last seen to enter */
 	struct flow_key last_flow; /* UDP: ended together with the socket */
 	struct http_connection http;
 	struct connection_ends ends; /* TCP, once it is established; read when first needed */

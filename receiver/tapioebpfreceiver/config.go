@@ -19,18 +19,22 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
 // Config of the receiver. Its keys are described in the README.
 type Config struct {
-	// Source is where events come from: "ebpf".
-	Source   string         `mapstructure:"source"`
-	Families FamiliesConfig `mapstructure:"families"`
-	Scope    ScopeConfig    `mapstructure:"scope"`
-	Ring     RingConfig     `mapstructure:"ring"`
-	Batch    BatchConfig    `mapstructure:"batch"`
-	Metrics  MetricsConfig  `mapstructure:"metrics"`
+	// Source is where events come from: "ebpf" or "replay".
+	Source    string          `mapstructure:"source"`
+	Families  FamiliesConfig  `mapstructure:"families"`
+	Scope     ScopeConfig     `mapstructure:"scope"`
+	Ring      RingConfig      `mapstructure:"ring"`
+	Batch     BatchConfig     `mapstructure:"batch"`
+	Metrics   MetricsConfig   `mapstructure:"metrics"`
+	Recording RecordingConfig `mapstructure:"recording"`
+	Replay    ReplayConfig    `mapstructure:"replay"`
 
 	_ struct{}
 }
@@ -142,6 +146,26 @@ type MetricsConfig struct {
 	_ struct{}
 }
 
+// RecordingConfig of the file that the source's records are written to.
+type RecordingConfig struct {
+	// File to write; it must not exist yet. Empty: nothing is recorded.
+	File string `mapstructure:"file"`
+	// MaxSize is where recording ends; the receiver goes on.
+	MaxSize ByteSize `mapstructure:"max_size"`
+
+	_ struct{}
+}
+
+// ReplayConfig of the source replay.
+type ReplayConfig struct {
+	// File that a recording was written to.
+	File string `mapstructure:"file"`
+	// Speed is how much faster than it was recorded it is played; 0: as fast as it can be.
+	Speed float64 `mapstructure:"speed"`
+
+	_ struct{}
+}
+
 // ByteSize is a number of bytes, in YAML also with a unit: 8MiB.
 type ByteSize uint64
 
@@ -178,8 +202,6 @@ func (s ByteSize) String() string {
 }
 
 const (
-	sourceEBPF = "ebpf"
-
 	defaultReportInterval = time.Minute
 
 	maxArgumentBytes = 4096 // MAX_ARGUMENT_BYTES, bpf/event.h
@@ -189,6 +211,8 @@ const (
 	maxDNSPorts      = 16    // MAX_DNS_PORTS, bpf/dns.h
 	maxInFlight      = 65535 // numbered with 16 bits, bpf/http.h
 	maxHeaders       = 32    // each is compared with every header that comes
+	minRecordingSize = 64 << 10
+	maxSpeed         = 1000
 )
 
 var (
@@ -199,7 +223,7 @@ var (
 
 func createDefaultConfig() component.Config {
 	return &Config{
-		Source: sourceEBPF,
+		Source: kernel.Name,
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
 			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval}),
@@ -209,6 +233,9 @@ func createDefaultConfig() component.Config {
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
+
+		Recording: RecordingConfig{MaxSize: 256 << 20},
+		Replay:    ReplayConfig{Speed: 1},
 	}
 }
 
@@ -238,14 +265,53 @@ func (c *Config) Validate() error {
 		c.Ring.validate(),
 		c.Batch.validate(),
 		c.Metrics.validate(),
+		c.validateRecording(),
+		c.Replay.validate(),
 	)
 }
 
 func (c *Config) validateSource() error {
-	if c.Source != sourceEBPF {
-		return fmt.Errorf("source: %q is not known, it must be %q", c.Source, sourceEBPF)
+	switch {
+	case c.Source != kernel.Name && c.Source != replay.Name:
+		return fmt.Errorf("source: %q is not known, it must be %q or %q", c.Source, kernel.Name, replay.Name)
+	case c.Source == replay.Name && c.Replay.File == "":
+		return fmt.Errorf("replay::file: source %s needs the recording to play", replay.Name)
+	default:
+		return nil
+	}
+}
+
+func (c *Config) validateRecording() error {
+	if c.Recording.File != "" && c.Source == replay.Name {
+		return fmt.Errorf("recording::file: source %s plays a recording, and makes none", replay.Name)
+	}
+	if c.Recording.MaxSize < minRecordingSize {
+		return fmt.Errorf("recording::max_size: %v must be at least %v", c.Recording.MaxSize, ByteSize(minRecordingSize))
 	}
 	return nil
+}
+
+func (c *ReplayConfig) validate() error {
+	return within("replay::speed", c.Speed, 0, maxSpeed)
+}
+
+// families that are on, by name.
+func (c *Config) families() []string {
+	var on []string
+	for _, family := range []struct {
+		name string
+		on   bool
+	}{
+		{"process", c.Families.Process.HasValue()},
+		{"network", c.Families.Network.HasValue()},
+		{"dns", c.Families.DNS.HasValue()},
+		{"http", c.Families.HTTP.HasValue()},
+	} {
+		if family.on {
+			on = append(on, family.name)
+		}
+	}
+	return on
 }
 
 func (c *FamiliesConfig) validate() error {
@@ -370,8 +436,8 @@ func (c *MetricsConfig) validate() error {
 	)
 }
 
-func within[T int | time.Duration](key string, value, lowest, highest T) error {
-	if value < lowest || value > highest {
+func within[T int | float64 | time.Duration](key string, value, lowest, highest T) error {
+	if inRange := value >= lowest && value <= highest; !inRange { // as not-a-number never is
 		return fmt.Errorf("%s: %v must be from %v to %v", key, value, lowest, highest)
 	}
 	return nil

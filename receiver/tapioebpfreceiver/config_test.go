@@ -40,6 +40,9 @@ func defaults(change func(*Config)) *Config {
 		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
+
+		Recording: RecordingConfig{MaxSize: 268435456},
+		Replay:    ReplayConfig{Speed: 1},
 	}
 	change(cfg)
 	return cfg
@@ -68,6 +71,12 @@ func TestConfig(t *testing.T) {
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
 			cfg.Metrics = MetricsConfig{Interval: time.Hour, SeriesLimit: 1048576}
+			cfg.Recording = RecordingConfig{File: "/var/tmp/tapio.recording", MaxSize: 1073741824}
+			cfg.Replay = ReplayConfig{File: "other.recording", Speed: 1000}
+		}},
+		{"replay.yaml", func(cfg *Config) {
+			cfg.Source = "replay"
+			cfg.Replay = ReplayConfig{File: "tapio.recording", Speed: 0}
 		}},
 		{"smallest_values.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1})
@@ -77,6 +86,8 @@ func TestConfig(t *testing.T) {
 			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}
 			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
 			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
+			cfg.Recording.MaxSize = 65536
+			cfg.Replay.Speed = 0
 		}},
 		{"process_off.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
@@ -107,7 +118,13 @@ func TestConfigOutOfRange(t *testing.T) {
 		file string
 		want string
 	}{
-		{"other_source.yaml", `source: "other" is not known, it must be "ebpf"`},
+		{"other_source.yaml", `source: "other" is not known, it must be "ebpf" or "replay"`},
+		{"replay_without_file.yaml", "replay::file: source replay needs the recording to play"},
+		{"replay_speed_low.yaml", "replay::speed: -1 must be from 0 to 1000"},
+		{"replay_speed_high.yaml", "replay::speed: 1000.5 must be from 0 to 1000"},
+		{"replay_speed_no_number.yaml", "replay::speed: NaN must be from 0 to 1000"},
+		{"recording_of_replay.yaml", "recording::file: source replay plays a recording, and makes none"},
+		{"recording_max_size_low.yaml", "recording::max_size: 65535B must be at least 64KiB"},
 		{"all_families_off.yaml", "families: all are off: enable process, network, dns or http, or remove the receiver"},
 		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
 		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},

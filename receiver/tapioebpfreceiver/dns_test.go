@@ -15,8 +15,8 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
-	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
@@ -61,7 +61,7 @@ func startDNS(t *testing.T, spans *consumertest.TracesSink) (*dnsSource, *tapioR
 	created, err := NewFactory().CreateTraces(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, spans)
 	require.NoError(t, err)
 	r, s := created.(*tapioReceiver), &dnsSource{}
-	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return s, nil }
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return s, nil }
 	require.NoError(t, r.Start(t.Context(), &statusHost{extensions: map[component.ID]component.Component{}}))
 	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
 	return s, r

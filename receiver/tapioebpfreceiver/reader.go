@@ -53,7 +53,11 @@ type reader struct {
 	failed atomic.Pointer[string] // why reading ended, if it did
 }
 
-func newReader(r *tapioReceiver, hostName string) (*reader, error) {
+func newReader(r *tapioReceiver) (*reader, error) {
+	hostName, err := r.source.HostName()
+	if err != nil {
+		return nil, err
+	}
 	http, err := r.config.httpOptions()
 	if err != nil {
 		return nil, err
@@ -75,7 +79,7 @@ func newReader(r *tapioReceiver, hostName string) (*reader, error) {
 				ScopeName:    metadata.ScopeName,
 				ScopeVersion: r.set.BuildInfo.Version,
 			},
-			Start:       pcommon.NewTimestampFromTime(r.started),
+			Start:       pcommon.NewTimestampFromTime(r.source.Wall()),
 			SeriesLimit: r.config.Metrics.SeriesLimit,
 			Processes:   r.config.Families.Process.HasValue(),
 			HTTP:        http,
@@ -95,16 +99,16 @@ func (r *reader) stop() {
 }
 
 func (r *reader) run() {
-	r.clean(time.Now()) // sets the clock
+	r.clean(r.source.Wall()) // sets the clock
 	r.index.Load(r.source.Processes())
 	for !r.stopping.Load() {
-		began := time.Now()
+		began := r.source.Wall()
 		if err := r.source.Read(r.take); err != nil {
 			r.fail(err)
 			return
 		}
 		r.translator.Tick(began)
-		r.turn(time.Now())
+		r.turn(r.source.Wall())
 	}
 	r.finish()
 }
@@ -117,7 +121,7 @@ func dnsTimeout(c *Config) time.Duration {
 	return 0
 }
 
-// turn is what is done beside the records.
+// turn is what is done beside the records, of whose time now is.
 func (r *reader) turn(now time.Time) {
 	r.active.Store(int64(r.index.Active()))
 	if now.Sub(r.lastCleaning) >= housekeepingInterval {
@@ -126,7 +130,7 @@ func (r *reader) turn(now time.Time) {
 	if now.Sub(r.lastMetrics) >= r.receiver.config.Metrics.Interval {
 		r.sendMetrics(now)
 	}
-	r.sendIfDue(now)
+	r.sendIfDue(time.Now())
 }
 
 func (r *reader) clean(now time.Time) {
@@ -166,7 +170,7 @@ func (r *reader) sendIfDue(now time.Time) {
 func (r *reader) sendBatch() {
 	r.batchBegan = time.Time{}
 	if batch := r.translator.Take(); batch != nil {
-		r.receiver.sender.send(batch)
+		r.receiver.sender.send(batch, r.source.Patient())
 	}
 }
 
@@ -196,7 +200,7 @@ func (r *reader) finish() {
 		time.Sleep(time.Millisecond)
 	}
 	r.translator.Flush()
-	r.sendMetrics(time.Now())
+	r.sendMetrics(r.source.Wall())
 	r.sendBatch()
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -22,11 +21,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
-
-// transport is what receiverhelper's own metrics name as the way the data came.
-const transport = "ebpf"
 
 // tapioReceiver is one receiver for all three signals.
 type tapioReceiver struct {
@@ -36,7 +31,7 @@ type tapioReceiver struct {
 
 	obsreport  *receiverhelper.ObsReport
 	telemetry  *metadata.TelemetryBuilder
-	openSource func(*Config, *zap.Logger) (source.Source, error)
+	openSource func(*Config, receiver.Settings) (source.Source, error)
 
 	startOnce, shutdownOnce sync.Once
 	startErr, shutdownErr   error
@@ -59,7 +54,7 @@ type consumers struct {
 func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
 	obsreport, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
 		ReceiverID:             set.ID,
-		Transport:              transport,
+		Transport:              cfg.Source, // what receiverhelper's own metrics name as the way the data came
 		ReceiverCreateSettings: set,
 	})
 	if err != nil {
@@ -71,44 +66,8 @@ func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
 	}
 	return &tapioReceiver{
 		set: set, config: cfg, obsreport: obsreport, telemetry: telemetry,
-		openSource: openKernel, unregister: func() {},
+		openSource: openSource, unregister: func() {},
 	}, nil
-}
-
-func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
-	return kernel.New(optionsOf(cfg), logger)
-}
-
-// optionsOf is what the config means for the kernel.
-func optionsOf(cfg *Config) kernel.Options {
-	options := kernel.Options{
-		Cgroups:       cfg.Scope.Cgroups,
-		RingSize:      uint32(cfg.Ring.Size),
-		FlushInterval: cfg.Ring.FlushInterval,
-		// without the family network, too: sockets are visited, so that exchanges of those that are
-		// gone are noticed
-		ReportInterval: defaultReportInterval,
-	}
-	if process := cfg.Families.Process.Get(); process != nil {
-		options.Families = append(options.Families, "process")
-		if process.Arguments {
-			options.MaxArgumentBytes = uint32(process.MaxArgumentBytes)
-		}
-	}
-	if network := cfg.Families.Network.Get(); network != nil {
-		options.Families = append(options.Families, "network")
-		options.ReportInterval = network.ReportInterval
-	}
-	if dns := cfg.Families.DNS.Get(); dns != nil {
-		options.Families = append(options.Families, "dns")
-		options.DNSPorts = dns.Ports
-	}
-	if http := cfg.Families.HTTP.Get(); http != nil {
-		options.Families = append(options.Families, "http")
-		options.MaxInFlight = uint32(http.MaxInFlight)
-		options.ResponseHeads = len(http.Headers.Response) > 0
-	}
-	return options
 }
 
 // Start implements component.Component. The collector calls it once a signal; the first call starts
@@ -120,11 +79,8 @@ func (r *tapioReceiver) Start(_ context.Context, host component.Host) error {
 }
 
 func (r *tapioReceiver) start(host component.Host) error {
-	hostName, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("read host name: %w", err)
-	}
-	if r.source, err = r.openSource(r.config, r.set.Logger); err != nil {
+	var err error
+	if r.source, err = r.openSource(r.config, r.set); err != nil {
 		return err
 	}
 	r.started = time.Now()
@@ -132,7 +88,7 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender = newSender(r)
-	if r.reader, err = newReader(r, hostName); err != nil {
+	if r.reader, err = newReader(r); err != nil {
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender.start()
@@ -158,6 +114,7 @@ func (r *tapioReceiver) shutdown(ctx context.Context) error {
 	if r.reader == nil {
 		return nil // it never started
 	}
+	close(r.sender.hurry)
 	r.reader.stop()
 	r.sender.stop(ctx)
 	r.closeLedger()

@@ -32,7 +32,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
-	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
@@ -51,10 +50,14 @@ type fakeSource struct {
 	readErr  error
 	closed   bool
 	stopped  bool
+	patient  bool
 }
 
-func (f *fakeSource) Name() string             { return "ebpf" }
-func (f *fakeSource) BootTime() (int64, error) { return 1_700_000_000e9, nil }
+func (f *fakeSource) Name() string              { return "ebpf" }
+func (f *fakeSource) HostName() (string, error) { return "node-1", nil }
+func (f *fakeSource) Patient() bool             { return f.patient }
+func (f *fakeSource) Wall() time.Time           { return time.Now() }
+func (f *fakeSource) BootTime() (int64, error)  { return 1_700_000_000e9, nil }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }
@@ -153,7 +156,7 @@ func newSetup(t *testing.T, next consumer.Logs, change func(*Config)) *setup {
 	r, err := NewFactory().CreateLogs(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, next)
 	require.NoError(t, err)
 	s := &setup{source: &fakeSource{}, receiver: r.(*tapioReceiver), host: &statusHost{}}
-	s.receiver.openSource = func(*Config, *zap.Logger) (source.Source, error) { return s.source, nil }
+	s.receiver.openSource = func(*Config, receiver.Settings) (source.Source, error) { return s.source, nil }
 	require.NoError(t, r.Start(t.Context(), s.host))
 	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
 	return s
@@ -221,7 +224,7 @@ func TestOneReceiverForAllSignals(t *testing.T) {
 func TestStartOnceForAllSignals(t *testing.T) {
 	opened := 0
 	s := newSetup(t, consumertest.NewNop(), nil)
-	s.receiver.openSource = func(*Config, *zap.Logger) (source.Source, error) {
+	s.receiver.openSource = func(*Config, receiver.Settings) (source.Source, error) {
 		opened++
 		return s.source, nil
 	}
@@ -246,7 +249,7 @@ func TestReceiversOfOneConfigurationOneAfterTheOther(t *testing.T) {
 		assert.False(t, before == component.Component(traces), "a new one")
 		before = traces
 		events := &fakeSource{}
-		traces.(*tapioReceiver).openSource = func(*Config, *zap.Logger) (source.Source, error) { return events, nil }
+		traces.(*tapioReceiver).openSource = func(*Config, receiver.Settings) (source.Source, error) { return events, nil }
 		for _, signal := range []component.Component{traces, metrics, logs} {
 			require.NoError(t, signal.Start(t.Context(), componenttest.NewNopHost()))
 		}
@@ -263,7 +266,7 @@ func TestStartErrorReachesEverySignal(t *testing.T) {
 	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
 	require.NoError(t, err)
 	want := errors.New("no eBPF here")
-	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return nil, want }
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return nil, want }
 	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
 	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
 	require.NoError(t, r.Shutdown(t.Context()))
@@ -388,7 +391,7 @@ func TestMetricsDoNotWaitForLogs(t *testing.T) {
 	require.NoError(t, err)
 	r.next = consumers{logs: logs, metrics: metrics}
 	fake := &fakeSource{}
-	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	fake.give(20)
 	assert.Eventually(t, func() bool { return len(metrics.AllMetrics()) >= 3 }, 5*time.Second, time.Millisecond)
@@ -411,7 +414,7 @@ func TestRetryEndsWhenTheQueueFills(t *testing.T) {
 // contractFactory gives each log record and span the id that the contract's checker looks for: the
 // pid.
 func contractFactory(fake *fakeSource) receiver.Factory {
-	open := func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	open := func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	return receiver.NewFactory(metadata.Type, createDefaultConfig,
 		receiver.WithLogs(func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
 			named, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
@@ -656,7 +659,7 @@ func TestStatsReachTheExtension(t *testing.T) {
 	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
 	require.NoError(t, err)
 	r.next.logs = consumertest.NewNop()
-	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return &fakeSource{}, nil }
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return &fakeSource{}, nil }
 	host := &statusHost{extensions: map[component.ID]component.Component{component.MustNewID("tapio"): registry}}
 	require.NoError(t, r.Start(t.Context(), host))
 	stats := registry.stats()
@@ -675,7 +678,7 @@ func TestEventsMetric(t *testing.T) {
 	require.NoError(t, err)
 	r.next.logs = consumertest.NewNop()
 	fake := &fakeSource{}
-	r.openSource = func(*Config, *zap.Logger) (source.Source, error) { return fake, nil }
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	fake.give(3)
 	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 3 }, 5*time.Second, time.Millisecond)

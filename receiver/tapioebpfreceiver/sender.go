@@ -49,6 +49,9 @@ type sender struct {
 	ctx    context.Context // of the consumers; canceled when they take too long at the end
 	cancel context.CancelFunc
 
+	room  chan struct{} // told when a batch has come to its end
+	hurry chan struct{} // closed when the reader must not wait any more
+
 	events  atomic.Int64 // handed over, not yet at their end
 	current atomic.Pointer[parcel]
 }
@@ -65,6 +68,8 @@ func newSender(r *tapioReceiver) *sender {
 		receiver: r,
 		queue:    make(chan *parcel, r.config.Batch.QueueSize),
 		metrics:  make(chan pmetric.Metrics, 1),
+		room:     make(chan struct{}, 1),
+		hurry:    make(chan struct{}),
 		ctx:      ctx,
 		cancel:   cancel,
 	}
@@ -124,9 +129,13 @@ func (s *sender) waiting() int { return int(s.events.Load()) }
 // limit is how many events may wait.
 func (s *sender) limit() int { return max(fullBatches*s.receiver.config.Batch.MaxEvents, minLimit) }
 
-// send is called by the reader, and never waits.
-func (s *sender) send(batch *translate.Batch) {
+// send is called by the reader. It waits for room only if the reader has the time.
+func (s *sender) send(batch *translate.Batch, wait bool) {
 	p := &parcel{batch: batch}
+	if wait {
+		s.sendInTurn(p)
+		return
+	}
 	if s.events.Add(int64(batch.Events)) > int64(s.limit()) {
 		s.end(p, ledger.LostQueueFull)
 		return
@@ -135,6 +144,36 @@ func (s *sender) send(batch *translate.Batch) {
 	case s.queue <- p:
 	default:
 		s.end(p, ledger.LostQueueFull)
+	}
+}
+
+// sendInTurn waits until there is room, or until the receiver is to end.
+func (s *sender) sendInTurn(p *parcel) {
+	for s.waiting() > 0 && s.waiting()+p.batch.Events > s.limit() && !s.hurried() {
+		select {
+		case <-s.room:
+		case <-s.hurry:
+		}
+	}
+	s.events.Add(int64(p.batch.Events))
+	select {
+	case s.queue <- p:
+		return
+	case <-s.hurry:
+	}
+	select {
+	case s.queue <- p:
+	default:
+		s.end(p, ledger.LostShutdown)
+	}
+}
+
+func (s *sender) hurried() bool {
+	select {
+	case <-s.hurry:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -153,6 +192,10 @@ func (s *sender) end(p *parcel, fate ledger.Fate) {
 	p.ended.Do(func() {
 		s.receiver.ledger.AddCounts(&p.batch.Counts, fate)
 		s.events.Add(-int64(p.batch.Events))
+		select {
+		case s.room <- struct{}{}:
+		default:
+		}
 	})
 }
 
@@ -181,8 +224,8 @@ func (s *sender) fateOf(err error) ledger.Fate {
 }
 
 // retry hands data over again while the next component says that it may take it later, as
-// memory_limiter does. It gives up as soon as the queue is half full: what waits there takes memory
-// too, and may be the very reason for the refusal.
+// memory_limiter does. It gives up as soon as the queue is half full, since what waits there takes
+// memory too and may be the very reason for the refusal, unless the source waits as well.
 func (s *sender) retry(ctx context.Context, attempt func() error) error {
 	patience := s.receiver.config.Batch.RetryTimeout
 	if patience == 0 {
@@ -190,12 +233,16 @@ func (s *sender) retry(ctx context.Context, attempt func() error) error {
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := attempt()
-		if err != nil && (consumererror.IsPermanent(err) || s.waiting() > s.limit()/2 || len(s.queue) > cap(s.queue)/2) {
+		if err != nil && (consumererror.IsPermanent(err) || s.isFilling()) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(patience))
 	return err
+}
+
+func (s *sender) isFilling() bool {
+	return !s.receiver.source.Patient() && (s.waiting() > s.limit()/2 || len(s.queue) > cap(s.queue)/2)
 }
 
 func newBackOff() backoff.BackOff {

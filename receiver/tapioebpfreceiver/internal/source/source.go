@@ -5,12 +5,19 @@
 // know whether a kernel wrote them.
 package source // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 
+import "time"
+
 // Source hands out binary records in the layout of bpf/event.h.
 //
-// Read, Stop and Close belong to one goroutine; the other methods may be called from any.
+// Name, HostName, Patient, Counters and Capabilities may be called from any goroutine; the other
+// methods belong to the one that reads.
 type Source interface {
 	// Name is the value of the resource attribute tapio.source.
 	Name() string
+	// HostName is that of the host that the records are of.
+	HostName() (string, error)
+	// Patient says that records can wait: whoever reads may take their time, and loses none.
+	Patient() bool
 	// Read waits for records, no longer than the source's flush interval, and calls handle for
 	// each that is there: records of process lifecycles before those of the traffic that came
 	// after them. A record is valid only during the call. An error is final.
@@ -23,6 +30,9 @@ type Source interface {
 	Counters() (map[uint8]Counters, error)
 	// Capabilities say of each hook whether it is in use, as of now.
 	Capabilities() []Capability
+	// Wall is the time up to which there are records, or none are to come: now, but where the records
+	// are of another time.
+	Wall() time.Time
 	// BootTime is when CLOCK_BOOTTIME was 0, in ns since 1970, measured anew at each call.
 	BootTime() (int64, error)
 	// Processes are those that are older than the source. Empty where that has no meaning.
@@ -36,13 +46,13 @@ type Source interface {
 
 // Counters start a family's row in the ledger.
 type Counters struct {
-	Seen     uint64 // events that a program decided to report
-	RingFull uint64 // of these, those for which the ring had no room
+	Seen     uint64 `json:"seen"`      // events that a program decided to report
+	RingFull uint64 `json:"ring_full"` // of these, those for which the ring had no room
 	// TableFull is how many of these could not be followed since there were too many at a time.
-	TableFull uint64
+	TableFull uint64 `json:"table_full"`
 	// Unreadable is how many of these were begun but could not be followed to their end: bytes of
 	// the stream were not seen.
-	Unreadable uint64
+	Unreadable uint64 `json:"unreadable"`
 }
 
 // State of a hook.
@@ -65,10 +75,11 @@ type Capability struct {
 
 // Process is what a source knows of a process without a record of its start.
 type Process struct {
-	PID        uint32
-	ParentPID  uint32
-	VPID       uint32 // in its innermost pid namespace; 0: not known
-	StartTicks uint64 // since boot, in units of 10 ms as /proc has it
-	UID, EUID  uint32
-	Executable string // path; empty: not known
+	PID        uint32 `json:"pid"`
+	ParentPID  uint32 `json:"parent_pid"`
+	VPID       uint32 `json:"vpid"`        // in its innermost pid namespace; 0: not known
+	StartTicks uint64 `json:"start_ticks"` // since boot, in units of 10 ms as /proc has it
+	UID        uint32 `json:"uid"`
+	EUID       uint32 `json:"euid"`
+	Executable string `json:"executable"` // path; empty: not known
 }

@@ -26,6 +26,7 @@ const (
 	benchLives = 1600 // processes in a round; each leaves recordsPerLife records
 	benchStart = 1_000_000_000_000
 	benchBoot  = 1_700_000_000_000_000_000
+	benchPID   = 1 // of a process that is older than the source
 )
 
 func bytesOf[T any](value *T, tail ...byte) []byte {
@@ -55,7 +56,7 @@ func life(pid uint32, start uint64, argument string) [][]byte {
 
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
 	index := identity.NewIndex(func(uint32) (source.Process, bool) { return source.Process{}, false })
-	index.Load([]source.Process{{PID: 1, Executable: "/usr/bin/init", StartTicks: 0}})
+	index.Load([]source.Process{{PID: benchPID, Executable: "/usr/bin/init", StartTicks: 0}})
 	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second},
 		index, correlate.NewIDs(), &ledger.Ledger{})
 	t.SetBootTime(benchBoot)
@@ -289,17 +290,29 @@ func BenchmarkHTTPExchangeToMetrics(b *testing.B) {
 	benchExchanges(b, Signals{Metrics: true})
 }
 
-func benchExchanges(b *testing.B, signals Signals) {
-	t, _ := benchTranslator(signals)
+// BenchmarkHTTPPdataAlone is what pdata takes of BenchmarkHTTPExchange.
+func BenchmarkHTTPPdataAlone(b *testing.B) {
+	benchPdataAlone(b, httpRecords())
+}
+
+// httpRecords are a batch of both sides' exchanges, of one process that is known.
+func httpRecords() [][]byte {
 	const head = "GET /api/v1/users/42 HTTP/1.1\r\nHost: users.example:8080\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n\r\n"
-	records := make([][]byte, 8192) // a batch
+	records := make([][]byte, 8192)
 	for i := range records {
 		records[i] = exchangeRecord(head, "", func(e *bpf.WireHttpExchange) {
+			e.Header.Pid, e.Header.StartTime = benchPID, 0
 			if i%2 == 0 {
 				ofServer(e)
 			}
 		})
 	}
+	return records
+}
+
+func benchExchanges(b *testing.B, signals Signals) {
+	t, _ := benchTranslator(signals)
+	records := httpRecords()
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		if n == len(records) {

@@ -103,9 +103,22 @@ func newUnreadWorld(t testing.TB, change func(*Options)) *world {
 	w.source = opened.(*Source)
 	t.Cleanup(func() {
 		w.finish()
+		w.tellMissedRuns()
 		require.NoError(t, w.source.Close())
 	})
 	return w
+}
+
+// tellMissedRuns says of a test that failed what the kernel has left out.
+func (w *world) tellMissedRuns() {
+	if !w.t.Failed() {
+		return
+	}
+	for _, c := range w.source.Capabilities() {
+		if c.MissedRuns > 0 {
+			w.t.Logf("the kernel left out %d runs at %s", c.MissedRuns, c.Hook)
+		}
+	}
 }
 
 // newCgroup makes a cgroup below parent (the mount if empty), removed when the test ends.

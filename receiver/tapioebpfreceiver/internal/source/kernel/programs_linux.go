@@ -35,6 +35,7 @@ var objects = []object{
 	{name: "process", load: bpf.LoadProcess, families: []string{familyProcess}},
 	{name: "network", load: bpf.LoadNetwork, families: []string{familyNetwork, familyDNS, familyHTTP}, usedBy: map[string][]string{
 		"tcp_state_changed":         {familyNetwork, familyDNS, familyHTTP},
+		"tcp_state_missed":          {familyNetwork, familyDNS, familyHTTP},
 		"tcp_read":                  {familyNetwork, familyDNS, familyHTTP}, // who owns a socket
 		"packet_sent":               {familyNetwork, familyDNS, familyHTTP},
 		"packet_received":           {familyNetwork, familyDNS, familyHTTP},
@@ -59,7 +60,7 @@ func (o object) familiesOf(program string, wanted []string) []string {
 }
 
 // readersOfHTTP are the programs in which the reading of HTTP is.
-var readersOfHTTP = []string{"packet_sent", "packet_received", "tcp_state_changed"}
+var readersOfHTTP = []string{"packet_sent", "packet_received", "tcp_state_changed", "tcp_state_missed"}
 
 // sharedMaps exist once for all objects.
 var sharedMaps = []string{"lifecycle_ring", "traffic_ring", "event_counts", "scope_cgroups", "scope_verdicts"}
@@ -72,6 +73,9 @@ type iterator struct {
 	// onlyIf, where set, chooses between iterators that do the same in different ways.
 	onlyIf func(kernelFeatures) bool
 }
+
+// understudies do what another program at the same hook was left out for.
+var understudies = map[string]string{"tcp_state_missed": "tcp_state_changed"}
 
 // iterators by program name.
 var iterators = map[string]iterator{

@@ -35,7 +35,7 @@ type Source struct {
 	links        []link.Link
 	reporters    []*link.Iter
 	capabilities []source.Capability // complete when New returns, but for the missed runs
-	programs     []*ebpf.Program     // by capability; nil where none is attached
+	programs     []attached          // by capability; empty where none is attached
 
 	lifecycle, traffic *ringbuf.Reader
 	foreignPIDs        bool           // /proc is not that of the pids that programs see
@@ -44,6 +44,12 @@ type Source struct {
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
+}
+
+// attached is a program at its hook, and the one that stands in for it, if there is one.
+type attached struct {
+	name                string
+	program, understudy *ebpf.Program
 }
 
 var _ source.Source = (*Source)(nil)
@@ -148,16 +154,34 @@ func (s *Source) openRings() error {
 
 func (s *Source) attachAll(programs []program) {
 	for _, p := range programs {
+		if understudied, ok := understudies[p.name]; ok {
+			s.attachUnderstudy(p, understudied)
+			continue
+		}
 		s.reportHook(p.families, p.hook(), s.attach(p))
-		s.programs[len(s.programs)-len(p.families)] = p.program // its missed runs are counted once
+		s.programs[len(s.programs)-len(p.families)] = attached{name: p.name, program: p.program} // its missed runs are counted once
 	}
+}
+
+// attachUnderstudy is for programs that come after those for which they stand in. Without one, more
+// runs count as missed.
+func (s *Source) attachUnderstudy(p program, name string) {
+	i := slices.IndexFunc(s.programs, func(a attached) bool { return a.name == name })
+	if i < 0 || s.capabilities[i].State != source.Attached {
+		return
+	}
+	if err := s.attach(p); err != nil {
+		s.logger.Warn("Runs that the kernel leaves out cannot be made up for", zap.String("hook", p.hook()), zap.Error(err))
+		return
+	}
+	s.programs[i].understudy = p.program
 }
 
 // reportHook notes whether a hook is in use, and why not.
 func (s *Source) reportHook(families []string, hook string, err error) {
 	for _, family := range families {
 		s.capabilities = append(s.capabilities, capabilityOf(family, hook, err))
-		s.programs = append(s.programs, nil)
+		s.programs = append(s.programs, attached{})
 	}
 }
 
@@ -226,19 +250,43 @@ func (s *Source) checkAttached() error {
 // Name implements source.Source.
 func (*Source) Name() string { return Name }
 
+// HostName implements source.Source.
+func (*Source) HostName() (string, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read the host's name: %w", err)
+	}
+	return name, nil
+}
+
+// Patient implements source.Source: a ring that is not read becomes full.
+func (*Source) Patient() bool { return false }
+
+// Wall implements source.Source.
+func (*Source) Wall() time.Time { return time.Now() }
+
 // Capabilities implements source.Source.
 func (s *Source) Capabilities() []source.Capability {
 	now := slices.Clone(s.capabilities)
 	for i, p := range s.programs {
-		if p == nil {
-			continue
-		}
-		// Linux before 5.12 neither leaves out runs nor counts them
-		if stats, err := p.Stats(); err == nil {
-			now[i].MissedRuns = stats.RecursionMisses
+		now[i].MissedRuns = missedRuns(p.program)
+		if p.understudy != nil {
+			now[i].MissedRuns = min(now[i].MissedRuns, missedRuns(p.understudy)) // what both missed
 		}
 	}
 	return now
+}
+
+// missedRuns of a program. Linux before 5.12 neither leaves out runs nor counts them.
+func missedRuns(p *ebpf.Program) uint64 {
+	if p == nil {
+		return 0
+	}
+	stats, err := p.Stats()
+	if err != nil {
+		return 0
+	}
+	return stats.RecursionMisses
 }
 
 // Counters implements source.Source.

@@ -1,0 +1,293 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package recording
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+var (
+	description = Description{
+		Source: "ebpf", HostName: "node-1", Families: []string{"process", "dns"}, Collector: "0.1.0",
+		Started: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+	}
+	record    = bytes.Repeat([]byte{7}, recordMinimum+5)
+	processes = []source.Process{{PID: 1, Executable: "/sbin/init"}, {PID: 7, ParentPID: 1, VPID: 3, StartTicks: 1 << 40, UID: 5, EUID: 6}}
+	clock     = Clock{Boot: 123456789, BootTime: 1_700_000_000e9}
+	end       = End{Counters: map[uint8]source.Counters{3: {Seen: 9, RingFull: 1, TableFull: 2, Unreadable: 3}}, Full: true}
+)
+
+// written is a recording of all kinds of frames.
+func written(t testing.TB) []byte {
+	t.Helper()
+	var file bytes.Buffer
+	w, err := NewWriter(&file, description)
+	require.NoError(t, err)
+	w.WriteJSON(KindProcesses, processes)
+	w.WriteRecord(record)
+	w.WriteJSON(KindProcess, Answer{PID: 9, Process: &processes[1]})
+	w.WriteClock(clock)
+	w.WriteJSON(KindGone, Gone{PID: 9, StartTicks: 12})
+	w.WriteJSON(KindEnd, end)
+	w.Flush()
+	require.NoError(t, w.Err())
+	require.EqualValues(t, file.Len(), w.Size())
+	return file.Bytes()
+}
+
+func readAll(file []byte) (kinds []Kind, err error) {
+	r, err := NewReader(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	for {
+		frame, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return kinds, nil
+		}
+		if err != nil {
+			return kinds, err
+		}
+		kinds = append(kinds, frame.Kind)
+	}
+}
+
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	r, err := NewReader(bytes.NewReader(written(t)))
+	require.NoError(t, err)
+	assert.Equal(t, description, r.Description())
+
+	next := func(kind Kind) Frame {
+		frame, err := r.Next()
+		require.NoError(t, err)
+		require.Equal(t, kind, frame.Kind)
+		return frame
+	}
+	var gotProcesses []source.Process
+	require.NoError(t, next(KindProcesses).JSON(&gotProcesses))
+	assert.Equal(t, processes, gotProcesses)
+	assert.Equal(t, record, next(KindRecord).Payload)
+	var answer Answer
+	require.NoError(t, next(KindProcess).JSON(&answer))
+	assert.Equal(t, Answer{PID: 9, Process: &processes[1]}, answer)
+	assert.Equal(t, clock, next(KindClock).Clock())
+	assert.Equal(t, time.Unix(0, clock.BootTime+int64(clock.Boot)), clock.Wall())
+	var gone Gone
+	require.NoError(t, next(KindGone).JSON(&gone))
+	assert.Equal(t, Gone{PID: 9, StartTicks: 12}, gone)
+	var gotEnd End
+	require.NoError(t, next(KindEnd).JSON(&gotEnd))
+	assert.Equal(t, end, gotEnd)
+	_, err = r.Next()
+	assert.ErrorIs(t, err, io.EOF)
+}
+
+func TestForeignFiles(t *testing.T) {
+	other := written(t)
+	binary.LittleEndian.PutUint32(other[len(magic):], Version+1)
+	for _, tt := range []struct {
+		name string
+		file []byte
+		want error
+		text string
+	}{
+		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
+		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
+		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
+		{"another version", other, ErrVersion, fmt.Sprintf("a recording of another version: %d, this collector reads version %d", Version+1, Version)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := NewReader(bytes.NewReader(tt.file))
+			assert.ErrorIs(t, err, tt.want)
+			assert.EqualError(t, err, tt.text)
+		})
+	}
+}
+
+// Whatever byte is another one: it is said, and nothing that was not written is read.
+func TestEveryDamageIsNoticed(t *testing.T) {
+	whole := written(t)
+	kinds, err := readAll(whole)
+	require.NoError(t, err)
+	for at := range whole {
+		file := bytes.Clone(whole)
+		file[at] ^= 0x41
+		got, err := readAll(file)
+		require.Error(t, err, "byte %d", at)
+		require.Less(t, len(got), len(kinds), "byte %d", at)
+	}
+}
+
+func TestEveryCutIsNoticed(t *testing.T) {
+	whole := written(t)
+	for size := preambleSize; size < len(whole); size++ {
+		_, err := readAll(whole[:size])
+		require.ErrorIs(t, err, ErrCut, "after %d bytes", size)
+	}
+	_, err := readAll(append(bytes.Clone(whole), whole[preambleSize:]...))
+	assert.ErrorIs(t, err, ErrDamaged)
+	assert.ErrorContains(t, err, fmt.Sprintf("byte %d: more follows behind its end", len(whole)))
+}
+
+// Frames that are whole but not what this version writes.
+func TestStrangeFrames(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		kind Kind
+		size int
+		want string
+	}{
+		{"short record", KindRecord, recordMinimum - 1, "a record of 31 bytes"},
+		{"long clock", KindClock, clockSize + 1, "a clock of 17 bytes"},
+		{"short clock", KindClock, 0, "a clock of 0 bytes"},
+		{"unknown kind", 99, 0, "a frame of the unknown kind 99"},
+		{"huge", KindRecord, maxFrame + 1, "a frame of 16777217 bytes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var file bytes.Buffer
+			w, err := NewWriter(&file, description)
+			require.NoError(t, err)
+			at := w.Size()
+			w.writeFrame(tt.kind, make([]byte, tt.size))
+			w.Flush()
+			require.NoError(t, w.Err())
+			_, err = readAll(file.Bytes())
+			assert.ErrorIs(t, err, ErrDamaged)
+			assert.EqualError(t, err, fmt.Sprintf("a damaged recording: byte %d: %s", at, tt.want))
+		})
+	}
+}
+
+func TestADescriptionMustComeFirst(t *testing.T) {
+	var file bytes.Buffer
+	w, err := NewWriter(&file, description)
+	require.NoError(t, err)
+	w.Flush()
+	var other bytes.Buffer
+	other.Write(file.Bytes()[:preambleSize])
+	second := &Writer{out: w.out}
+	second.out.Reset(&other)
+	second.WriteClock(clock)
+	second.Flush()
+	_, err = NewReader(&other)
+	assert.EqualError(t, err, "a damaged recording: it does not begin with its description")
+}
+
+type fullDisk struct{ room int }
+
+func (f *fullDisk) Write(p []byte) (int, error) {
+	if len(p) > f.room {
+		return f.room, errors.New("no space left on device")
+	}
+	f.room -= len(p)
+	return len(p), nil
+}
+
+func TestAnErrorStays(t *testing.T) {
+	w, err := NewWriter(&fullDisk{room: writeBuffer}, description)
+	require.NoError(t, err)
+	for range 3 * writeBuffer / len(record) {
+		w.WriteRecord(record)
+	}
+	w.Flush()
+	require.EqualError(t, w.Err(), "no space left on device")
+	size := w.Size()
+	w.WriteRecord(record)
+	w.Flush()
+	assert.EqualError(t, w.Err(), "no space left on device")
+	assert.Equal(t, size, w.Size())
+}
+
+// flooding is a source that hands out more at a turn than the writer's buffer holds.
+type flooding struct{ source.Source }
+
+func (flooding) Wall() time.Time                              { return time.Unix(1, 0) }
+func (flooding) Close() error                                 { return nil }
+func (flooding) Counters() (map[uint8]source.Counters, error) { return nil, nil }
+func (flooding) Read(handle func([]byte)) error {
+	for range 2 * writeBuffer / len(record) {
+		handle(record)
+	}
+	return nil
+}
+
+func TestAFullDiskEndsTheRecordingAndNotTheSource(t *testing.T) {
+	file, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	writer, err := NewWriter(&fullDisk{room: writeBuffer}, description)
+	require.NoError(t, err)
+	core, logs := observer.New(zapcore.ErrorLevel)
+	r := &Recorder{Source: flooding{}, options: Options{MaxSize: 1 << 40}, logger: zap.New(core), file: file, writer: writer}
+	handed := 0
+	for range 2 {
+		require.NoError(t, r.Read(func([]byte) { handed++ }))
+	}
+	require.NoError(t, r.Close())
+	assert.Equal(t, 2*(2*writeBuffer/len(record)), handed)
+	ended := logs.FilterMessage("The recording has ended early").All()
+	require.Len(t, ended, 1)
+	assert.Contains(t, ended[0].ContextMap()["error"], "no space left on device")
+}
+
+// A recording is read as the layout of its version says. Whoever changes a struct that was recorded
+// before has to raise Version, and the sum here.
+func TestLayoutIsThatOfTheVersion(t *testing.T) {
+	layouts := fnv.New64a()
+	for _, record := range []any{
+		bpf.WireEventHeader{}, bpf.WireProcessExec{}, bpf.WireProcessFork{}, bpf.WireProcessExit{}, bpf.WireProcessOomKill{},
+		bpf.WireConnectionConnect{}, bpf.WireConnectionStats{}, bpf.WireDnsMessage{}, bpf.WireHttpExchange{},
+	} {
+		describeLayout(layouts, reflect.TypeOf(record), 0)
+	}
+	assert.Equal(t, uint64(0x9649ce5a3e727331), layouts.Sum64(), "version %d", Version)
+}
+
+func describeLayout(to io.Writer, of reflect.Type, offset uintptr) {
+	if of.Kind() != reflect.Struct {
+		fmt.Fprintln(to, of, offset)
+		return
+	}
+	for i := range of.NumField() {
+		field := of.Field(i)
+		fmt.Fprintln(to, field.Name)
+		describeLayout(to, field.Type, offset+field.Offset)
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	whole := written(f)
+	f.Add(whole)
+	f.Add(whole[:len(whole)-3])
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		_, err := readAll(file)
+		if err == nil {
+			return
+		}
+		for _, known := range []error{ErrForeign, ErrVersion, ErrDamaged, ErrCut} {
+			if errors.Is(err, known) {
+				return
+			}
+		}
+		t.Fatalf("an error of no kind: %v", err)
+	})
+}

@@ -1,0 +1,67 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package replay // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
+
+import (
+	"errors"
+	"io"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
+)
+
+// contents of a recording, but for its records.
+type contents struct {
+	description recording.Description
+	processes   []source.Process
+	turns       []recording.Clock // at their ends; at least one
+	records     int
+	end         recording.End
+	cut         bool
+}
+
+var errEmpty = errors.New("there is nothing in it: it was ended before its first turn")
+
+// survey reads all of a recording.
+func survey(from io.Reader) (contents, error) {
+	reader, err := recording.NewReader(from)
+	if err != nil {
+		return contents{}, err
+	}
+	c := contents{description: reader.Description()}
+	for {
+		frame, err := reader.Next()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, recording.ErrCut):
+			c.cut = errors.Is(err, recording.ErrCut)
+			return c, c.check()
+		case err != nil:
+			return contents{}, err
+		}
+		if err := c.note(frame); err != nil {
+			return contents{}, err
+		}
+	}
+}
+
+func (c *contents) note(frame recording.Frame) error {
+	switch frame.Kind {
+	case recording.KindRecord:
+		c.records++
+	case recording.KindClock:
+		c.turns = append(c.turns, frame.Clock())
+	case recording.KindProcesses:
+		return frame.JSON(&c.processes)
+	case recording.KindEnd:
+		return frame.JSON(&c.end)
+	}
+	return nil
+}
+
+func (c *contents) check() error {
+	if len(c.turns) == 0 {
+		return errEmpty
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
+
+import (
+	"errors"
+
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
+)
+
+// openSource opens the source that the config names, and the recording of it if there is to be one.
+func openSource(cfg *Config, set receiver.Settings) (source.Source, error) {
+	from, err := openNamed(cfg, set.Logger)
+	if err != nil || cfg.Recording.File == "" {
+		return from, err
+	}
+	return openRecording(from, cfg, set)
+}
+
+func openRecording(from source.Source, cfg *Config, set receiver.Settings) (source.Source, error) {
+	recorder, err := recording.Record(from, recording.Options{
+		File:      cfg.Recording.File,
+		MaxSize:   uint64(cfg.Recording.MaxSize),
+		Families:  cfg.families(),
+		Collector: set.BuildInfo.Version,
+	}, set.Logger)
+	if err != nil {
+		return nil, errors.Join(err, from.Close())
+	}
+	return recorder, nil
+}
+
+func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	if cfg.Source == replay.Name {
+		return replay.New(replay.Options{
+			File:          cfg.Replay.File,
+			Speed:         cfg.Replay.Speed,
+			Families:      cfg.families(),
+			FlushInterval: cfg.Ring.FlushInterval,
+		}, logger)
+	}
+	return kernel.New(optionsOf(cfg), logger)
+}
+
+// optionsOf is what the config means for the kernel.
+func optionsOf(cfg *Config) kernel.Options {
+	options := kernel.Options{
+		Families:      cfg.families(),
+		Cgroups:       cfg.Scope.Cgroups,
+		RingSize:      uint32(cfg.Ring.Size),
+		FlushInterval: cfg.Ring.FlushInterval,
+		// without the family network, too: sockets are visited, so that exchanges of those that are
+		// gone are noticed
+		ReportInterval: defaultReportInterval,
+	}
+	if process := cfg.Families.Process.Get(); process != nil {
+		if process.Arguments {
+			options.MaxArgumentBytes = uint32(process.MaxArgumentBytes)
+		}
+	}
+	if network := cfg.Families.Network.Get(); network != nil {
+		options.ReportInterval = network.ReportInterval
+	}
+	if dns := cfg.Families.DNS.Get(); dns != nil {
+		options.DNSPorts = dns.Ports
+	}
+	if http := cfg.Families.HTTP.Get(); http != nil {
+		options.MaxInFlight = uint32(http.MaxInFlight)
+		options.ResponseHeads = len(http.Headers.Response) > 0
+	}
+	return options
+}

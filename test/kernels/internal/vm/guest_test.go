@@ -1,0 +1,22 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestDiedOfEmulation(t *testing.T) {
+	for console, want := range map[string]bool{
+		"": false,
+		"[    1.210267] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI\n[    1.210320] RIP: 0010:sched_clock_cpu+0x9/0x1d0\n":                true,
+		"@@READY kernel=5.10\n[   12.100000] int3: 0000 [#1] SMP NOPTI\n":                                                             true,
+		"[    9.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n[    9.1] Oops: 0000 [#1] PREEMPT SMP NOPTI": false,
+		"@@READY kernel=5.10\n--- FAIL: TestInt3 (0.00s)\n":                                                                           false,
+	} {
+		assert.Equal(t, want, diedOfEmulation(console), console)
+	}
+}
