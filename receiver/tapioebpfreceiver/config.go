@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
@@ -35,6 +37,8 @@ type Config struct {
 	Metrics   MetricsConfig   `mapstructure:"metrics"`
 	Recording RecordingConfig `mapstructure:"recording"`
 	Replay    ReplayConfig    `mapstructure:"replay"`
+	// Kubernetes is off unless the section is there, or with enabled: false.
+	Kubernetes configoptional.Optional[KubernetesConfig] `mapstructure:"kubernetes"`
 
 	_ struct{}
 }
@@ -236,6 +240,12 @@ func createDefaultConfig() component.Config {
 
 		Recording: RecordingConfig{MaxSize: 256 << 20},
 		Replay:    ReplayConfig{Speed: 1},
+		Kubernetes: configoptional.Default(KubernetesConfig{
+			AuthType:          kube.AuthServiceAccount,
+			NodeName:          os.Getenv(nodeNameVariable),
+			Services:          true,
+			ServiceNameLabels: []string{"app.kubernetes.io/name"},
+		}),
 	}
 }
 
@@ -267,6 +277,7 @@ func (c *Config) Validate() error {
 		c.Metrics.validate(),
 		c.validateRecording(),
 		c.Replay.validate(),
+		c.validateKubernetes(),
 	)
 }
 

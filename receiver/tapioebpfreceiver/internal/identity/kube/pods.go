@@ -19,8 +19,9 @@ const (
 	namesGrace = time.Minute
 	// addressesGrace is shorter: an address may be given to another pod, on another node as well.
 	addressesGrace = 5 * time.Second
-	// maxDepartures are those of a minute with 100 pods a second. What is more is forgotten early.
-	maxDepartures = 6000
+	// maxDepartures are those of a minute with 90 pods a second that have two containers each. What is
+	// more is forgotten early.
+	maxDepartures = 16384
 
 	// A node has up to some hundreds of pods. Beside them there may be as many departures as above.
 	podBuckets = 128
