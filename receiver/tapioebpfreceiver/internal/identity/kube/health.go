@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -42,6 +43,8 @@ func (h *health) watched(resource string, inner *cache.ListWatch) *cache.ListWat
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			watching, err := inner.WatchWithContext(ctx, options)
 			switch {
+			case err == nil && reflect.TypeOf(watching) == brokenOff:
+				h.report(resource, explain("watch", resource, errBrokenOff))
 			case err == nil:
 				h.report(resource, nil)
 			case !isRoutine(ctx, err) && !isOldServer(options, err):
@@ -51,6 +54,12 @@ func (h *health) watched(resource string, inner *cache.ListWatch) *cache.ListWat
 		},
 	}
 }
+
+// The library takes a connection that ends before the answer for a watch without events.
+var (
+	brokenOff    = reflect.TypeOf(watch.NewEmptyWatch())
+	errBrokenOff = errors.New("the connection was closed before the API server answered")
+)
 
 // isRoutine is so for what the informer deals with and nobody has to know.
 func isRoutine(ctx context.Context, err error) bool {

@@ -57,6 +57,7 @@ type Watcher struct {
 	version  atomic.Uint64
 
 	informers   []cache.SharedIndexInformer
+	handlers    []cache.ResourceEventHandlerRegistration
 	connections *http.Client
 	stop        context.CancelFunc
 	running     sync.WaitGroup
@@ -121,10 +122,11 @@ func (w *Watcher) add(
 	if err := informer.SetWatchErrorHandlerWithContext(w.health.watchEnded); err != nil {
 		return fmt.Errorf("watch %s: %w", resource, err)
 	}
-	if _, err := informer.AddEventHandler(handler); err != nil {
+	registration, err := informer.AddEventHandler(handler)
+	if err != nil {
 		return fmt.Errorf("watch %s: %w", resource, err)
 	}
-	w.informers = append(w.informers, informer)
+	w.informers, w.handlers = append(w.informers, informer), append(w.handlers, registration)
 	return nil
 }
 
@@ -197,8 +199,8 @@ func (w *Watcher) Status() Status {
 		ServiceAddresses: int(w.services.byAddress.size.Load()),
 		Err:              w.health.err(),
 	}
-	for _, informer := range w.informers {
-		status.Synced = status.Synced && informer.HasSynced()
+	for _, handler := range w.handlers {
+		status.Synced = status.Synced && handler.HasSynced()
 	}
 	return status
 }
