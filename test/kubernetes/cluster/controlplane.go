@@ -6,6 +6,7 @@
 package cluster // import "github.com/tapio-io/otelcol-tapio/test/kubernetes/cluster"
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -39,7 +40,7 @@ const (
 type ControlPlane struct {
 	// Folder has the logs and everything else.
 	Folder string
-	// Port of the API server, which serves HTTPS.
+	// Port of the API server on loopback, where it serves HTTPS.
 	Port int
 
 	client    *http.Client
@@ -54,6 +55,8 @@ type setup struct {
 	wrap func(name string, arguments ...string) *exec.Cmd
 	// etcdPort and peerPort of etcd, and port of the API server.
 	etcdPort, peerPort, port int
+	// hostPort is where the test finds the API server; 0: at its own port.
+	hostPort int
 	// arguments are more ones for the API server.
 	arguments []string
 }
@@ -78,7 +81,7 @@ func (s *setup) startControlPlane(t testing.TB) *ControlPlane {
 	arguments := append(s.apiServerArguments(t), s.arguments...)
 	plane := &ControlPlane{
 		Folder: s.folder,
-		Port:   s.port,
+		Port:   cmp.Or(s.hostPort, s.port),
 		client: &http.Client{Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // made by the server itself, on loopback
 			ForceAttemptHTTP2: true,                                  // thousands of objects, one connection
@@ -153,14 +156,7 @@ func (c *ControlPlane) URL() string { return "https://127.0.0.1:" + strconv.Itoa
 func (c *ControlPlane) Kubeconfig(t testing.TB, user string) string {
 	t.Helper()
 	file := filepath.Join(c.Folder, user+".kubeconfig")
-	content := fmt.Sprintf(`apiVersion: v1
-kind: Config
-clusters: [{name: test, cluster: {server: %q, insecure-skip-tls-verify: true}}]
-users: [{name: test, user: {token: %s}}]
-contexts: [{name: test, context: {cluster: test, user: test}}]
-current-context: test
-`, c.URL(), user)
-	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(kubeconfigOf(c.URL(), user)), 0o600))
 	return file
 }
 
@@ -210,4 +206,14 @@ func contentType(method, object string) string {
 	default:
 		return "application/yaml"
 	}
+}
+
+func kubeconfigOf(url, user string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters: [{name: test, cluster: {server: %q, insecure-skip-tls-verify: true}}]
+users: [{name: test, user: {token: %s}}]
+contexts: [{name: test, context: {cluster: test, user: test}}]
+current-context: test
+`, url, user)
 }
