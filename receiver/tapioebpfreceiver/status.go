@@ -60,20 +60,18 @@ func (s *status) trouble(with string, err error) {
 		s.troubles[with] = err
 	}
 	switch is := len(s.troubles) > 0; {
-	case is && !was && s.last != nil: // before the start has ended it says so itself
+	case is && !was:
 		s.tell(componentstatus.NewRecoverableErrorEvent(err))
-	case was && !is && s.last != nil:
+	case was && !is:
 		s.tell(componentstatus.NewEvent(componentstatus.StatusOK))
 	}
 }
 
-// started tells that all is well, or what is not.
+// started tells that all is well, unless it was told already what is not.
 func (s *status) started() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	event := componentstatus.NewEvent(componentstatus.StatusOK)
-	for _, err := range s.troubles {
-		event = componentstatus.NewRecoverableErrorEvent(err)
+	if len(s.troubles) == 0 {
+		s.tell(componentstatus.NewEvent(componentstatus.StatusOK))
 	}
-	s.tell(event)
 }
