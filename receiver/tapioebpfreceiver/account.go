@@ -38,6 +38,7 @@ func (r *tapioReceiver) stats() Stats {
 		EventCounts:     map[string]uint64{},
 		ActiveProcesses: int(r.reader.active.Load()),
 		Ledger:          map[string]LedgerRow{},
+		Kubernetes:      r.kubernetesStats(),
 		Ready:           true,
 	}
 	for _, c := range r.source.Capabilities() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
@@ -38,6 +40,8 @@ type Config struct {
 	Recording RecordingConfig `mapstructure:"recording"`
 	Replay    ReplayConfig    `mapstructure:"replay"`
 	Simulator SimulatorConfig `mapstructure:"simulator"`
+	// Kubernetes is off unless the section is there, or with enabled: false.
+	Kubernetes configoptional.Optional[KubernetesConfig] `mapstructure:"kubernetes"`
 
 	_ struct{}
 }
@@ -283,6 +287,12 @@ func createDefaultConfig() component.Config {
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
 			Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002,
 		}},
+		Kubernetes: configoptional.Default(KubernetesConfig{
+			AuthType:          kube.AuthServiceAccount,
+			NodeName:          os.Getenv(nodeNameVariable),
+			Services:          true,
+			ServiceNameLabels: []string{"app.kubernetes.io/name"},
+		}),
 	}
 }
 
@@ -316,6 +326,7 @@ func (c *Config) Validate() error {
 		c.validateRecording(),
 		c.Replay.validate(),
 		c.Simulator.validate(),
+		c.validateKubernetes(),
 	)
 }
 

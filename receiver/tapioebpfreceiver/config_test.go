@@ -18,6 +18,7 @@ import (
 
 // loadConfig reads testdata into the default config, as the Collector does.
 func loadConfig(t *testing.T, file string) (component.Config, error) {
+	t.Helper()
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", file))
 	require.NoError(t, err)
 	cfg := NewFactory().CreateDefaultConfig()
@@ -48,6 +49,9 @@ func defaults(change func(*Config)) *Config {
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
 			Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002,
 		}},
+		Kubernetes: configoptional.Default(KubernetesConfig{
+			AuthType: "serviceAccount", Services: true, ServiceNameLabels: []string{"app.kubernetes.io/name"},
+		}),
 	}
 	change(cfg)
 	return cfg
@@ -106,6 +110,22 @@ func TestConfig(t *testing.T) {
 		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
 		{"dns_off.yaml", func(cfg *Config) { cfg.Families.DNS = configoptional.None[DNSConfig]() }},
 		{"http_off.yaml", func(cfg *Config) { cfg.Families.HTTP = configoptional.None[HTTPConfig]() }},
+		{"kubernetes.yaml", func(cfg *Config) {
+			cfg.Kubernetes = configoptional.Some(KubernetesConfig{
+				AuthType: "serviceAccount", NodeName: "node-1", Services: true, ServiceNameLabels: []string{"app.kubernetes.io/name"},
+			})
+		}},
+		{"kubernetes_every_key.yaml", func(cfg *Config) {
+			cfg.Kubernetes = configoptional.Some(KubernetesConfig{
+				AuthType: "kubeConfig", Kubeconfig: "/etc/kubernetes/agent.conf", NodeName: "ip-10-0-0-1.eu-north-1.compute.internal",
+				ServiceNameLabels: []string{"app.kubernetes.io/instance", "app.kubernetes.io/name"},
+				Labels:            []string{"team", "app.kubernetes.io/part-of"}, Annotations: []string{"example.com/contact"},
+			})
+		}},
+		{"kubernetes_off.yaml", func(cfg *Config) { cfg.Kubernetes = configoptional.None[KubernetesConfig]() }},
+		{"kubernetes_no_labels.yaml", func(cfg *Config) {
+			cfg.Kubernetes = configoptional.Some(KubernetesConfig{AuthType: "serviceAccount", NodeName: "node-1", Services: true, ServiceNameLabels: []string{}})
+		}},
 		{"unset_cgroup.yaml", same},
 		{"null_cgroup.yaml", same},
 		{"some_cgroups_unset.yaml", func(cfg *Config) { cfg.Scope.Cgroups = []string{"/a", "b"} }},
@@ -185,6 +205,14 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"max_waiting_high.yaml", "identity::max_waiting: 1048577 must be from 1 to 1048576"},
 		{"series_limit_low.yaml", "metrics::series_limit: 0 must be from 1 to 1048576"},
 		{"series_limit_high.yaml", "metrics::series_limit: 1048577 must be from 1 to 1048576"},
+		{"kubernetes_auth_type.yaml", `kubernetes::auth_type: "tls" is not known, it must be "serviceAccount" or "kubeConfig"`},
+		{"kubernetes_kubeconfig_unused.yaml", "kubernetes::kubeconfig: auth_type serviceAccount does not read it, auth_type kubeConfig does"},
+		{"kubernetes_node_name_none.yaml", "kubernetes::node_name: must be this node's name in Kubernetes: set it, or the environment variable K8S_NODE_NAME from the field spec.nodeName in the pod's manifest"},
+		{"kubernetes_node_name_bad.yaml", `kubernetes::node_name: "node 1" cannot be a node's name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`},
+		{"kubernetes_label_bad.yaml", `kubernetes::labels: "two words" cannot be a key: name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`},
+		{"kubernetes_annotation_empty.yaml", `kubernetes::annotations: "" cannot be a key: name part must be non-empty, name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`},
+		{"kubernetes_service_label_bad.yaml", `kubernetes::service_name_labels: "a/b/c" cannot be a key: a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`},
+		{"kubernetes_labels_many.yaml", "kubernetes::labels: 65 are too many, the most are 64"},
 		{"several_out_of_range.yaml", `families::process::max_argument_bytes: 0 must be from 1 to 4096
 families::network::report_interval: 1ms must be from 1s to 24h0m0s
 ring::size: 3MiB must be a power of two from 64KiB to 512MiB
@@ -213,6 +241,7 @@ func TestConfigUnreadable(t *testing.T) {
 		{"unknown_key.yaml", inConfig + "'tapioebpfreceiver.Config' has invalid keys: famlies"},
 		{"unknown_family.yaml", inConfig + "'families' has invalid keys: storage"},
 		{"unknown_nested_key.yaml", inProcess + decoding + "'tapioebpfreceiver.ProcessConfig' has invalid keys: argument_bytes"},
+		{"kubernetes_unknown_key.yaml", inConfig + "'kubernetes' " + decoding + "'tapioebpfreceiver.KubernetesConfig' has invalid keys: lables"},
 		{"enabled_not_boolean.yaml", inProcess + "unexpected type string for 'enabled': got 'sometimes' value expected 'true' or 'false'"},
 		{"ring_size_nonsense.yaml", inRingSize + `"lots" is not a size such as 8MiB`},
 		{"ring_size_fraction.yaml", inRingSize + `"1.5MiB" is not a size such as 8MiB`},
@@ -224,6 +253,14 @@ func TestConfigUnreadable(t *testing.T) {
 			assert.EqualError(t, err, tt.want)
 		})
 	}
+}
+
+// In a pod whose manifest says so, the node's name need not be configured.
+func TestNodeNameFromEnvironment(t *testing.T) {
+	t.Setenv("K8S_NODE_NAME", "node-7")
+	cfg, err := loadConfig(t, "kubernetes_node_name_none.yaml")
+	require.NoError(t, err)
+	assert.Equal(t, "node-7", cfg.(*Config).Kubernetes.Get().NodeName)
 }
 
 func TestByteSizeString(t *testing.T) {

@@ -65,7 +65,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 	reader := &reader{
 		receiver: r,
 		source:   r.source,
-		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.names, Wait: r.config.Identity.PodTimeout}),
+		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.knownNames(), Wait: r.config.Identity.PodTimeout}),
 	}
 	reader.translator = translate.New(translate.Options{
 		Signals: translate.Signals{

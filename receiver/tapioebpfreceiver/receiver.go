@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/footprint"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
@@ -45,6 +45,7 @@ type tapioReceiver struct {
 	source                  source.Source
 	reader                  *reader
 	sender                  *sender
+	kube                    *kube.Watcher // nil: not asked for
 	unregister              func()
 }
 
@@ -91,14 +92,18 @@ func (r *tapioReceiver) start(host component.Host) error {
 	if err := r.observe(); err != nil {
 		return errors.Join(err, r.source.Close())
 	}
+	if err := r.startKubernetes(); err != nil {
+		return errors.Join(err, r.source.Close())
+	}
 	r.sender = newSender(r)
 	if r.reader, err = newReader(r); err != nil {
+		r.stopKubernetes()
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender.start()
 	r.reader.start()
 	r.unregister = r.registerStats(host)
-	r.status.report(componentstatus.NewEvent(componentstatus.StatusOK))
+	r.status.started()
 	if err := footprint.Trim(); err != nil {
 		r.set.Logger.Debug("Memory of the start was not given back", zap.Error(err))
 	}
@@ -121,6 +126,7 @@ func (r *tapioReceiver) shutdown(ctx context.Context) error {
 	close(r.sender.hurry)
 	r.reader.stop()
 	r.sender.stop(ctx)
+	r.stopKubernetes()
 	r.closeLedger()
 	r.telemetry.Shutdown()
 	if err := r.source.Close(); err != nil {

@@ -19,6 +19,9 @@ type Stats struct {
 	// Ledger has, by family, what became of every event.
 	Ledger       map[string]LedgerRow `json:"ledger"`
 	Capabilities []Capability         `json:"capabilities"`
+	// Kubernetes is nil where the API server is not asked. One that is away does not make the receiver
+	// unready: it observes, and what it knows stays.
+	Kubernetes *KubernetesStats `json:"kubernetes,omitempty"`
 
 	// Ready says that every enabled family is attached or reported unsupported.
 	Ready bool `json:"-"`

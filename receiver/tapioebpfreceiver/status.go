@@ -17,7 +17,7 @@ type status struct {
 	mu       sync.Mutex
 	hosts    []component.Host
 	last     *componentstatus.Event
-	refusing map[pipeline.Signal]bool
+	troubles map[string]error // by what has them
 }
 
 // add has the host told from now on, and of what was said last.
@@ -43,23 +43,35 @@ func (s *status) tell(event *componentstatus.Event) {
 	}
 }
 
-// consumed notes whether the next component took a signal's data; told is only what changes.
-func (s *status) consumed(signal pipeline.Signal, err error) {
+// consumed notes whether the next component took a signal's data.
+func (s *status) consumed(signal pipeline.Signal, err error) { s.trouble(signal.String(), err) }
+
+// trouble notes what does not work for now, or works again if err is nil; told is only what changes.
+func (s *status) trouble(with string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refusing == nil {
-		s.refusing = map[pipeline.Signal]bool{}
-	}
-	was := len(s.refusing) > 0
+	was := len(s.troubles) > 0
 	if err == nil {
-		delete(s.refusing, signal)
+		delete(s.troubles, with)
 	} else {
-		s.refusing[signal] = true
+		if s.troubles == nil {
+			s.troubles = map[string]error{}
+		}
+		s.troubles[with] = err
 	}
-	switch is := len(s.refusing) > 0; {
+	switch is := len(s.troubles) > 0; {
 	case is && !was:
 		s.tell(componentstatus.NewRecoverableErrorEvent(err))
 	case was && !is:
+		s.tell(componentstatus.NewEvent(componentstatus.StatusOK))
+	}
+}
+
+// started tells that all is well, unless it was told already what is not.
+func (s *status) started() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.troubles) == 0 {
 		s.tell(componentstatus.NewEvent(componentstatus.StatusOK))
 	}
 }

@@ -68,6 +68,14 @@ func Record(from source.Source, options Options, logger *zap.Logger) (*Recorder,
 	return r, nil
 }
 
+// Unwrap is the source that is recorded, or the source itself.
+func Unwrap(s source.Source) source.Source {
+	if r, ok := s.(*Recorder); ok {
+		return r.Source
+	}
+	return s
+}
+
 // BootTime implements source.Source.
 func (r *Recorder) BootTime() (int64, error) {
 	bootTime, err := r.Source.BootTime()

@@ -1,0 +1,79 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// How the agent shows the API server who it is.
+const (
+	AuthServiceAccount = "serviceAccount" // the token that Kubernetes mounts into the agent's pod
+	AuthKubeConfig     = "kubeConfig"     // a file as kubectl has it
+)
+
+// newClient makes a client for the core group alone, which is all that is watched. It does not connect.
+func newClient(options *Options) (*rest.RESTClient, *http.Client, error) {
+	config, err := restConfig(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(corev1.AddToScheme(scheme))
+	config.APIPath = "/api"
+	config.GroupVersion = &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	config.UserAgent = options.UserAgent
+	config.WarningHandler = rest.NoWarnings{}
+	// Two lists and two watches are all that is asked for. Whatever goes wrong, it is not more often.
+	config.QPS, config.Burst = 5, 10
+	connections, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("use the credentials for %s: %w", config.Host, err)
+	}
+	client, err := rest.RESTClientForConfigAndClient(config, connections)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client for %s: %w", config.Host, err)
+	}
+	return client, connections, nil
+}
+
+func restConfig(options *Options) (*rest.Config, error) {
+	if options.AuthType == AuthKubeConfig {
+		return kubeConfig(options.Kubeconfig)
+	}
+	config, err := rest.InClusterConfig()
+	switch {
+	case errors.Is(err, rest.ErrNotInCluster):
+		return nil, fmt.Errorf("auth_type %s: %w: run it in a pod, or set auth_type: %s and kubeconfig",
+			AuthServiceAccount, err, AuthKubeConfig)
+	case err != nil:
+		return nil, fmt.Errorf("auth_type %s: read the pod's token: %w: its service account must be mounted (automountServiceAccountToken)",
+			AuthServiceAccount, err)
+	}
+	return config, nil
+}
+
+// kubeConfig reads the file, or what kubectl would read if there is none given.
+func kubeConfig(file string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = file
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("auth_type %s: read kubeconfig %q: %w: name a file that kubectl can use",
+			AuthKubeConfig, file, err)
+	}
+	return config, nil
+}

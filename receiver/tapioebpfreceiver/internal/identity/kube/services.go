@@ -1,0 +1,146 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+const (
+	serviceBuckets = 1024 // a cluster may have 10,000 Services
+
+	maxServiceAddresses = 64 // external ones can be as many as fit into the object
+)
+
+// observedService is all that is kept of a Service.
+type observedService struct {
+	metav1.ObjectMeta
+
+	addresses []netip.Addr
+}
+
+// transformService implements cache.TransformFunc.
+func transformService(object any) (any, error) {
+	service, ok := object.(*corev1.Service)
+	if !ok {
+		return object, nil // it is called twice for some
+	}
+	return &observedService{ObjectMeta: keptMeta(&service.ObjectMeta), addresses: serviceAddresses(service)}, nil
+}
+
+// serviceAddresses are those that the cluster gave it, those it was told to have, and those of its load
+// balancer. A headless Service has none: its name resolves to those of its pods.
+func serviceAddresses(service *corev1.Service) (addresses []netip.Addr) {
+	texts := append(slices.Clone(service.Spec.ClusterIPs), service.Spec.ClusterIP)
+	texts = append(texts, service.Spec.ExternalIPs...)
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		texts = append(texts, ingress.IP)
+	}
+	for _, text := range texts {
+		if len(addresses) < maxServiceAddresses {
+			addresses = appendAddress(addresses, text)
+		}
+	}
+	return addresses
+}
+
+// services are those of the cluster.
+type services struct {
+	// byAddress has several Services for some addresses: those with the same external one. No name
+	// is certain then.
+	byAddress *table[netip16, []Peer]
+	changed   func()
+
+	mu sync.Mutex
+}
+
+func newServices(changed func()) *services {
+	return &services{byAddress: newTable[netip16, []Peer](serviceBuckets), changed: changed}
+}
+
+// OnAdd implements cache.ResourceEventHandler.
+func (s *services) OnAdd(object any, _ bool) {
+	if added, ok := object.(*observedService); ok {
+		s.change(nil, added)
+	}
+}
+
+// OnUpdate implements cache.ResourceEventHandler.
+func (s *services) OnUpdate(before, after any) {
+	old, _ := before.(*observedService)
+	changed, _ := after.(*observedService)
+	s.change(old, changed)
+}
+
+// OnDelete implements cache.ResourceEventHandler.
+func (s *services) OnDelete(object any) {
+	if unseen, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unseen.Obj
+	}
+	if removed, ok := object.(*observedService); ok {
+		s.change(removed, nil)
+	}
+}
+
+// change moves addresses; either is nil for none.
+func (s *services) change(old, service *observedService) {
+	before, after := old.held(), service.held()
+	if slices.Equal(before, after) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, address := range before {
+		if !slices.Contains(after, address) {
+			s.release(address, old.peer())
+		}
+	}
+	for _, address := range after {
+		if !slices.Contains(before, address) {
+			s.claim(address, service.peer())
+		}
+	}
+	s.changed()
+}
+
+// Readers have the slices that were set before, so claim and release make new ones.
+
+func (s *services) claim(address netip.Addr, peer Peer) {
+	key := address.As16()
+	s.byAddress.set(key, append(slices.Clone(s.byAddress.get(key)), peer))
+}
+
+func (s *services) release(address netip.Addr, peer Peer) {
+	key := address.As16()
+	others := slices.DeleteFunc(slices.Clone(s.byAddress.get(key)), func(p Peer) bool { return p == peer })
+	if len(others) == 0 {
+		s.byAddress.remove(key)
+		return
+	}
+	s.byAddress.set(key, others)
+}
+
+func (s *services) peer(address netip.Addr) Peer {
+	if peers := s.byAddress.get(address.As16()); len(peers) == 1 {
+		return peers[0]
+	}
+	return Peer{}
+}
+
+func (o *observedService) held() []netip.Addr {
+	if o == nil {
+		return nil
+	}
+	return o.addresses
+}
+
+func (o *observedService) peer() Peer {
+	return Peer{Kind: PeerService, Name: o.Name, Namespace: o.Namespace}
+}

@@ -1,0 +1,206 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// forgetInterval is how exactly a grace is kept.
+const forgetInterval = time.Second
+
+// Options say what is watched, and as whom.
+type Options struct {
+	// AuthType is AuthServiceAccount or AuthKubeConfig.
+	AuthType string
+	// Kubeconfig is a file; empty: the one that kubectl would read.
+	Kubeconfig string
+	// NodeName is this node's, as the API server has it.
+	NodeName string
+	// Services says whether the addresses of the cluster's Services get names.
+	Services bool
+	// Labels and Annotations of pods to show.
+	Labels      []string
+	Annotations []string
+	// ServiceNameLabels are those that name a pod's service, the first that the pod has.
+	ServiceNameLabels []string
+	// UserAgent is what the API server's logs say of who asked.
+	UserAgent string
+	// OnStatus is told when the API server can no longer be watched (why), and when it can again
+	// (nil). It may be called from any goroutine, and must not wait for the watcher.
+	OnStatus func(error)
+}
+
+// Watcher keeps what the API server says. All lookups are safe for any goroutine, take no lock and
+// allocate nothing; what they return is never changed.
+type Watcher struct {
+	pods     *pods
+	services *services
+	health   *health
+	version  atomic.Uint64
+
+	informers   []cache.SharedIndexInformer
+	handlers    []cache.ResourceEventHandlerRegistration
+	connections *http.Client
+	stop        context.CancelFunc
+	running     sync.WaitGroup
+}
+
+// Status is how the watcher does.
+type Status struct {
+	// Synced says that everything was read at least once.
+	Synced bool
+	// Pods of this node that are known, with those that are gone since a moment.
+	Pods int
+	// ServiceAddresses are known.
+	ServiceAddresses int
+	// Err says why the API server is not being watched; nil: it is, or has not been asked yet.
+	Err error
+}
+
+// New makes a watcher. It fails where the configuration cannot be used, as when a file is missing; the
+// API server is not asked yet.
+func New(options Options, logger *zap.Logger) (*Watcher, error) {
+	client, connections, err := newClient(&options)
+	if err != nil {
+		return nil, err
+	}
+	if options.OnStatus == nil {
+		options.OnStatus = func(error) {}
+	}
+	w := &Watcher{
+		health:      &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
+		connections: connections,
+		stop:        func() {},
+	}
+	w.pods = newPods(options.NodeName, w.changed)
+	w.services = newServices(w.changed)
+	if err := w.watch(client, &options); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *Watcher) watch(client *rest.RESTClient, options *Options) error {
+	reader := &podReader{
+		labels: options.Labels, annotations: options.Annotations, serviceNameLabels: options.ServiceNameLabels,
+	}
+	ofThisNode := fields.OneTermEqualSelector("spec.nodeName", options.NodeName)
+	err := w.add(client, "pods", &corev1.Pod{}, ofThisNode, reader.transform, w.pods)
+	if err == nil && options.Services {
+		err = w.add(client, "services", &corev1.Service{}, fields.Everything(), transformService, w.services)
+	}
+	return err
+}
+
+func (w *Watcher) add(
+	client *rest.RESTClient, resource string, example runtime.Object, selector fields.Selector,
+	transform cache.TransformFunc, handler cache.ResourceEventHandler,
+) error {
+	source := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, selector)
+	informer := cache.NewSharedIndexInformerWithOptions(w.health.watched(resource, source), example, cache.SharedIndexInformerOptions{})
+	if err := informer.SetTransform(transform); err != nil {
+		return fmt.Errorf("watch %s: %w", resource, err)
+	}
+	if err := informer.SetWatchErrorHandlerWithContext(w.health.watchEnded); err != nil {
+		return fmt.Errorf("watch %s: %w", resource, err)
+	}
+	registration, err := informer.AddEventHandler(handler)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", resource, err)
+	}
+	w.informers, w.handlers = append(w.informers, informer), append(w.handlers, registration)
+	return nil
+}
+
+// Start begins to watch and returns at once: whether the API server answers is in Status.
+func (w *Watcher) Start() {
+	// The library's own log would go to the standard error, past the Collector's.
+	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logr.Discard()))
+	w.stop = cancel
+	for _, informer := range w.informers {
+		w.running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	w.running.Go(func() { w.forget(ctx) })
+}
+
+// forget lets go of those that are gone, when their time has come.
+func (w *Watcher) forget(ctx context.Context) {
+	ticker := time.NewTicker(forgetInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			w.pods.forget()
+		}
+	}
+}
+
+// Shutdown ends the watching. What is known can still be looked up.
+func (w *Watcher) Shutdown() {
+	w.stop()
+	w.running.Wait()
+	utilnet.CloseIdleConnectionsFor(w.connections.Transport)
+}
+
+func (w *Watcher) changed() { w.version.Add(1) }
+
+// Version changes with every change of what is known.
+func (w *Watcher) Version() uint64 { return w.version.Load() }
+
+// Pod of this node by its UID, or by what the kubelet has in place of it for a static pod; nil: it is
+// not known, or not yet. One that is gone stays for a minute.
+func (w *Watcher) Pod(uid string) *Pod { return w.pods.byID.get(uid) }
+
+// Container of a pod of this node by its id, without the runtime's prefix; nil, nil: it is not known,
+// or not yet. The kubelet tells the id some time after the container has started, and never that of
+// the pod's sandbox. One that is gone or was restarted stays for a minute.
+func (w *Watcher) Container(id string) (*Pod, *Container) {
+	if entry := w.pods.byContainer.get(id); entry != nil {
+		return entry.pod, entry.container
+	}
+	return nil, nil
+}
+
+// Peer is who has an address: a pod of this node, else the node itself, else a Service. Pods in the
+// node's network have the node's address. One that several Services share has no name.
+func (w *Watcher) Peer(address netip.Addr) Peer {
+	address = address.Unmap().WithZone("")
+	if peer := w.pods.peer(address); peer.Kind != PeerNone {
+		return peer
+	}
+	return w.services.peer(address)
+}
+
+// Status may be called from any goroutine.
+func (w *Watcher) Status() Status {
+	status := Status{
+		Synced:           true,
+		Pods:             int(w.pods.byID.size.Load()),
+		ServiceAddresses: int(w.services.byAddress.size.Load()),
+		Err:              w.health.err(),
+	}
+	for _, handler := range w.handlers {
+		status.Synced = status.Synced && handler.HasSynced()
+	}
+	return status
+}
