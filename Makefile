@@ -11,7 +11,8 @@ GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TOOLS := $(CURDIR)/internal/tools/go.mod
 # The tools run here, also when GOOS and GOARCH say what to build.
 TOOL  := GOOS= GOARCH= go tool -modfile=$(TOOLS)
-OCB    = $$($(TOOL) -n builder) --config builder-config.yaml
+# Stripped, and with functions aligned to 16 bytes as they long were: 32 would cost 1.4 MB.
+OCB    = $$($(TOOL) -n builder) --ldflags='-s -w -funcalign=16' --config builder-config.yaml
 
 # For another platform: make build GOOS=linux GOARCH=arm64
 HOST   := $(shell go env GOHOSTOS)_$(shell go env GOHOSTARCH)

@@ -239,7 +239,7 @@ static __always_inline void closing(struct sock *sk, int new_state)
 		give_up(sk, state, new_state);
 }
 
-static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
+static __noinline void change_state(struct sock *sk, int old_state, int new_state)
 {
 	if (new_state == TCP_SYN_SENT)
 		connecting(sk);

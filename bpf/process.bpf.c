@@ -179,7 +179,8 @@ static __always_inline void append_tail(struct exec_buffer *buffer, struct task_
 	event->args_size = buffer->used - event->exe_size - event->cwd_size;
 }
 
-static __always_inline void report_start(struct task_struct *task, __u32 which)
+/* Not inlined, as the others that two programs share. */
+static __noinline void report_start(struct task_struct *task, __u32 which)
 {
 	struct exec_buffer *buffer;
 	__u64 tail;
@@ -216,7 +217,7 @@ int BPF_PROG(process_start_missed, struct task_struct *task)
 
 /* --- forked ---------------------------------------------------------------------------------- */
 
-static __always_inline void report_fork(struct task_struct *child)
+static __noinline void report_fork(struct task_struct *child)
 {
 	struct process_fork *event;
 
@@ -330,7 +331,7 @@ static __always_inline void fill_usage(struct process_exit *event, struct task_s
 	event->written_bytes = usage.written_bytes;
 }
 
-static __always_inline void report_exit(struct task_struct *task)
+static __noinline void report_exit(struct task_struct *task)
 {
 	struct process_exit *event;
 
