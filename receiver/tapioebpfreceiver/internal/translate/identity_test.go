@@ -5,6 +5,7 @@ package translate
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -300,7 +301,7 @@ func TestRecordsThatWaitAreBoundedByTheirSize(t *testing.T) {
 	w, _ := newNamedWorld(1 << 20)
 	w.refresh(second)
 	w.handle(made(7, inPod))
-	argument := string(make([]byte, 4096))
+	argument := strings.Repeat("x", 4095)
 	for pid := uint32(10); w.waited.Unnamed.Load() == 0; pid++ {
 		require.LessOrEqual(t, w.waiting.bytes, maxWaitingBytes+8192)
 		w.handle(execRecord(pid, second, 2*second, 0, "/bin/sh", "/", argument))
