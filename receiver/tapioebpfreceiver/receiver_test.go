@@ -6,6 +6,7 @@ package tapioebpfreceiver
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -34,6 +35,9 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadatatest"
@@ -47,6 +51,7 @@ type fakeSource struct {
 	waiting  [][]byte
 	seen     uint64
 	ringFull uint64
+	cgroups  uint64
 	readErr  error
 	closed   bool
 	stopped  bool
@@ -61,13 +66,16 @@ func (f *fakeSource) BootTime() (int64, error)  { return 1_700_000_000e9, nil }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }
-func (f *fakeSource) Cgroups() []source.Cgroup              { return nil }
-func (f *fakeSource) Cgroup(uint64, uint32) (string, bool)  { return "", false }
 func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
 func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {
 	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached, MissedRuns: 7}}
 }
+
+func (f *fakeSource) Cgroups() []source.Cgroup {
+	return []source.Cgroup{{ID: podCgroup, Path: podPath}}
+}
+func (f *fakeSource) Cgroup(uint64, uint32) (string, bool) { return "", false }
 
 func (f *fakeSource) Stop() error {
 	f.mu.Lock()
@@ -92,7 +100,11 @@ func (f *fakeSource) Close() error {
 func (f *fakeSource) Counters() (map[uint8]source.Counters, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return map[uint8]source.Counters{1: {Seen: f.seen, RingFull: f.ringFull}}, nil
+	counters := map[uint8]source.Counters{1: {Seen: f.seen, RingFull: f.ringFull}}
+	if f.cgroups > 0 {
+		counters[uint8(event.FamilyCgroup)] = source.Counters{Seen: f.cgroups}
+	}
+	return counters, nil
 }
 
 func (f *fakeSource) Read(handle func([]byte)) error {
@@ -694,6 +706,98 @@ func TestEventsMetric(t *testing.T) {
 		Value: 7, Attributes: attribute.NewSet(attribute.String("family", "process"), attribute.String("hook", "tp_btf/sched_process_exec")),
 	}}, metricdatatest.IgnoreTimestamp())
 	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+// A cgroup of a pod's container, older than the source.
+const (
+	podCgroup = 7
+	podPath   = "/kubepods/pod2c48913c-b29f-11e7-9350-020968147796/3f4e5d6c7b8a99a0b1c2d3e4f5061728394a5b6c7d8e9f00112233445566778a"
+)
+
+// lateNames know the pod from some time on.
+type lateNames struct {
+	version atomic.Uint64
+}
+
+func (*lateNames) Pod(string) *kube.Pod { return nil }
+func (n *lateNames) Container(id string) (*kube.Pod, *kube.Container) {
+	if n.version.Load() == 0 {
+		return nil, nil
+	}
+	pod := &kube.Pod{Name: "web-1", Containers: []kube.Container{{ID: id, Name: "nginx"}}}
+	return pod, &pod.Containers[0]
+}
+func (*lateNames) Peer(netip.Addr) kube.Peer { return kube.Peer{} }
+func (n *lateNames) Version() uint64         { return n.version.Load() }
+
+// giveInPod makes n executions happen in the pod.
+func (f *fakeSource) giveInPod(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range n {
+		f.seen++
+		record := execRecord(uint32(f.seen) + 1)
+		(*bpf.WireEventHeader)(unsafe.Pointer(&record[0])).CgroupId = podCgroup
+		f.waiting = append(f.waiting, record)
+	}
+}
+
+func TestEventsWaitForTheirPod(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		end            func(*tapioReceiver, *lateNames)
+		named, unnamed int64
+	}{
+		{"which becomes known", func(_ *tapioReceiver, names *lateNames) { names.version.Add(1) }, 3, 0},
+		{"until the end", func(r *tapioReceiver, _ *lateNames) { require.NoError(t, r.Shutdown(context.Background())) }, 0, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			telemetry := componenttest.NewTelemetry()
+			t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+			cfg := createDefaultConfig().(*Config)
+			cfg.Identity.PodTimeout = time.Minute
+			r, err := newReceiver(metadatatest.NewSettings(telemetry), cfg)
+			require.NoError(t, err)
+			sink, fake, names := &consumertest.LogsSink{}, &fakeSource{}, &lateNames{}
+			r.next.logs, r.names = sink, names
+			r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
+			require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+			t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
+			fake.giveInPod(3)
+			fake.give(1)
+			require.Eventually(t, func() bool { return sink.LogRecordCount() == 1 }, 10*time.Second, time.Millisecond, "what is in no pod")
+			assert.EqualValues(t, 3, r.stats().Ledger["process"].InFlight)
+
+			tt.end(r, names)
+			require.Eventually(t, func() bool { return sink.LogRecordCount() == 4 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 4 }, 10*time.Second, time.Millisecond)
+			assert.EqualValues(t, tt.named, r.waited.Named.Load())
+			assert.EqualValues(t, tt.unnamed, r.waited.Unnamed.Load())
+			if tt.named == 0 {
+				return // the telemetry has ended, too
+			}
+			point := func(outcome string, n int64) metricdata.DataPoint[int64] {
+				return metricdata.DataPoint[int64]{Value: n, Attributes: attribute.NewSet(attribute.String("outcome", outcome))}
+			}
+			metadatatest.AssertEqualReceiverTapioebpfIdentityWaited(t, telemetry,
+				[]metricdata.DataPoint[int64]{point("named", tt.named), point("unnamed", tt.unnamed)}, metricdatatest.IgnoreTimestamp())
+		})
+	}
+}
+
+// What the kernel says of cgroups is in the ledger, and no event.
+func TestCgroupsAreNoEvents(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), nil)
+	s.source.mu.Lock()
+	s.source.cgroups = 1
+	s.source.waiting = append(s.source.waiting, eventtest.CgroupChange(event.TypeCgroupMade, bpf.WireCgroupChange{Header: bpf.WireEventHeader{CgroupId: 9}}, "/a", true))
+	s.source.mu.Unlock()
+	s.source.give(2)
+	s.awaitRow(t, func(row LedgerRow) bool { return row.Exported == 2 })
+	stats := s.receiver.stats()
+	assert.Equal(t, LedgerRow{Seen: 1, Aggregated: 1, Lost: map[string]uint64{}}, stats.Ledger["cgroup"])
+	assert.NotContains(t, stats.EventCounts, "cgroup")
+	assert.EqualValues(t, 2, stats.TotalEvents)
 }
 
 func TestReadinessOfFamilies(t *testing.T) {

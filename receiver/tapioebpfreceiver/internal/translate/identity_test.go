@@ -5,6 +5,7 @@ package translate
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -300,7 +301,7 @@ func TestRecordsThatWaitAreBoundedByTheirSize(t *testing.T) {
 	w, _ := newNamedWorld(1 << 20)
 	w.refresh(second)
 	w.handle(made(7, inPod))
-	argument := string(make([]byte, 4096))
+	argument := strings.Repeat("x", 4095)
 	for pid := uint32(10); w.waited.Unnamed.Load() == 0; pid++ {
 		require.LessOrEqual(t, w.waiting.bytes, maxWaitingBytes+8192)
 		w.handle(execRecord(pid, second, 2*second, 0, "/bin/sh", "/", argument))
@@ -343,6 +344,50 @@ func exchangeOf(pid uint32, at uint64) (query, answer []byte) {
 		return bytesOf(&e, bytes...)
 	}
 	return message(0, event.DNSSent, packed(question(1, "a.example"))), message(1e6, 0, packed(reply(1, "a.example", 0, "192.0.2.1")))
+}
+
+// FuzzWaiting gives any bytes as records, while a pod is known or not: whatever waits comes to its end, and
+// no process's records change places.
+func FuzzWaiting(f *testing.F) {
+	query, answer := exchangeOf(10, 2*second)
+	f.Add(sequence(made(7, inPod), forkRecord(10, second, 1, 0), curl(2*second), query, answer, exitRecord(10, second, 3*second, 0)), uint8(0))
+	f.Add(sequence(made(7, inPod), curl(2*second), exitRecord(10, second, 3*second, 0)), uint8(2))
+	f.Add(sequence(
+		made(7, "/\xff.service"), curl(2*second), made(7, inPod), removed(7, 3*second), joined(10, 4, "/docker/"+containerID),
+		joined(10, 0, inPod), curl(4*second), removed(9, 0),
+	), uint8(1))
+	f.Fuzz(func(t *testing.T, bytes []byte, steps uint8) {
+		w, names := newNamedWorld(3)
+		w.refresh(second)
+		given := records(bytes)
+		half := len(given) / 2
+		w.handle(given[:half]...)
+		w.requireClosed(t)
+		if steps&1 != 0 {
+			names.set(webPod())
+		}
+		w.refresh(2*second + uint64(steps)*second/4)
+		w.handle(given[half:]...)
+		w.requireClosed(t)
+		require.LessOrEqual(t, len(w.waiting.records), 3)
+		w.Flush()
+		require.Empty(t, w.waiting.records)
+		require.Empty(t, w.waiting.processes)
+		require.Zero(t, w.waiting.bytes)
+		w.requireClosed(t)
+		for _, log := range w.take(t).logs {
+			requireText(t, log.Resource, log.Attributes)
+		}
+	})
+}
+
+func removed(id, at uint64) []byte {
+	return eventtest.CgroupChange(event.TypeCgroupRemoved, bpf.WireCgroupChange{Header: bpf.WireEventHeader{CgroupId: id, Time: at}}, "/", true)
+}
+
+func joined(pid, hierarchy uint32, path string) []byte {
+	header := bpf.WireEventHeader{Pid: pid, StartTime: second, Time: second, CgroupId: 7}
+	return eventtest.CgroupChange(event.TypeCgroupJoined, bpf.WireCgroupChange{Header: header, Hierarchy: hierarchy}, path, true)
 }
 
 // --- metrics ---------------------------------------------------------------------------------------

@@ -175,16 +175,8 @@ func (s *Source) tellUntil(end uint64) {
 	}
 }
 
-// Cgroups implements source.Source.
-func (s *Source) Cgroups() (found []source.Cgroup) {
-	for id, path := range hostCgroups {
-		found = append(found, source.Cgroup{ID: id, Path: path})
-	}
-	for _, p := range s.world.pods {
-		found = append(found, source.Cgroup{ID: p.server.cgroup, Path: p.path()})
-	}
-	return found
-}
+// Cgroups implements source.Source: none is made later.
+func (s *Source) Cgroups() []source.Cgroup { return s.world.cgroups() }
 
 // Cgroup implements source.Source: all are told by Cgroups.
 func (*Source) Cgroup(uint64, uint32) (string, bool) { return "", false }

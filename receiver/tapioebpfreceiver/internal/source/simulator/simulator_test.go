@@ -6,6 +6,7 @@ package simulator
 import (
 	"bytes"
 	"crypto/sha256"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,6 +233,32 @@ func TestOlderProcesses(t *testing.T) {
 		assert.NotEmpty(t, p.Executable)
 		pids[p.PID] = true
 	}
+}
+
+// Whose a process is can be told of all: each is in a cgroup whose path is known.
+func TestCgroups(t *testing.T) {
+	s := New(options(1))
+	paths := map[uint64]string{}
+	for _, c := range s.Cgroups() {
+		assert.Empty(t, paths[c.ID])
+		paths[c.ID] = c.Path
+	}
+	for _, p := range s.Processes() {
+		assert.NotEmpty(t, paths[p.CgroupID])
+	}
+	for _, p := range s.world.pods {
+		assert.Contains(t, paths[p.server.cgroup], p.container)
+		assert.Contains(t, strings.ReplaceAll(paths[p.server.cgroup], "_", "-"), p.uid)
+	}
+	for range 20 {
+		require.NoError(t, s.Read(func(record []byte) {
+			header, err := event.DecodeHeader(record)
+			require.NoError(t, err)
+			assert.NotEmpty(t, paths[header.CgroupId])
+		}))
+	}
+	_, found := s.Cgroup(1, 1)
+	assert.False(t, found)
 }
 
 // BenchmarkRecords is what making a record costs.

@@ -19,23 +19,6 @@ const (
 	lastPID   = 4_194_303 // the kernel's largest pid_max
 	userShop  = 1000
 	hostNetns = 4026531840
-
-	firstPodCgroup = 1000
-)
-
-// cgroups of the host, by id.
-var hostCgroups = map[uint64]string{
-	cgroupInit:       "/init.scope",
-	cgroupKubelet:    "/system.slice/kubelet.service",
-	cgroupCron:       "/system.slice/cron.service",
-	cgroupContainerd: "/system.slice/containerd.service",
-}
-
-const (
-	cgroupInit = 20 + iota
-	cgroupKubelet
-	cgroupCron
-	cgroupContainerd
 )
 
 // process of the world. Its parent is never nil but for the first one.
@@ -60,11 +43,6 @@ type pod struct {
 }
 
 func (p *pod) endpoint(port uint16) endpoint { return endpoint{p.address, port, p.netns} }
-
-// path of its container's cgroup, as the kubelet and containerd make it with the systemd driver.
-func (p *pod) path() string {
-	return "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + strings.ReplaceAll(p.uid, "-", "_") + ".slice/cri-containerd-" + p.container + ".scope"
-}
 
 // service is a workload and the name under which the others find it.
 type service struct {
@@ -120,11 +98,11 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 		nextPID:  firstPID,
 		nextPort: 32768,
 	}
-	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: cgroupInit}, now)
+	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup}, now)
 	w.init.parent = w.init
-	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: cgroupKubelet}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cgroupCron}, now)
-	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: cgroupContainerd}, now)
+	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup}, now)
+	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup}, now)
 	for i := range template {
 		s := template[i]
 		s.clusterAddress = ipv4(10, 96, 0, byte(10+i))
@@ -166,7 +144,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 	if s.kind == "StatefulSet" {
 		p.name = fmt.Sprintf("%s-%d", s.name, len(s.pods))
 	}
-	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: cgroupContainerd}, now)
+	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup}, now)
 	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: firstPodCgroup + uint64(number), pod: p}, now)
 	p.server.vpid = 1
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
@@ -230,11 +208,37 @@ func (w *world) between(least, most uint64) uint64 {
 
 func (w *world) chance(p float64) bool { return w.random.Float64() < p }
 
+// Ids of cgroups.
+const (
+	initCgroup       = 1
+	kubeletCgroup    = 20
+	cronCgroup       = 21
+	containerdCgroup = 22
+	firstPodCgroup   = 1000
+)
+
+// cgroups are where the processes are: units, and containers of pods by containerd with the driver systemd.
+func (w *world) cgroups() []source.Cgroup {
+	found := []source.Cgroup{
+		{ID: initCgroup, Path: "/init.scope"},
+		{ID: kubeletCgroup, Path: "/system.slice/kubelet.service"},
+		{ID: cronCgroup, Path: "/system.slice/cron.service"},
+		{ID: containerdCgroup, Path: "/system.slice/containerd.service"},
+	}
+	for _, p := range w.pods {
+		found = append(found, source.Cgroup{ID: p.server.cgroup, Path: fmt.Sprintf(
+			"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod%s.slice/cri-containerd-%s.scope",
+			strings.ReplaceAll(p.uid, "-", "_"), p.container)})
+	}
+	return found
+}
+
 // processes are those that are older than the source.
 func (w *world) processes() (found []source.Process) {
 	for _, p := range w.older {
 		known := source.Process{
 			PID: p.pid, VPID: p.vpid, StartTicks: p.start / nsPerTick, UID: p.uid, EUID: p.uid, Executable: p.exe,
+			CgroupID: p.cgroup,
 		}
 		if p.parent != p {
 			known.ParentPID = p.parent.pid
