@@ -87,6 +87,11 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 test-kernels: ## Test on several kernels in QEMU.
 	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 60m $(TESTFLAGS)
 
+.PHONY: test-kubernetes
+# One package at a time: each has a cluster of its own.
+test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
+	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.
 	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...

@@ -120,6 +120,7 @@ func (r *tapioReceiver) startKubernetes() error {
 		Annotations:       cfg.Annotations,
 		UserAgent:         r.set.BuildInfo.Command + "/" + r.set.BuildInfo.Version,
 		OnStatus:          func(err error) { r.status.trouble("kubernetes", err) },
+		OnSynced:          r.trim,
 	}, r.set.Logger)
 	if err != nil {
 		return fmt.Errorf("kubernetes: %w", err)

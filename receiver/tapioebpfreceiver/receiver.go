@@ -104,10 +104,14 @@ func (r *tapioReceiver) start(host component.Host) error {
 	r.reader.start()
 	r.unregister = r.registerStats(host)
 	r.status.started()
+	r.trim()
+	return nil
+}
+
+func (r *tapioReceiver) trim() {
 	if err := footprint.Trim(); err != nil {
 		r.set.Logger.Debug("Memory of the start was not given back", zap.Error(err))
 	}
-	return nil
 }
 
 // Shutdown implements component.Component: no more events are made, those that were made go out,

@@ -69,7 +69,7 @@ func (g *cgroups) place(command *exec.Cmd) {
 // remove ends whatever runs in the cgroups, and removes them with all below.
 func (g *cgroups) remove(t testing.TB) {
 	if g.runtime != nil {
-		g.runtime.Close()
+		_ = g.runtime.Close()
 	}
 	require.Eventually(t, func() bool {
 		g.kill()

@@ -22,7 +22,7 @@ import (
 func (n *Node) forward(t testing.TB, port int) int {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { listener.Close() })
+	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		for {
 			outside, err := listener.Accept()
@@ -45,10 +45,10 @@ func (n *Node) join(outside net.Conn, port int) {
 	var copying sync.WaitGroup
 	copying.Go(func() {
 		_, _ = io.Copy(inside, outside)
-		inside.Close()
+		_ = inside.Close()
 	})
 	_, _ = io.Copy(outside, inside)
-	outside.Close()
+	_ = outside.Close()
 	copying.Wait()
 }
 

@@ -154,8 +154,10 @@ func knows(w *Watcher, pod string) bool {
 }
 
 func (a *apiServer) testMany(t *testing.T) {
-	w := newWatcher(t, a.Kubeconfig(t, cluster.Agent))
+	told := make(chan error, 2)
+	w := newWatcher(t, a.Kubeconfig(t, cluster.Agent), func(o *Options) { o.OnSynced = func() { told <- nil } })
 	awaitSynced(t, w)
+	require.NoError(t, receive(t, told))
 	for i := range localPods {
 		assert.True(t, knows(w, fmt.Sprintf("local-%d", i)), i)
 	}

@@ -24,7 +24,7 @@ const (
 	maxDepartures = 16384
 
 	// A node has up to some hundreds of pods. Beside them there may be as many departures as above.
-	podBuckets = 128
+	podBuckets = 512
 )
 
 // pods are those of this node. The informer's goroutine and the one that forgets write, under mu.

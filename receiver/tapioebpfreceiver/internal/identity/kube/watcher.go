@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,9 @@ type Options struct {
 	// OnStatus is told when the API server can no longer be watched (why), and when it can again
 	// (nil). It may be called from any goroutine, and must not wait for the watcher.
 	OnStatus func(error)
+	// OnSynced is called once, from a goroutine of the watcher, when everything was read for the first
+	// time. That takes several times the memory of what is kept.
+	OnSynced func()
 }
 
 // Watcher keeps what the API server says. All lookups are safe for any goroutine, take no lock and
@@ -58,6 +62,7 @@ type Watcher struct {
 
 	informers   []cache.SharedIndexInformer
 	handlers    []cache.ResourceEventHandlerRegistration
+	onSynced    func()
 	connections *http.Client
 	stop        context.CancelFunc
 	running     sync.WaitGroup
@@ -85,7 +90,11 @@ func New(options Options, logger *zap.Logger) (*Watcher, error) {
 	if options.OnStatus == nil {
 		options.OnStatus = func(error) {}
 	}
+	if options.OnSynced == nil {
+		options.OnSynced = func() {}
+	}
 	w := &Watcher{
+		onSynced:    options.OnSynced,
 		health:      &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
 		connections: connections,
 		stop:        func() {},
@@ -139,6 +148,15 @@ func (w *Watcher) Start() {
 		w.running.Go(func() { informer.RunWithContext(ctx) })
 	}
 	w.running.Go(func() { w.forget(ctx) })
+	w.running.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), w.isSynced) {
+			w.onSynced()
+		}
+	})
+}
+
+func (w *Watcher) isSynced() bool {
+	return !slices.ContainsFunc(w.handlers, func(h cache.ResourceEventHandlerRegistration) bool { return !h.HasSynced() })
 }
 
 // forget lets go of those that are gone, when their time has come.
@@ -193,14 +211,10 @@ func (w *Watcher) Peer(address netip.Addr) Peer {
 
 // Status may be called from any goroutine.
 func (w *Watcher) Status() Status {
-	status := Status{
-		Synced:           true,
+	return Status{
+		Synced:           w.isSynced(),
 		Pods:             int(w.pods.byID.size.Load()),
 		ServiceAddresses: int(w.services.byAddress.size.Load()),
 		Err:              w.health.err(),
 	}
-	for _, handler := range w.handlers {
-		status.Synced = status.Synced && handler.HasSynced()
-	}
-	return status
 }
