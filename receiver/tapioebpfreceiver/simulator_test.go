@@ -5,6 +5,7 @@ package tapioebpfreceiver
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,17 +46,25 @@ func TestSimulator(t *testing.T) {
 			assert.Less(t, n, uint64(1000), "what waits for an answer: %v", family)
 		}
 	}
-	names := map[string]int{}
+	names, pods := map[string]int{}, map[string]bool{}
 	for _, batch := range traces.AllTraces() {
 		for _, of := range batch.ResourceSpans().All() {
 			require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.source"))
 			require.Equal(t, "node-1", textOf(of.Resource().Attributes(), "host.name"))
+			if resource := of.Resource().Attributes(); textOf(resource, "container.id") != "" {
+				for _, key := range []string{"k8s.pod.uid", "k8s.pod.name", "k8s.namespace.name", "k8s.node.name", "k8s.container.name", "container.image.name", "service.namespace"} {
+					require.NotEmpty(t, textOf(resource, key), key)
+				}
+				require.True(t, strings.HasPrefix(textOf(resource, "k8s.pod.name"), textOf(resource, "service.name")+"-"), "%v", resource.AsRaw())
+				pods[textOf(resource, "k8s.pod.name")] = true
+			}
 			for _, span := range of.ScopeSpans().At(0).Spans().All() {
 				names[span.Name()]++
 				require.NotEmpty(t, textOf(span.Attributes(), "process.executable.name"), "%s: all processes are known", span.Name())
 			}
 		}
 	}
+	assert.Len(t, pods, cfg.Simulator.Pods, "all of them do something")
 	for _, name := range []string{"process.exec", "tcp.connect", "dns.query", "dns.lookup", "GET", "POST"} {
 		assert.Positive(t, names[name], name)
 	}

@@ -61,7 +61,7 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 		o := options(1)
 		o.Families = families
 		s := New(o)
-		records := readSome(t, s, 100_000)
+		records := readSome(t, s, 40_000)
 		counts := map[event.Family]float64{}
 		for _, record := range records {
 			counts[familyOf(t, record)]++
@@ -214,7 +214,7 @@ func TestTheWorldIsConsistent(t *testing.T) {
 		for _, p := range s.world.older {
 			c.alive[key{p.pid, p.start}] = p.cgroup
 		}
-		for range 20 {
+		for range 8 {
 			require.NoError(t, s.Read(c.check))
 		}
 		assert.GreaterOrEqual(t, len(c.addresses), min(pods, 100))
