@@ -66,10 +66,15 @@ COMMA := ,
 
 .PHONY: run
 run: build ## Build, then run with otelcol-config.yaml, by sudo if need be.
-	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: $(BINARY) validate --config otelcol-config.yaml, and every component but tapioebpf." >&2
+	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: make demo" >&2
 	@[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
-		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, $(BINARY) validate --config otelcol-config.yaml, and every component but tapioebpf." >&2; exit 1; }
+		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, make demo" >&2; exit 1; }
 	$(SUDO) $(BINARY) --config otelcol-config.yaml
+
+# The pipelines are those of make run.
+.PHONY: demo
+demo: build ## Build, then run with simulated events: needs no privileges, no Linux and no cluster.
+	$(BINARY) --config otelcol-config.yaml --config 'yaml:receivers::tapioebpf::source: simulator'
 
 .PHONY: test
 test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
@@ -93,6 +98,10 @@ bench: ## Run the benchmarks. BENCHFLAGS adds flags.
 .PHONY: bench-http
 bench-http: build ## Measure what the collector costs nginx and wrk, as root: throughput, CPU time, memory, loss.
 	TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run TestHTTPLoad -count=1 -v
+
+.PHONY: bench-pipeline
+bench-pipeline: build ## Measure what one CPU can take of simulated events: to an exporter that does nothing, and as OTLP.
+	TAPIO_BENCH=1 go test ./test/e2e -run TestPipelineLoad -count=1 -v
 
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.

@@ -34,29 +34,50 @@ struct exec_buffer {
 	char tail[MAX_TAIL_BYTES + MAX_ARGUMENT_BYTES];
 };
 
-/* A record under construction, too large for the stack. Used by process_started alone. */
+/* Records under construction, too large for the stack: one for each program that makes them. */
+enum { BUFFER_STARTED, BUFFER_MISSED, BUFFER_COUNT };
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, BUFFER_COUNT);
 	__type(key, __u32);
 	__type(value, struct exec_buffer);
 } exec_buffers SEC(".maps");
 
-struct exit_key {
+struct report_key {
 	__u64 start_time;
-	__u64 pid;
+	__u64 exec_id; /* how many programs the process has run */
+	__u32 pid;
+	__u32 type; /* enum event_type */
 };
 
 /*
- * Processes whose end was reported: when the last threads leave at the same moment, each finds
- * itself the last. Written by process_exited alone.
+ * What was reported a moment ago. There are two programs at each hook, since the kernel leaves one
+ * out where it is running on that CPU already: from Linux 7 on, in another task that was preempted in
+ * the middle of it. And when the last threads of a process leave at the same moment, each finds
+ * itself the last.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct exit_key);
+	__uint(max_entries, 8192);
+	__type(key, struct report_key);
 	__type(value, __u8);
-} exited SEC(".maps");
+} reported SEC(".maps");
+
+static __always_inline bool first_to_report(struct task_struct *task, enum event_type type)
+{
+	struct report_key key = {
+		.start_time = start_time_of(task),
+		.exec_id = BPF_CORE_READ(task, self_exec_id),
+		.pid = BPF_CORE_READ(task, tgid),
+		.type = type,
+	};
+	__u8 yes = 1;
+	/* before Linux 6.4 only the lower half of what a map's operation returns is defined */
+	int error = bpf_map_update_elem(&reported, &key, &yes, BPF_NOEXIST);
+
+	return error != -EEXIST;
+}
 
 /* --- started --------------------------------------------------------------------------------- */
 
@@ -158,18 +179,16 @@ static __always_inline void append_tail(struct exec_buffer *buffer, struct task_
 	event->args_size = buffer->used - event->exe_size - event->cwd_size;
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_started, struct task_struct *task)
+static __always_inline void report_start(struct task_struct *task, __u32 which)
 {
 	struct exec_buffer *buffer;
-	__u32 zero = 0;
 	__u64 tail;
 
-	if (!task_in_scope(task))
-		return 0;
-	buffer = bpf_map_lookup_elem(&exec_buffers, &zero);
+	if (!task_in_scope(task) || !first_to_report(task, PROCESS_EXEC))
+		return;
+	buffer = bpf_map_lookup_elem(&exec_buffers, &which);
 	if (!buffer)
-		return 0; /* cannot happen: an array's element always exists */
+		return; /* cannot happen: an array's element always exists */
 
 	__builtin_memset(&buffer->event, 0, sizeof(buffer->event));
 	buffer->event.header.time = bpf_ktime_get_boot_ns();
@@ -179,26 +198,52 @@ int BPF_PROG(process_started, struct task_struct *task)
 	append_tail(buffer, task);
 	tail = buffer->used & TAIL_MASK; /* for the verifier: two paths and arguments are less */
 	output_event(&lifecycle_ring, PROCESS_EXEC, &buffer->event, sizeof(buffer->event) + tail);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_started, struct task_struct *task)
+{
+	report_start(task, BUFFER_STARTED);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_start_missed, struct task_struct *task)
+{
+	report_start(task, BUFFER_MISSED);
 	return 0;
 }
 
 /* --- forked ---------------------------------------------------------------------------------- */
 
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *child)
+static __always_inline void report_fork(struct task_struct *child)
 {
 	struct process_fork *event;
 
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
-		return 0; /* a thread is not a process */
-	if (is_kernel_thread(child) || !task_in_scope(child))
-		return 0;
+		return; /* a thread is not a process */
+	if (is_kernel_thread(child) || !task_in_scope(child) ||
+	    !first_to_report(child, PROCESS_FORK))
+		return;
 	event = reserve_event(&lifecycle_ring, PROCESS_FORK, sizeof(*event));
 	if (!event)
-		return 0;
+		return;
 	fill_header(&event->header, child);
 	fill_identity(&event->process, child);
 	submit_event(&lifecycle_ring, event);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *child)
+{
+	report_fork(child);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_fork_missed, struct task_struct *parent, struct task_struct *child)
+{
+	report_fork(child);
 	return 0;
 }
 
@@ -285,36 +330,35 @@ static __always_inline void fill_usage(struct process_exit *event, struct task_s
 	event->written_bytes = usage.written_bytes;
 }
 
-static __always_inline bool first_to_report(struct task_struct *task)
-{
-	struct exit_key key = {
-		.start_time = start_time_of(task),
-		.pid = BPF_CORE_READ(task, tgid),
-	};
-	__u8 yes = 1;
-	/* before Linux 6.4 only the lower half of what a map's operation returns is defined */
-	int error = bpf_map_update_elem(&exited, &key, &yes, BPF_NOEXIST);
-
-	return error != -EEXIST;
-}
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(process_exited, struct task_struct *task)
+static __always_inline void report_exit(struct task_struct *task)
 {
 	struct process_exit *event;
 
 	if (BPF_CORE_READ(task, signal, live.counter))
-		return 0; /* other threads live on */
-	if (is_kernel_thread(task) || !task_in_scope(task) || !first_to_report(task))
-		return 0;
+		return; /* other threads live on */
+	if (is_kernel_thread(task) || !task_in_scope(task) || !first_to_report(task, PROCESS_EXIT))
+		return;
 	event = reserve_event(&lifecycle_ring, PROCESS_EXIT, sizeof(*event));
 	if (!event)
-		return 0;
+		return;
 	fill_header(&event->header, task);
 	event->status = exit_status(task);
 	event->peak_memory = BPF_CORE_READ(task, signal, maxrss) * page_size;
 	fill_usage(event, task);
 	submit_event(&lifecycle_ring, event);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exited, struct task_struct *task)
+{
+	report_exit(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit_missed, struct task_struct *task)
+{
+	report_exit(task);
 	return 0;
 }
 

@@ -16,22 +16,25 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProcessMapEventCounts       = "event_counts"
-	ProcessMapExecBuffers       = "exec_buffers"
-	ProcessMapExited            = "exited"
-	ProcessMapLifecycleRing     = "lifecycle_ring"
-	ProcessMapScopeCgroups      = "scope_cgroups"
-	ProcessMapScopeVerdicts     = "scope_verdicts"
-	ProcessMapTrafficRing       = "traffic_ring"
-	ProcessProgProcessExited    = "process_exited"
-	ProcessProgProcessForked    = "process_forked"
-	ProcessProgProcessOomKilled = "process_oom_killed"
-	ProcessProgProcessStarted   = "process_started"
-	ProcessVarMaxArgumentBytes  = "max_argument_bytes"
-	ProcessVarPageSize          = "page_size"
-	ProcessVarSelfPid           = "self_pid"
-	ProcessVarWakeupBytes       = "wakeup_bytes"
-	ProcessVarWholeNode         = "whole_node"
+	ProcessMapEventCounts         = "event_counts"
+	ProcessMapExecBuffers         = "exec_buffers"
+	ProcessMapLifecycleRing       = "lifecycle_ring"
+	ProcessMapReported            = "reported"
+	ProcessMapScopeCgroups        = "scope_cgroups"
+	ProcessMapScopeVerdicts       = "scope_verdicts"
+	ProcessMapTrafficRing         = "traffic_ring"
+	ProcessProgProcessExitMissed  = "process_exit_missed"
+	ProcessProgProcessExited      = "process_exited"
+	ProcessProgProcessForkMissed  = "process_fork_missed"
+	ProcessProgProcessForked      = "process_forked"
+	ProcessProgProcessOomKilled   = "process_oom_killed"
+	ProcessProgProcessStartMissed = "process_start_missed"
+	ProcessProgProcessStarted     = "process_started"
+	ProcessVarMaxArgumentBytes    = "max_argument_bytes"
+	ProcessVarPageSize            = "page_size"
+	ProcessVarSelfPid             = "self_pid"
+	ProcessVarWakeupBytes         = "wakeup_bytes"
+	ProcessVarWholeNode           = "whole_node"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -76,10 +79,13 @@ type ProcessSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessProgramSpecs struct {
-	ProcessExited    *ebpf.ProgramSpec `ebpf:"process_exited"`
-	ProcessForked    *ebpf.ProgramSpec `ebpf:"process_forked"`
-	ProcessOomKilled *ebpf.ProgramSpec `ebpf:"process_oom_killed"`
-	ProcessStarted   *ebpf.ProgramSpec `ebpf:"process_started"`
+	ProcessExitMissed  *ebpf.ProgramSpec `ebpf:"process_exit_missed"`
+	ProcessExited      *ebpf.ProgramSpec `ebpf:"process_exited"`
+	ProcessForkMissed  *ebpf.ProgramSpec `ebpf:"process_fork_missed"`
+	ProcessForked      *ebpf.ProgramSpec `ebpf:"process_forked"`
+	ProcessOomKilled   *ebpf.ProgramSpec `ebpf:"process_oom_killed"`
+	ProcessStartMissed *ebpf.ProgramSpec `ebpf:"process_start_missed"`
+	ProcessStarted     *ebpf.ProgramSpec `ebpf:"process_started"`
 }
 
 // ProcessMapSpecs contains maps before they are loaded into the kernel.
@@ -88,8 +94,8 @@ type ProcessProgramSpecs struct {
 type ProcessMapSpecs struct {
 	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
 	ExecBuffers   *ebpf.MapSpec `ebpf:"exec_buffers"`
-	Exited        *ebpf.MapSpec `ebpf:"exited"`
 	LifecycleRing *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Reported      *ebpf.MapSpec `ebpf:"reported"`
 	ScopeCgroups  *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts *ebpf.MapSpec `ebpf:"scope_verdicts"`
 	TrafficRing   *ebpf.MapSpec `ebpf:"traffic_ring"`
@@ -128,8 +134,8 @@ func (o *ProcessObjects) Close() error {
 type ProcessMaps struct {
 	EventCounts   *ebpf.Map `ebpf:"event_counts"`
 	ExecBuffers   *ebpf.Map `ebpf:"exec_buffers"`
-	Exited        *ebpf.Map `ebpf:"exited"`
 	LifecycleRing *ebpf.Map `ebpf:"lifecycle_ring"`
+	Reported      *ebpf.Map `ebpf:"reported"`
 	ScopeCgroups  *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts *ebpf.Map `ebpf:"scope_verdicts"`
 	TrafficRing   *ebpf.Map `ebpf:"traffic_ring"`
@@ -139,8 +145,8 @@ func (m *ProcessMaps) Close() error {
 	return _ProcessClose(
 		m.EventCounts,
 		m.ExecBuffers,
-		m.Exited,
 		m.LifecycleRing,
+		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.TrafficRing,
@@ -162,17 +168,23 @@ type ProcessVariables struct {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessPrograms struct {
-	ProcessExited    *ebpf.Program `ebpf:"process_exited"`
-	ProcessForked    *ebpf.Program `ebpf:"process_forked"`
-	ProcessOomKilled *ebpf.Program `ebpf:"process_oom_killed"`
-	ProcessStarted   *ebpf.Program `ebpf:"process_started"`
+	ProcessExitMissed  *ebpf.Program `ebpf:"process_exit_missed"`
+	ProcessExited      *ebpf.Program `ebpf:"process_exited"`
+	ProcessForkMissed  *ebpf.Program `ebpf:"process_fork_missed"`
+	ProcessForked      *ebpf.Program `ebpf:"process_forked"`
+	ProcessOomKilled   *ebpf.Program `ebpf:"process_oom_killed"`
+	ProcessStartMissed *ebpf.Program `ebpf:"process_start_missed"`
+	ProcessStarted     *ebpf.Program `ebpf:"process_started"`
 }
 
 func (p *ProcessPrograms) Close() error {
 	return _ProcessClose(
+		p.ProcessExitMissed,
 		p.ProcessExited,
+		p.ProcessForkMissed,
 		p.ProcessForked,
 		p.ProcessOomKilled,
+		p.ProcessStartMissed,
 		p.ProcessStarted,
 	)
 }

@@ -23,12 +23,13 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
 // Config of the receiver. Its keys are described in the README.
 type Config struct {
-	// Source is where events come from: "ebpf" or "replay".
+	// Source is where events come from: "ebpf", "simulator" or "replay".
 	Source    string          `mapstructure:"source"`
 	Families  FamiliesConfig  `mapstructure:"families"`
 	Scope     ScopeConfig     `mapstructure:"scope"`
@@ -37,6 +38,7 @@ type Config struct {
 	Metrics   MetricsConfig   `mapstructure:"metrics"`
 	Recording RecordingConfig `mapstructure:"recording"`
 	Replay    ReplayConfig    `mapstructure:"replay"`
+	Simulator SimulatorConfig `mapstructure:"simulator"`
 	// Kubernetes is off unless the section is there, or with enabled: false.
 	Kubernetes configoptional.Optional[KubernetesConfig] `mapstructure:"kubernetes"`
 
@@ -170,6 +172,32 @@ type ReplayConfig struct {
 	_ struct{}
 }
 
+// SimulatorConfig of the source simulator.
+type SimulatorConfig struct {
+	// Rate of events a second; 0: as many as are taken.
+	Rate float64 `mapstructure:"rate"`
+	// Seed of the simulated world: the same one makes the same events.
+	Seed uint64 `mapstructure:"seed"`
+	// Pods on the simulated node.
+	Pods int `mapstructure:"pods"`
+	// Scenarios say how often something goes wrong.
+	Scenarios ScenariosConfig `mapstructure:"scenarios"`
+
+	_ struct{}
+}
+
+// ScenariosConfig has shares, from 0 to 1.
+type ScenariosConfig struct {
+	Errors        float64 `mapstructure:"errors"`
+	SearchLists   float64 `mapstructure:"search_lists"`
+	NXDomainStorm float64 `mapstructure:"nxdomain_storm"`
+	CrashLoop     float64 `mapstructure:"crash_loop"`
+	NoisyNeighbor float64 `mapstructure:"noisy_neighbor"`
+	Attack        float64 `mapstructure:"attack"`
+
+	_ struct{}
+}
+
 // ByteSize is a number of bytes, in YAML also with a unit: 8MiB.
 type ByteSize uint64
 
@@ -217,6 +245,8 @@ const (
 	maxHeaders       = 32    // each is compared with every header that comes
 	minRecordingSize = 64 << 10
 	maxSpeed         = 1000
+	maxRate          = 10_000_000
+	maxPods          = 1000
 )
 
 var (
@@ -240,6 +270,9 @@ func createDefaultConfig() component.Config {
 
 		Recording: RecordingConfig{MaxSize: 256 << 20},
 		Replay:    ReplayConfig{Speed: 1},
+		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
+			Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002,
+		}},
 		Kubernetes: configoptional.Default(KubernetesConfig{
 			AuthType:          kube.AuthServiceAccount,
 			NodeName:          os.Getenv(nodeNameVariable),
@@ -277,14 +310,15 @@ func (c *Config) Validate() error {
 		c.Metrics.validate(),
 		c.validateRecording(),
 		c.Replay.validate(),
+		c.Simulator.validate(),
 		c.validateKubernetes(),
 	)
 }
 
 func (c *Config) validateSource() error {
 	switch {
-	case c.Source != kernel.Name && c.Source != replay.Name:
-		return fmt.Errorf("source: %q is not known, it must be %q or %q", c.Source, kernel.Name, replay.Name)
+	case c.Source != kernel.Name && c.Source != simulator.Name && c.Source != replay.Name:
+		return fmt.Errorf("source: %q is not known, it must be %q, %q or %q", c.Source, kernel.Name, simulator.Name, replay.Name)
 	case c.Source == replay.Name && c.Replay.File == "":
 		return fmt.Errorf("replay::file: source %s needs the recording to play", replay.Name)
 	default:
@@ -304,6 +338,19 @@ func (c *Config) validateRecording() error {
 
 func (c *ReplayConfig) validate() error {
 	return within("replay::speed", c.Speed, 0, maxSpeed)
+}
+
+func (c *SimulatorConfig) validate() error {
+	return errors.Join(
+		within("simulator::rate", c.Rate, 0, maxRate),
+		within("simulator::pods", c.Pods, 1, maxPods),
+		within("simulator::scenarios::errors", c.Scenarios.Errors, 0, 0.5), // of all failing, none would end
+		within("simulator::scenarios::search_lists", c.Scenarios.SearchLists, 0, 1),
+		within("simulator::scenarios::nxdomain_storm", c.Scenarios.NXDomainStorm, 0, 1),
+		within("simulator::scenarios::crash_loop", c.Scenarios.CrashLoop, 0, 1),
+		within("simulator::scenarios::noisy_neighbor", c.Scenarios.NoisyNeighbor, 0, 1),
+		within("simulator::scenarios::attack", c.Scenarios.Attack, 0, 1),
+	)
 }
 
 // families that are on, by name.

@@ -44,6 +44,9 @@ func defaults(change func(*Config)) *Config {
 
 		Recording: RecordingConfig{MaxSize: 268435456},
 		Replay:    ReplayConfig{Speed: 1},
+		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
+			Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002,
+		}},
 		Kubernetes: configoptional.Default(KubernetesConfig{
 			AuthType: "serviceAccount", Services: true, ServiceNameLabels: []string{"app.kubernetes.io/name"},
 		}),
@@ -77,7 +80,11 @@ func TestConfig(t *testing.T) {
 			cfg.Metrics = MetricsConfig{Interval: time.Hour, SeriesLimit: 1048576}
 			cfg.Recording = RecordingConfig{File: "/var/tmp/tapio.recording", MaxSize: 1073741824}
 			cfg.Replay = ReplayConfig{File: "other.recording", Speed: 1000}
+			cfg.Simulator = SimulatorConfig{Rate: 10_000_000, Seed: 18446744073709551615, Pods: 1000, Scenarios: ScenariosConfig{
+				Errors: 0.5, SearchLists: 1, NXDomainStorm: 1, CrashLoop: 1, NoisyNeighbor: 1, Attack: 1,
+			}}
 		}},
+		{"simulator.yaml", func(cfg *Config) { cfg.Source = "simulator" }},
 		{"replay.yaml", func(cfg *Config) {
 			cfg.Source = "replay"
 			cfg.Replay = ReplayConfig{File: "tapio.recording", Speed: 0}
@@ -92,6 +99,7 @@ func TestConfig(t *testing.T) {
 			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
 			cfg.Recording.MaxSize = 65536
 			cfg.Replay.Speed = 0
+			cfg.Simulator = SimulatorConfig{Pods: 1}
 		}},
 		{"process_off.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
@@ -138,7 +146,12 @@ func TestConfigOutOfRange(t *testing.T) {
 		file string
 		want string
 	}{
-		{"other_source.yaml", `source: "other" is not known, it must be "ebpf" or "replay"`},
+		{"other_source.yaml", `source: "other" is not known, it must be "ebpf", "simulator" or "replay"`},
+		{"simulator_rate_low.yaml", "simulator::rate: -3 must be from 0 to 1e+07"},
+		{"simulator_pods_low.yaml", "simulator::pods: 0 must be from 1 to 1000"},
+		{"simulator_pods_high.yaml", "simulator::pods: 1001 must be from 1 to 1000"},
+		{"simulator_errors_high.yaml", "simulator::scenarios::errors: 0.6 must be from 0 to 0.5"},
+		{"simulator_attack_high.yaml", "simulator::scenarios::attack: 1.1 must be from 0 to 1"},
 		{"replay_without_file.yaml", "replay::file: source replay needs the recording to play"},
 		{"replay_speed_low.yaml", "replay::speed: -1 must be from 0 to 1000"},
 		{"replay_speed_high.yaml", "replay::speed: 1000.5 must be from 0 to 1000"},

@@ -13,6 +13,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
 )
 
 // openSource opens the source that the config names, and the recording of it if there is to be one.
@@ -38,15 +39,37 @@ func openRecording(from source.Source, cfg *Config, set receiver.Settings) (sour
 }
 
 func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
-	if cfg.Source == replay.Name {
+	switch cfg.Source {
+	case simulator.Name:
+		return simulator.New(simulator.Options{
+			Rate:          cfg.Simulator.Rate,
+			Seed:          cfg.Simulator.Seed,
+			Pods:          cfg.Simulator.Pods,
+			Scenarios:     scenariosOf(&cfg.Simulator.Scenarios),
+			Families:      cfg.families(),
+			FlushInterval: cfg.Ring.FlushInterval,
+		}), nil
+	case replay.Name:
 		return replay.New(replay.Options{
 			File:          cfg.Replay.File,
 			Speed:         cfg.Replay.Speed,
 			Families:      cfg.families(),
 			FlushInterval: cfg.Ring.FlushInterval,
 		}, logger)
+	default:
+		return kernel.New(optionsOf(cfg), logger)
 	}
-	return kernel.New(optionsOf(cfg), logger)
+}
+
+func scenariosOf(cfg *ScenariosConfig) simulator.Scenarios {
+	return simulator.Scenarios{
+		Errors:        cfg.Errors,
+		SearchLists:   cfg.SearchLists,
+		NXDomainStorm: cfg.NXDomainStorm,
+		CrashLoop:     cfg.CrashLoop,
+		NoisyNeighbor: cfg.NoisyNeighbor,
+		Attack:        cfg.Attack,
+	}
 }
 
 // optionsOf is what the config means for the kernel.

@@ -1,6 +1,8 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package e2e
 
 import (
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,4 +90,38 @@ func TestDefaultConfigWithOTLP(t *testing.T) {
 	command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT=collector.example:4317")
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+}
+
+// TestDemo is what "make demo" runs, as somebody who may do nothing.
+func TestDemo(t *testing.T) {
+	content, err := os.ReadFile(defaultConfig)
+	require.NoError(t, err)
+	if err := checkBinary(t); err != nil {
+		if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
+			require.NoError(t, err)
+		}
+		t.Skip(err)
+	}
+	var nobody *syscall.Credential
+	if os.Geteuid() == 0 {
+		nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	stats, telemetry, prometheus := freePort(t), freePort(t), freePort(t)
+	c := launchConfig(t, publicBinary(t), nobody, "", string(content), stats, telemetry,
+		"exporters::prometheus::endpoint: 127.0.0.1:"+strconv.Itoa(prometheus),
+		"extensions::tapio::endpoint: 127.0.0.1:"+strconv.Itoa(stats),
+		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "+strconv.Itoa(telemetry)+"}}}}]}}",
+		"receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 300")
+	c.output.path = filepath.Join(filepath.Dir(c.output.path), "tapio-data.jsonl")
+	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
+	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
+	require.Eventually(t, func() bool { return c.output.read() == nil }, patience, pollInterval, "the file")
+	c.await("some of each", func(o *output) bool {
+		return len(named(o.spans, "process.exec")) > 0 && len(named(o.spans, "dns.query")) > 0 && len(named(o.spans, "GET")) > 0 && len(o.closes()) > 0
+	})
+	assert.Equal(t, "simulator", c.stats().Source)
+	c.stop()
+	for _, span := range c.output.spans {
+		require.Equal(t, "simulator", span.resource["tapio.source"])
+	}
 }

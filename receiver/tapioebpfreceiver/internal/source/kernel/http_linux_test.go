@@ -338,8 +338,10 @@ func TestHTTPCutByChance(t *testing.T) {
 func TestHTTPTimes(t *testing.T) {
 	w := newWorld(t, withHTTP)
 	const pause = 50 * time.Millisecond
+	began := time.Now()
 	pid := w.play(script{Steps: []step{client(get[:9]), {By: "client", Send: get[9:], After: pause},
 		{By: "server", Send: ok, After: 2 * pause}, {By: "server", Send: "hello", After: 3 * pause}}})
+	all := time.Since(began)
 	w.finish()
 	wires, _ := w.exchangesOf(pid)
 	require.Len(t, wires, 2)
@@ -347,7 +349,7 @@ func TestHTTPTimes(t *testing.T) {
 		for i, d := range []uint64{e.RequestEnd - e.RequestStart, e.ResponseStart - e.RequestEnd, e.ResponseEnd - e.ResponseStart} {
 			assert.GreaterOrEqual(t, time.Duration(d), time.Duration(i+1)*pause)
 		}
-		assert.InDelta(t, 6*pause, time.Duration(e.ResponseEnd-e.RequestStart), float64(4*pause))
+		assert.Less(t, time.Duration(e.ResponseEnd-e.RequestStart), all)
 	}
 }
 

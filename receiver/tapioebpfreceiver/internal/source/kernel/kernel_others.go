@@ -16,5 +16,5 @@ import (
 
 // New says what the source needs, since this platform does not have it.
 func New(Options, *zap.Logger) (source.Source, error) {
-	return nil, fmt.Errorf("source ebpf needs Linux on amd64 or arm64, this is %s on %s", runtime.GOOS, runtime.GOARCH)
+	return nil, fmt.Errorf("source ebpf needs Linux on amd64 or arm64, this is %s on %s; source: simulator works everywhere", runtime.GOOS, runtime.GOARCH)
 }

@@ -233,18 +233,22 @@ func fillFreeSlots(free *ebpf.Map) error {
 	return nil
 }
 
-// programOrder has the iterators last: what happens while they run is then seen by the hooks. Of
-// these, what ends exchanges is behind what finds out which are alive.
+// programOrder has understudies behind those for which they stand in, and the iterators last: what
+// happens while they run is then seen by the hooks. Of these, what ends exchanges is behind what finds
+// out which are alive.
 func programOrder(spec *ebpf.CollectionSpec) []string {
 	rank := func(name string) int {
 		it, isIterator := iterators[name]
+		_, isUnderstudy := understudies[name]
 		switch {
+		case isUnderstudy:
+			return 1
 		case !isIterator:
 			return 0
 		case !it.reaps:
-			return 1
-		default:
 			return 2
+		default:
+			return 3
 		}
 	}
 	return slices.SortedFunc(maps.Keys(spec.Programs), func(a, b string) int {

@@ -39,7 +39,7 @@ func checkPrivileges() error {
 		return err
 	}
 	if missing := missingCapabilities(effective); len(missing) > 0 {
-		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes); without them, all other components work, and validate checks a configuration",
+		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes); to try the receiver without, set source: simulator",
 			strings.Join(missing, ", "))
 	}
 	if _, err := os.Stat(kernelBTF); err != nil {

@@ -75,7 +75,12 @@ type iterator struct {
 }
 
 // understudies do what another program at the same hook was left out for.
-var understudies = map[string]string{"tcp_state_missed": "tcp_state_changed"}
+var understudies = map[string]string{
+	"process_start_missed": "process_started",
+	"process_fork_missed":  "process_forked",
+	"process_exit_missed":  "process_exited",
+	"tcp_state_missed":     "tcp_state_changed",
+}
 
 // iterators by program name.
 var iterators = map[string]iterator{

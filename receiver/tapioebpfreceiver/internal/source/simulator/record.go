@@ -1,0 +1,210 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+)
+
+// record is what the kernel would write, and when.
+type record struct {
+	time   uint64 // CLOCK_BOOTTIME, ns
+	number uint64 // in the order of making, which decides where times are equal
+	family event.Family
+	bytes  []byte
+}
+
+// encode puts a wire struct and what stands behind it where a uint64 may begin, as in a ring.
+func encode[T any](fixed *T, tails ...[]byte) []byte {
+	size := int(unsafe.Sizeof(*fixed))
+	for _, tail := range tails {
+		size += len(tail)
+	}
+	words := make([]uint64, (size+7)/8)
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size)
+	at := copy(bytes, unsafe.Slice((*byte)(unsafe.Pointer(fixed)), unsafe.Sizeof(*fixed)))
+	for _, tail := range tails {
+		at += copy(bytes[at:], tail)
+	}
+	return bytes
+}
+
+func (p *process) header(kind event.Type, time uint64) bpf.WireEventHeader {
+	return bpf.WireEventHeader{Time: time, StartTime: p.start, CgroupId: p.cgroup, Pid: p.pid, Type: uint16(kind)}
+}
+
+func (p *process) identity() bpf.WireProcessIdentity {
+	identity := bpf.WireProcessIdentity{
+		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid,
+	}
+	for i, c := range []byte(p.comm()[:min(len(p.comm()), len(identity.Comm)-1)]) {
+		identity.Comm[i] = c
+	}
+	return identity
+}
+
+func (p *process) comm() string { return p.exe[strings.LastIndexByte(p.exe, '/')+1:] }
+
+func forkRecord(p *process, time uint64) []byte {
+	return encode(&bpf.WireProcessFork{Header: p.header(event.TypeProcessFork, time), Process: p.identity()})
+}
+
+func execRecord(p *process, time uint64, args ...string) []byte {
+	exe, cwd := reversePath(p.exe), reversePath(p.cwd)
+	joined := []byte(strings.Join(args, "\x00") + "\x00")
+	return encode(&bpf.WireProcessExec{
+		Header: p.header(event.TypeProcessExec, time), Process: p.identity(),
+		ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(joined)),
+	}, exe, cwd, joined)
+}
+
+// reversePath has a path's components from the last to the first, as the kernel walks it.
+func reversePath(path string) (reverse []byte) {
+	for _, component := range slices.Backward(strings.Split(path, "/")) {
+		if component != "" {
+			reverse = append(append(reverse, component...), 0)
+		}
+	}
+	return reverse
+}
+
+func exitRecord(p *process, time uint64, status uint32, cpuTime, memory uint64) []byte {
+	return encode(&bpf.WireProcessExit{
+		Header: p.header(event.TypeProcessExit, time), CpuTime: cpuTime, PeakMemory: memory,
+		ReadBytes: memory / 4, WrittenBytes: cpuTime / 1e6 * 512, Status: status, Flags: event.ExitHasUsage | event.ExitHasIO,
+	})
+}
+
+func oomRecord(p *process, time uint64) []byte {
+	return encode(&bpf.WireProcessOomKill{Header: p.header(event.TypeProcessOOMKill, time)})
+}
+
+// connection between two processes, of which one may be on another node.
+type connection struct {
+	client, server         *process // nil: not on this node
+	from, to               endpoint
+	protocol               uint8
+	opened, established    uint64
+	sent, received         uint64 // by the client
+	sequence, acknowledged uint32 // of the client's next byte, and of the server's
+	rtt                    uint32 // us
+}
+
+type endpoint struct {
+	address [16]byte
+	port    uint16
+	netns   uint32
+}
+
+func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
+	local, peer := c.from, c.to
+	if role == event.RoleServer {
+		local, peer = c.to, c.from
+	}
+	return bpf.WireConnectionEnds{
+		LocalAddress: local.address, PeerAddress: peer.address, LocalPort: local.port, PeerPort: peer.port,
+		Protocol: c.protocol, Role: role, Netns: local.netns,
+	}
+}
+
+func connectRecord(c *connection, time uint64, errno int32) []byte {
+	return encode(&bpf.WireConnectionConnect{
+		Header: c.client.header(event.TypeConnectionConnect, time), Ends: c.ends(event.RoleClient), Opened: c.opened, Error: errno,
+	})
+}
+
+// closeRecord is what one side says of the whole connection. Nothing was reported before.
+func closeRecord(c *connection, p *process, role uint8, time uint64) []byte {
+	stats := bpf.WireConnectionStats{
+		Header: p.header(event.TypeConnectionClose, time), Ends: c.ends(role), Opened: c.established,
+		SentBytes: c.sent, ReceivedBytes: c.received, Flags: event.ConnectionFirstRecord,
+	}
+	if role == event.RoleServer {
+		stats.SentBytes, stats.ReceivedBytes = c.received, c.sent
+	}
+	stats.SentBytesDelta, stats.ReceivedBytesDelta = stats.SentBytes, stats.ReceivedBytes
+	if c.protocol == event.ProtocolTCP {
+		stats.Rtt, stats.Flags = c.rtt, stats.Flags|event.ConnectionHasRTT
+	} else {
+		stats.SentPackets, stats.ReceivedPackets = 1, 1
+	}
+	return encode(&stats)
+}
+
+// exchange is a request and its response.
+type exchange struct {
+	method, target, host, agent string
+	status                      uint16
+	requestBody, responseBody   uint64
+	start, first, end           uint64 // request's first byte at the client, response's first and last byte there
+	sequence, acknowledged      uint32
+	errno                       int32 // the connection was cut; no response came
+}
+
+func (x *exchange) head() []byte {
+	head := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", x.method, x.target, x.host, x.agent)
+	if x.requestBody > 0 {
+		head = fmt.Appendf(head, "Content-Type: application/json\r\nContent-Length: %d\r\n", x.requestBody)
+	}
+	return append(head, "\r\n"...)
+}
+
+// exchangeRecord is what one side says of it; the server sees it a way of the wire later, and is done
+// with it as much earlier.
+func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uint64) []byte {
+	head := x.head()
+	record := bpf.WireHttpExchange{
+		Ends: c.ends(role), RequestStart: x.start, RequestEnd: x.start, ResponseStart: x.first, ResponseEnd: x.end,
+		RequestBodySize: x.requestBody, ResponseBodySize: x.responseBody,
+		RequestSequence: x.sequence, RequestAcknowledged: x.acknowledged, Status: x.status, Error: x.errno,
+		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)),
+	}
+	end := x.end
+	if role == event.RoleServer {
+		record.RequestStart, record.RequestEnd = x.start+wire, x.start+wire
+		record.ResponseStart, record.ResponseEnd, end = x.first-wire, x.end-wire, x.end-wire
+	}
+	if x.status == 0 {
+		record.ResponseStart, record.ResponseEnd, record.Flags = 0, 0, event.HTTPRequestComplete
+	}
+	record.Header = p.header(event.TypeHTTPExchange, end)
+	return encode(&record, head)
+}
+
+func dnsRecord(c *connection, socket uint64, time uint64, sent bool, message []byte) []byte {
+	record := bpf.WireDnsMessage{
+		Header: c.client.header(event.TypeDNSMessage, time), Ends: c.ends(event.RoleClient),
+		Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message)),
+	}
+	if sent {
+		record.Flags = event.DNSSent
+	}
+	return encode(&record, message)
+}
+
+// packDNS is a question for addresses, or what is answered to it.
+func packDNS(id uint16, name string, response bool, code dnsmessage.RCode, addresses ...[16]byte) []byte {
+	message := dnsmessage.Message{Header: dnsmessage.Header{ID: id, Response: response, RecursionDesired: true, RecursionAvailable: response, RCode: code}}
+	asked := dnsmessage.MustNewName(name + ".")
+	message.Questions = []dnsmessage.Question{{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}
+	for _, address := range addresses {
+		message.Answers = append(message.Answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET, TTL: 30},
+			Body:   &dnsmessage.AResource{A: [4]byte(address[12:])},
+		})
+	}
+	packed, err := message.Pack()
+	if err != nil {
+		panic(fmt.Sprintf("a name of the simulated world cannot be packed: %q: %v", name, err)) // all names are ours
+	}
+	return packed
+}

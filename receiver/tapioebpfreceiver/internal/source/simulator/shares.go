@@ -1,0 +1,121 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+
+import (
+	"slices"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+)
+
+// weights are how many of a node's events are of a family, of those that there are.
+var weights = map[event.Family]float64{
+	event.FamilyNetwork: 35,
+	event.FamilyHTTP:    24,
+	event.FamilyProcess: 17,
+	event.FamilyDNS:     12,
+}
+
+// shares choose stories such that the families keep their shares.
+type shares struct {
+	wanted [event.FamilyCount]float64 // of 1
+	told   [event.FamilyCount]uint64
+	all    uint64
+}
+
+func newShares(families []string) (s shares) {
+	var sum float64
+	for family, weight := range weights {
+		if slices.Contains(families, family.String()) {
+			s.wanted[family] = weight
+			sum += weight
+		}
+	}
+	for family := range s.wanted {
+		s.wanted[family] /= max(sum, 1)
+	}
+	return s
+}
+
+func (s *shares) count(family event.Family) {
+	if s.wanted[family] == 0 {
+		return
+	}
+	s.told[family]++
+	s.all++
+}
+
+// behind is how many events a family has too few; most is the one that has the most of these.
+func (s *shares) behind(family event.Family) float64 {
+	return s.wanted[family]*float64(s.all) - float64(s.told[family])
+}
+
+func (s *shares) mostBehind() event.Family {
+	most := event.FamilyNetwork
+	for family := range event.FamilyCount {
+		if s.wanted[family] > 0 && (s.wanted[most] == 0 || s.behind(family) > s.behind(most)) {
+			most = family
+		}
+	}
+	return most
+}
+
+// hasRoom for a story that has something of all families: none of those that it has the most of is ahead.
+func (s *shares) hasRoom() bool {
+	return s.behind(event.FamilyDNS) >= 0 && s.behind(event.FamilyNetwork) >= 0
+}
+
+// choose a story of the family that is the furthest behind.
+func (s *shares) choose(t *story, now uint64) {
+	switch s.mostBehind() {
+	case event.FamilyProcess:
+		t.ofProcesses(now, s.hasRoom())
+	case event.FamilyHTTP:
+		t.ofRequests(now, s.hasRoom())
+	case event.FamilyDNS:
+		t.ofNames(now)
+	default:
+		t.ofConnections(now)
+	}
+}
+
+func (s *story) ofProcesses(now uint64, hasRoom bool) {
+	switch {
+	case s.chance(s.scenarios.Attack):
+		s.attack(now)
+	case s.chance(s.scenarios.CrashLoop):
+		s.crashLoop(now)
+	case hasRoom && s.chance(0.1):
+		s.job(now)
+	default:
+		s.probe(now)
+	}
+}
+
+func (s *story) ofRequests(now uint64, hasRoom bool) {
+	if hasRoom && s.chance(0.7) {
+		s.visit(s.anyPodOfAll().server, s.services["frontend"], now)
+		return
+	}
+	s.kept(now)
+}
+
+func (s *story) ofNames(now uint64) {
+	if s.chance(s.scenarios.NXDomainStorm) {
+		s.nxdomainStorm(now)
+		return
+	}
+	s.lookup(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
+}
+
+func (s *story) ofConnections(now uint64) {
+	switch {
+	case s.chance(s.scenarios.NoisyNeighbor):
+		s.noisyNeighbor(now)
+	case s.chance(s.scenarios.Errors):
+		s.refused(now)
+	default:
+		s.work(s.anyPodOfAll().server, s.services["postgres"], now)
+	}
+}

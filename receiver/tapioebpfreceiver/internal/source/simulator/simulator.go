@@ -1,0 +1,232 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package simulator is the source of events that never happened: those of a node of a small cluster,
+// with a shop of a few services on it. It writes the records that the kernel would, so that all behind
+// it is the same. The same seed makes the same records.
+package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+
+import (
+	"container/heap"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+)
+
+// Name is what the source's resources carry as tapio.source.
+const Name = "simulator"
+
+// Options of the simulated world.
+type Options struct {
+	// Rate is how many events there are a second, on average; 0: as many as are taken. Time then goes
+	// as fast as at unlimitedRate.
+	Rate float64
+	Seed uint64
+	// Pods on the node; there are at least as many as services.
+	Pods      int
+	Scenarios Scenarios
+	// Families whose events there are.
+	Families []string
+	// FlushInterval is how long Read waits at the most.
+	FlushInterval time.Duration
+}
+
+// Scenarios are how often something goes wrong, from 0 to 1.
+type Scenarios struct {
+	Errors        float64 // of requests and probes that fail
+	SearchLists   float64 // of lookups that a resolver tries with its search list
+	NXDomainStorm float64 // of what happens with names: one for a name that does not exist
+	CrashLoop     float64 // of what processes do: a container that does not come up
+	NoisyNeighbor float64 // of what happens in the network: a pod that connects without end
+	Attack        float64 // of what processes do: one who took over a web server
+}
+
+const (
+	// firstBoot is when the world begins, so that all of its processes can have begun before.
+	firstBoot = 7200 * uint64(1e9)
+	// unlimitedRate is that of simulated time where nobody waits for it, events a second.
+	unlimitedRate = 10_000
+	// turnRecords is how many records are made at a time where nobody waits.
+	turnRecords = 4096
+)
+
+// Source is the simulator.
+type Source struct {
+	options  Options
+	world    *world
+	stories  story
+	shares   shares
+	made     records
+	number   uint64
+	next     uint64  // when the next story begins, CLOCK_BOOTTIME, ns
+	owed     float64 // ns until then that are less than one
+	began    time.Time
+	bootTime int64
+	now      atomic.Uint64 // up to which records were handed out, CLOCK_BOOTTIME, ns
+	seen     [event.FamilyCount]atomic.Uint64
+	stopped  bool
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New makes the world.
+func New(options Options) *Source {
+	s := &Source{options: options, began: time.Now(), next: firstBoot}
+	s.bootTime = s.began.UnixNano() - int64(firstBoot)
+	s.now.Store(firstBoot)
+	s.world = newWorld(options.Seed, options.Pods, firstBoot)
+	s.stories = story{world: s.world, scenarios: options.Scenarios, tell: s.tell}
+	s.shares = newShares(options.Families)
+	return s
+}
+
+func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
+	s.shares.count(family)
+	if !slices.Contains(s.options.Families, family.String()) {
+		return
+	}
+	s.number++
+	heap.Push(&s.made, record{time: time, number: s.number, family: family, bytes: bytes})
+}
+
+// Name implements source.Source.
+func (*Source) Name() string { return Name }
+
+// HostName implements source.Source.
+func (*Source) HostName() (string, error) { return hostName, nil }
+
+// Patient implements source.Source.
+func (s *Source) Patient() bool { return s.options.Rate == 0 }
+
+// Wall implements source.Source.
+func (s *Source) Wall() time.Time { return time.Unix(0, s.bootTime+int64(s.now.Load())) }
+
+// BootTime implements source.Source.
+func (s *Source) BootTime() (int64, error) { return s.bootTime, nil }
+
+// Read implements source.Source.
+func (s *Source) Read(handle func(record []byte)) error {
+	switch {
+	case s.stopped:
+	case s.options.Rate == 0:
+		s.handOutSome(handle)
+	default:
+		s.handOutDue(handle)
+	}
+	return nil
+}
+
+// handOutDue waits for what is due, no longer than the flush interval.
+func (s *Source) handOutDue(handle func(record []byte)) {
+	due := firstBoot + uint64(time.Since(s.began))
+	if wait := s.nextTime() - min(due, s.nextTime()); wait > 0 {
+		time.Sleep(min(time.Duration(wait), s.options.FlushInterval))
+		due = firstBoot + uint64(time.Since(s.began))
+	}
+	s.tellUntil(due)
+	for len(s.made) > 0 && s.made[0].time <= due {
+		s.handOut(handle)
+	}
+	s.now.Store(due)
+}
+
+// handOutSome has time go on as there are records.
+func (s *Source) handOutSome(handle func(record []byte)) {
+	for range turnRecords {
+		for len(s.made) == 0 || s.made[0].time >= s.next {
+			s.tellUntil(s.next)
+		}
+		s.now.Store(max(s.now.Load(), s.made[0].time))
+		s.handOut(handle)
+	}
+}
+
+// nextTime is when the next record is due, or the next story that may have an earlier one.
+func (s *Source) nextTime() uint64 {
+	if len(s.made) > 0 {
+		return min(s.made[0].time, s.next)
+	}
+	return s.next
+}
+
+func (s *Source) handOut(handle func(record []byte)) {
+	r := heap.Pop(&s.made).(record)
+	s.seen[r.family].Add(1)
+	handle(r.bytes)
+}
+
+// tellUntil begins all stories up to a time. One takes as long, until the next, as it has events.
+func (s *Source) tellUntil(end uint64) {
+	rate := s.options.Rate
+	if rate == 0 {
+		rate = unlimitedRate
+	}
+	for s.next <= end {
+		before := s.number
+		s.shares.choose(&s.stories, s.next)
+		gap := s.owed + float64(s.number-before)*1e9/rate
+		whole := math.Floor(gap)
+		s.owed = gap - whole
+		s.next += max(uint64(whole), 1)
+	}
+}
+
+// Processes implements source.Source.
+func (s *Source) Processes() []source.Process { return s.world.processes() }
+
+// Process implements source.Source: all are told by Processes or by records.
+func (*Source) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+
+// Gone implements source.Source: all that end say so.
+func (*Source) Gone(uint32, uint64) bool { return false }
+
+// Counters implements source.Source.
+func (s *Source) Counters() (map[uint8]source.Counters, error) {
+	counters := map[uint8]source.Counters{}
+	for family := range s.seen {
+		if n := s.seen[family].Load(); n > 0 {
+			counters[uint8(family)] = source.Counters{Seen: n}
+		}
+	}
+	return counters, nil
+}
+
+// Capabilities implements source.Source: no hook is in use.
+func (*Source) Capabilities() []source.Capability { return nil }
+
+// Stop implements source.Source.
+func (s *Source) Stop() error {
+	s.stopped = true
+	return nil
+}
+
+// Close implements source.Source.
+func (*Source) Close() error { return nil }
+
+// records are a heap, the earliest one first.
+type records []record
+
+func (r records) Len() int      { return len(r) }
+func (r records) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
+func (r records) Less(i, j int) bool {
+	if r[i].time != r[j].time {
+		return r[i].time < r[j].time
+	}
+	return r[i].number < r[j].number
+}
+
+// Push implements heap.Interface.
+func (r *records) Push(x any) { *r = append(*r, x.(record)) }
+
+// Pop implements heap.Interface.
+func (r *records) Pop() any {
+	last := len(*r) - 1
+	x := (*r)[last]
+	(*r)[last] = record{}
+	*r = (*r)[:last]
+	return x
+}

