@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
 // nodeNameVariable has the node's name in a pod whose manifest takes it from spec.nodeName.
@@ -104,10 +105,11 @@ type KubernetesStats struct {
 }
 
 // startKubernetes begins to watch the API server, if it is to be. It does not wait for an answer: a
-// node's events must not be lost because its API server is away.
+// node's events must not be lost because its API server is away. What does not come from this kernel
+// has nothing to do with the pods that are here now.
 func (r *tapioReceiver) startKubernetes() error {
 	cfg := r.config.Kubernetes.Get()
-	if cfg == nil {
+	if cfg == nil || r.config.Source != kernel.Name {
 		return nil
 	}
 	watcher, err := kube.New(kube.Options{

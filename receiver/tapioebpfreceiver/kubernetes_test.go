@@ -93,6 +93,15 @@ func TestKubernetesIsWatched(t *testing.T) {
 	assert.Equal(t, build.Command+"/"+build.Version, server.agent.Load())
 }
 
+// The pods of a recording are not those of now.
+func TestKubernetesIsOfThisKernelOnly(t *testing.T) {
+	s := newSetup(t, consumertest.NewNop(), func(cfg *Config) {
+		withKubernetes("/nowhere/kubeconfig")(cfg)
+		cfg.Source = "replay"
+	})
+	assert.Nil(t, s.receiver.stats().Kubernetes)
+}
+
 // What the API server refuses is a status, and does not keep the receiver from its work.
 func TestKubernetesForbidden(t *testing.T) {
 	server := newAPIServer(t)
