@@ -23,6 +23,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 )
@@ -99,7 +101,7 @@ func tellRecording(t *testing.T, file string) (lines []string) {
 	return lines
 }
 
-// recordsIn counts the records of a recording.
+// recordsIn counts the records of a recording that are events.
 func recordsIn(t *testing.T, path string) (n uint64) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -113,7 +115,12 @@ func recordsIn(t *testing.T, path string) (n uint64) {
 			return n
 		}
 		require.NoError(t, err)
-		if frame.Kind == recording.KindRecord {
+		if frame.Kind != recording.KindRecord {
+			continue
+		}
+		header, err := event.DecodeHeader(eventtest.Aligned(frame.Payload))
+		require.NoError(t, err)
+		if event.Type(header.Type).Family() != event.FamilyCgroup {
 			n++
 		}
 	}

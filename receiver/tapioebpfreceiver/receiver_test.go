@@ -766,7 +766,7 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 			fake.giveInPod(3)
 			fake.give(1)
 			require.Eventually(t, func() bool { return sink.LogRecordCount() == 1 }, 10*time.Second, time.Millisecond, "what is in no pod")
-			assert.EqualValues(t, 3, r.stats().Ledger["process"].InFlight)
+			require.Eventually(t, func() bool { return r.stats().Ledger["process"].InFlight == 3 }, 10*time.Second, time.Millisecond)
 
 			tt.end(r, names)
 			require.Eventually(t, func() bool { return sink.LogRecordCount() == 4 }, 10*time.Second, time.Millisecond)

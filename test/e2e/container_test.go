@@ -174,7 +174,7 @@ func commandContains(items []item, word string) []item {
 }
 
 // TestContainers starts real containers, all of which are gone within some 100 ms: whatever their
-// processes did carries their ids.
+// processes did carries their ids. TAPIO_KEEP_RECORDING names a file to record to, which stays.
 func TestContainers(t *testing.T) {
 	requireBPF(t)
 	runtimeOrSkip(t)
@@ -184,7 +184,11 @@ func TestContainers(t *testing.T) {
 		c.script = fmt.Sprintf("echo start-%d; busybox echo program-%d-a | busybox cat; busybox sh -c 'exec busybox echo program-%d-b'", n, n, n)
 		c.prepare(t, scope, n)
 	}
-	c := startCollector(t, scope)
+	var overrides []string
+	if keep := os.Getenv("TAPIO_KEEP_RECORDING"); keep != "" {
+		overrides = append(overrides, "receivers::tapioebpf::recording::file: "+keep)
+	}
+	c := startCollector(t, scope, overrides...)
 	for _, each := range containers {
 		each.run()
 	}
