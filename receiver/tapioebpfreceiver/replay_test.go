@@ -58,7 +58,7 @@ func startReplay(t *testing.T, file string, next consumer.Logs, change func(*Con
 func TestAReplayIsLabelled(t *testing.T) {
 	sink := &consumertest.LogsSink{}
 	r := startReplay(t, record(t, 100), sink, func(*Config) {})
-	require.Eventually(t, func() bool { return sink.LogRecordCount() == 100 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return sink.LogRecordCount() == 100 }, time.Minute, time.Millisecond)
 	for _, logs := range sink.AllLogs() {
 		for _, of := range logs.ResourceLogs().All() {
 			assert.Equal(t, "replay", textOf(of.Resource().Attributes(), "tapio.source"))
@@ -102,7 +102,7 @@ func TestAReplayWaitsForASlowConsumer(t *testing.T) {
 		slow.let <- struct{}{}
 	}
 	close(slow.let)
-	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == events }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == events }, time.Minute, time.Millisecond)
 	assert.Equal(t, LedgerRow{Seen: events, Exported: events, Lost: map[string]uint64{}}, r.stats().Ledger["process"])
 	assert.Equal(t, events, slow.LogRecordCount())
 }
@@ -120,7 +120,7 @@ func TestAReplayWaitsWhereTooManyEventsAreUnderWay(t *testing.T) {
 		slow.let <- struct{}{}
 	}
 	close(slow.let)
-	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == events }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == events }, time.Minute, time.Millisecond)
 	assert.LessOrEqual(t, most.Load(), int64(r.sender.limit()))
 }
 
@@ -130,7 +130,7 @@ func TestAReplayThatWaitsCanBeEnded(t *testing.T) {
 	r := startReplay(t, record(t, events), stuck, func(cfg *Config) {
 		cfg.Batch.MaxEvents, cfg.Batch.QueueSize = 100, 1
 	})
-	require.Eventually(t, func() bool { return r.sender.waiting() >= 300 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.sender.waiting() >= 300 }, time.Minute, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.NoError(t, r.Shutdown(ctx))
@@ -158,5 +158,5 @@ func TestARecordingIsMadeOfWhatIsRead(t *testing.T) {
 	require.NoError(t, from.Close())
 	sink := &consumertest.LogsSink{}
 	startReplay(t, file, sink, func(*Config) {})
-	require.Eventually(t, func() bool { return sink.LogRecordCount() == 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return sink.LogRecordCount() == 3 }, time.Minute, time.Millisecond)
 }

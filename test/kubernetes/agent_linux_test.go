@@ -23,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/tapio-io/otelcol-tapio/test/kubernetes/cluster"
 )
@@ -46,6 +47,7 @@ func TestAgent(t *testing.T) {
 	agent := startAgent(t, node)
 	runPod(t, node, "before")
 	agent.awaitExec(t, "before")
+	agent.requireNames(t, "before")
 	require.Eventually(t, func() bool { return agent.stats(t).Kubernetes.Pods == 1 }, patience, pollInterval)
 
 	node.Kill()
@@ -57,6 +59,7 @@ func TestAgent(t *testing.T) {
 	node.Restart(t)
 	runPod(t, node, "after")
 	agent.awaitExec(t, "after")
+	agent.requireNames(t, "after")
 	require.Eventually(t, func() bool {
 		kubernetes := agent.stats(t).Kubernetes
 		return kubernetes.Error == "" && kubernetes.Pods == 2 && kubernetes.Synced
@@ -165,6 +168,49 @@ func (a *agent) awaitExec(t *testing.T, pod string) {
 		output, err := os.ReadFile(a.output)
 		return err == nil && strings.Contains(string(output), "echo "+pod+"; sleep 1000")
 	}, patience, pollInterval, "%s is not observed", pod)
+}
+
+// requireNames: the pod's process has the pod's names, and what was asked for of its labels.
+func (a *agent) requireNames(t *testing.T, pod string) {
+	t.Helper()
+	var resource map[string]any
+	require.Eventually(t, func() bool {
+		resource = a.resourceOf(t, "echo "+pod+"; sleep 1000")
+		return resource != nil
+	}, patience, pollInterval, "a whole line of %s", pod)
+	for key, want := range map[string]any{
+		"k8s.pod.name": pod, "k8s.namespace.name": "default", "k8s.node.name": cluster.NodeName, "k8s.pod.label.team": "blue",
+		"service.name": pod, "service.namespace": "default", "container.runtime.name": "containerd",
+	} {
+		assert.Equal(t, want, resource[key], key)
+	}
+	assert.Len(t, resource["container.id"], 64)
+	assert.NotEmpty(t, resource["k8s.pod.uid"])
+	if name, ok := resource["k8s.container.name"]; ok { // the kubelet may tell the container's id too late
+		assert.Equal(t, "app", name)
+	}
+}
+
+// resourceOf the log record of an exec with this in its arguments; nil: it is not written, or not whole.
+func (a *agent) resourceOf(t *testing.T, argument string) map[string]any {
+	t.Helper()
+	output, err := os.ReadFile(a.output)
+	require.NoError(t, err)
+	for line := range bytes.Lines(output) {
+		if !bytes.HasPrefix(line, []byte(`{"resourceLogs"`)) || !bytes.Contains(line, []byte(argument)) || !bytes.HasSuffix(line, []byte("\n")) {
+			continue
+		}
+		logs, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(line)
+		require.NoError(t, err)
+		for _, of := range logs.ResourceLogs().All() {
+			for _, record := range of.ScopeLogs().At(0).LogRecords().All() {
+				if arguments, ok := record.Attributes().Get("process.command_args"); ok && strings.Contains(arguments.AsString(), argument) {
+					return of.Resource().Attributes().AsRaw()
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // stop also sees to it that nothing was lost.
