@@ -124,6 +124,9 @@ func (g *group) make(executable string) *Resource {
 	return r
 }
 
+// counted are the resources that the index counts.
+func (g *group) counted() int { return len(g.resources) - 1 }
+
 func (g *group) alive() bool {
 	for _, r := range g.resources {
 		if r.alive > 0 {
@@ -153,6 +156,7 @@ type groups struct {
 	version  uint64
 
 	byCgroup map[uint64]*group
+	notFound map[uint64]uint64 // when it was asked for, CLOCK_BOOTTIME, ns
 	byPlace  map[Place]*group
 	nobody   *group
 	sweepAt  int             // groups
@@ -164,7 +168,7 @@ func newGroups(options Options) groups {
 	nobody := newGroup(Place{})
 	return groups{
 		resolver: options.Resolver, names: options.Names, wait: uint64(max(options.Wait, 0)),
-		byCgroup: map[uint64]*group{}, byPlace: map[Place]*group{{}: nobody}, nobody: nobody, sweepAt: minGroups,
+		byCgroup: map[uint64]*group{}, notFound: map[uint64]uint64{}, byPlace: map[Place]*group{{}: nobody}, nobody: nobody, sweepAt: minGroups,
 	}
 }
 
@@ -257,14 +261,23 @@ func (x *Index) groupAt(place Place) *group {
 func (x *Index) dropUnusedGroups() {
 	for place, g := range x.byPlace {
 		if g != x.nobody && g.cgroups == 0 && !g.alive() {
-			delete(x.byPlace, place)
+			x.forgetGroup(place, g)
 		}
 	}
 	x.sweepAt = max(minGroups, 2*len(x.byPlace)) // where all are in use, not again at the next one
 }
 
-// groupOf a cgroup. It asks the source once for one that it does not know; a process in it is what the
-// answer is found by.
+func (x *Index) forgetGroup(place Place, g *group) {
+	delete(x.byPlace, place)
+	x.resources -= g.counted()
+}
+
+// retryAfter is how long a cgroup that was not found is not asked for again, ns. Another process may
+// be what it is found by.
+const retryAfter = 1e9
+
+// groupOf a cgroup. It asks the source for one that it does not know; a process in it is what the answer
+// is found by.
 func (x *Index) groupOf(cgroup uint64, pid uint32) *group {
 	if g, ok := x.byCgroup[cgroup]; ok {
 		return g
@@ -275,7 +288,18 @@ func (x *Index) groupOf(cgroup uint64, pid uint32) *group {
 	if pid == 0 {
 		return x.nobody // a record to come may know one
 	}
-	path, _ := x.resolver.Cgroup(cgroup, pid)
+	if at, ok := x.notFound[cgroup]; ok && x.now < at+retryAfter {
+		return x.nobody
+	}
+	path, ok := x.resolver.Cgroup(cgroup, pid)
+	if !ok {
+		if len(x.notFound) >= maxCgroups {
+			clear(x.notFound)
+		}
+		x.notFound[cgroup] = x.now
+		return x.nobody
+	}
+	delete(x.notFound, cgroup)
 	return x.learn(cgroup, path)
 }
 
@@ -318,7 +342,7 @@ func (x *Index) expireCgroups(now uint64) {
 		}
 		delete(x.byCgroup, id)
 		if g.cgroups--; g.cgroups == 0 && g != x.nobody && !g.alive() {
-			delete(x.byPlace, g.Place)
+			x.forgetGroup(g.Place, g)
 		}
 	}
 	if x.removed = x.removed[n:]; len(x.removed) == 0 {
@@ -404,7 +428,7 @@ func (x *Index) rename(g *group) bool {
 	if sameNames(&g.Owner, &now) {
 		return false
 	}
-	x.resources -= len(g.resources) - 1 // the one of no executable is not counted
+	x.resources -= g.counted()
 	g.Owner = now
 	g.generation++
 	for executable, old := range g.renew() {

@@ -181,6 +181,21 @@ func TestACgroupThatIsNotKnownIsAskedForOnce(t *testing.T) {
 	assert.Same(t, x.Unknown(), x.ResourceOf(&event.Header{CgroupId: 9}, nil), "there is nobody to ask")
 	assert.Same(t, x.Unknown(), x.ResourceOf(&event.Header{Pid: 4}, nil))
 	assert.Equal(t, []uint64{7, 8}, resolver.askedFor)
+
+	resolver.cgroups[8] = "/docker/" + idB // whoever was asked about first had gone already
+	x.Refresh(retryAfter)
+	for range 3 {
+		assert.Equal(t, idB, x.ResourceOf(&event.Header{CgroupId: 8, Pid: 5}, nil).ContainerID)
+	}
+	assert.Equal(t, []uint64{7, 8, 8}, resolver.askedFor)
+}
+
+// Where paths in /proc cannot be turned into ids, their names still tell.
+func TestAnOlderProcessInAnotherCgroupNamespace(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{{PID: 10, Executable: "/app", Cgroups: []string{"/../../docker/" + idA}}})
+	assert.Equal(t, idA, x.Find(10, 0).Resource.ContainerID)
+	requireSound(t, x)
 }
 
 func TestACgroupWhosePathWasCutOffIsAskedFor(t *testing.T) {

@@ -81,7 +81,8 @@ type Index struct {
 
 	groups
 	executables map[string]string // path, by path as the record has it
-	resources   int               // of all groups
+	resources   int               // of all groups, but for the one of no executable that each has
+	dropAt      int               // resources
 	directories map[string]string
 	arguments   map[string][]string
 	strangers   map[Key]struct{}
@@ -108,6 +109,7 @@ func NewIndex(options Options) *Index {
 		directories: map[string]string{},
 		arguments:   map[string][]string{},
 		strangers:   map[Key]struct{}{},
+		dropAt:      maxResources,
 	}
 	x.unknown = x.nobody.unnamed
 	return x
@@ -143,6 +145,9 @@ func (x *Index) locate(p *Process, known *source.Process) {
 	}
 	if _, ok := x.byCgroup[p.cgroup]; !ok && p.cgroup != 0 {
 		x.learn(p.cgroup, known.Cgroups[0])
+	}
+	if p.cgroup == 0 { // in a namespace whose beginning is not known: names in the path tell all the same
+		x.join(p, PlaceOf(known.Cgroups[0]))
 	}
 	for _, path := range known.Cgroups[1:] {
 		x.join(p, PlaceOf(path))
@@ -342,7 +347,7 @@ func (x *Index) resource(g *group, executable string) *Resource {
 	if r, ok := g.resources[executable]; ok {
 		return r
 	}
-	if x.resources >= maxResources {
+	if x.resources >= x.dropAt {
 		x.dropUnusedResources()
 	}
 	r := g.make(executable)
@@ -351,6 +356,7 @@ func (x *Index) resource(g *group, executable string) *Resource {
 	return r
 }
 
+// dropUnusedResources looks through all; where all are in use, not again at the next one.
 func (x *Index) dropUnusedResources() {
 	x.resources = 0
 	for _, g := range x.byPlace {
@@ -359,8 +365,9 @@ func (x *Index) dropUnusedResources() {
 				delete(g.resources, executable)
 			}
 		}
-		x.resources += len(g.resources)
+		x.resources += g.counted()
 	}
+	x.dropAt = max(maxResources, 2*x.resources)
 }
 
 func (x *Index) internDirectory(cwd event.ReversePath, truncated bool) string {

@@ -89,6 +89,11 @@ func requireSound(t testing.TB, x *Index) {
 		sum += r.Alive()
 	})
 	require.Equal(t, x.Active(), sum)
+	resources := 0
+	for _, g := range x.byPlace {
+		resources += g.counted()
+	}
+	require.Equal(t, resources, x.resources)
 	for key, p := range x.ended {
 		require.Equal(t, key, p.Key)
 		require.NotZero(t, p.exitedAt)

@@ -381,6 +381,27 @@ func FuzzWaiting(f *testing.F) {
 	})
 }
 
+// With cgroup v1 the cgroup in a record says nothing of the container: a child has its from its parent,
+// which may be waiting to tell what it runs.
+func TestAForkDoesNotOvertakeWhatItsParentRuns(t *testing.T) {
+	w, names := newNamedWorld(10)
+	w.refresh(second)
+	w.handle(made(7, "/init.scope"), execRecord(10, second, second, 0, "/usr/bin/runc", "/", "runc"), joined(10, 4, inPod),
+		curl(2*second), forkRecord(11, 2*second, 10, second), exitRecord(11, 2*second, 3*second, 0))
+	assert.Equal(t, 3, w.Held())
+	names.set(webPod())
+	w.refresh(2500 * second / 1000)
+	assert.Zero(t, w.Held())
+	told := map[string]map[string]any{}
+	for _, log := range w.take(t).logs {
+		told[log.Name] = log.Resource // the last of each
+	}
+	for _, name := range []string{"tapio.process.exec", "tapio.process.fork", "tapio.process.exit"} {
+		assert.Equal(t, map[string]any(of(webResource, "/usr/bin/curl", "curl")), told[name], name)
+	}
+	w.requireClosed(t)
+}
+
 func removed(id, at uint64) []byte {
 	return eventtest.CgroupChange(event.TypeCgroupRemoved, bpf.WireCgroupChange{Header: bpf.WireEventHeader{CgroupId: id, Time: at}}, "/", true)
 }

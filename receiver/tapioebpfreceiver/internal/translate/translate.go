@@ -111,7 +111,7 @@ func (t *Translator) Handle(record []byte) {
 		t.ledger.Add(event.FamilyOther, ledger.LostUndecodable, 1)
 		return
 	}
-	for t.waits(header) {
+	for t.waits(header, record) {
 		if !t.waiting.isFull() {
 			t.waiting.add(header, record)
 			return

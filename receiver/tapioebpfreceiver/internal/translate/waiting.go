@@ -51,6 +51,10 @@ func (w *waiting) add(header *event.Header, record []byte) {
 	words := make([]uint64, (len(record)+7)/8)
 	kept := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(record))
 	copy(kept, record)
+	w.keep(header, kept)
+}
+
+func (w *waiting) keep(header *event.Header, kept []byte) {
 	w.records = append(w.records, kept)
 	w.bytes += len(kept)
 	if header.Pid != 0 {
@@ -64,14 +68,27 @@ func keptHeader(record []byte) *event.Header {
 }
 
 // waits says whether a record is to wait for the names of its pod.
-func (t *Translator) waits(header *event.Header) bool {
+func (t *Translator) waits(header *event.Header, record []byte) bool {
 	if len(t.waiting.records) == 0 && !t.index.Awaiting() {
 		return false
 	}
 	if event.Type(header.Type).Family() == event.FamilyCgroup {
 		return false // it may be what is waited for
 	}
-	return t.waiting.processes[header.Pid] > 0 || t.index.Awaits(header)
+	return t.waiting.isBehind(header, record) || t.index.Awaits(header)
+}
+
+// isBehind says whether a record must wait for one that waits: of its process, or of the one that forked
+// it and may be about to tell what both run.
+func (w *waiting) isBehind(header *event.Header, record []byte) bool {
+	if w.processes[header.Pid] > 0 {
+		return true
+	}
+	if event.Type(header.Type) != event.TypeProcessFork {
+		return false
+	}
+	fork, err := event.DecodeProcessFork(record)
+	return err == nil && w.processes[fork.Process.ParentPid] > 0
 }
 
 // makeRoom for a record: the pod of the oldest has been waited for long enough.
@@ -99,8 +116,8 @@ func (t *Translator) releaseIf(isFree func(*event.Header) bool) {
 	clear(t.waiting.processes)
 	for _, record := range before {
 		header := keptHeader(record)
-		if t.waiting.processes[header.Pid] > 0 || !isFree(header) {
-			t.waiting.add(header, record)
+		if t.waiting.isBehind(header, record) || !isFree(header) {
+			t.waiting.keep(header, record)
 			continue
 		}
 		if t.index.IsNamed(header) {

@@ -20,6 +20,7 @@ import (
 // scope is the part of the node that is observed.
 type scope struct {
 	mount     string
+	namespace string // where this process's cgroup namespace begins, below the mount; "": not known
 	wholeNode bool
 	cgroups   []cgroup // of the whole node: the root
 }
@@ -38,7 +39,7 @@ func resolveScope(paths []string) (scope, error) {
 	}
 	if len(paths) == 0 {
 		root, err := findCgroup(mount, "/")
-		return scope{mount: mount, wholeNode: true, cgroups: []cgroup{root}}, err
+		return scope{mount: mount, namespace: namespaceRoot(mount), wholeNode: true, cgroups: []cgroup{root}}, err
 	}
 	var found []cgroup
 	for _, path := range paths {
@@ -48,7 +49,7 @@ func resolveScope(paths []string) (scope, error) {
 		}
 		found = append(found, group)
 	}
-	return scope{mount: mount, cgroups: withoutNested(found)}, nil
+	return scope{mount: mount, namespace: namespaceRoot(mount), cgroups: withoutNested(found)}, nil
 }
 
 // withoutNested leaves out a cgroup that is named twice or whose ancestor is named too: a packet

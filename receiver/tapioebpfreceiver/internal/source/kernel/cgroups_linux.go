@@ -76,9 +76,12 @@ func (s *Source) cgroupsOf(proc procfs.Proc) (id uint64, paths []string) {
 	}
 	for _, c := range cgroups {
 		if c.HierarchyID == 0 {
-			id, _ = cgroupID(filepath.Join(s.scope.mount, c.Path))
-			isSame := func(path string) bool { return path == c.Path }
-			paths = slices.Insert(slices.DeleteFunc(paths, isSame), 0, c.Path)
+			path, known := s.scope.path(c.Path)
+			if known {
+				id, _ = cgroupID(filepath.Join(s.scope.mount, path))
+			}
+			isSame := func(other string) bool { return other == path }
+			paths = slices.Insert(slices.DeleteFunc(paths, isSame), 0, path)
 		} else if !slices.Contains(paths, c.Path) {
 			paths = append(paths, c.Path)
 		}

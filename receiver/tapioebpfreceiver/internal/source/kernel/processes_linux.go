@@ -100,8 +100,16 @@ const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 
 // procLeftScope is not the opposite of procInScope: what cannot be read is not certain.
 func (s *Source) procLeftScope(proc procfs.Proc) bool {
-	_, err := proc.Cgroups()
-	return err == nil && !s.procInScope(proc)
+	cgroups, err := proc.Cgroups()
+	if err != nil {
+		return false
+	}
+	for _, c := range cgroups {
+		if _, known := s.scope.path(c.Path); c.HierarchyID == 0 && !known {
+			return false
+		}
+	}
+	return !s.procInScope(proc)
 }
 
 func (s *Source) procInScope(proc procfs.Proc) bool {
@@ -113,7 +121,8 @@ func (s *Source) procInScope(proc procfs.Proc) bool {
 		return false
 	}
 	return slices.ContainsFunc(cgroups, func(c procfs.Cgroup) bool {
-		return c.HierarchyID == 0 && s.scope.contains(c.Path)
+		path, known := s.scope.path(c.Path)
+		return c.HierarchyID == 0 && known && s.scope.contains(path)
 	})
 }
 
