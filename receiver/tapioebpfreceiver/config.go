@@ -281,7 +281,7 @@ func createDefaultConfig() component.Config {
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
-		Identity:  IdentityConfig{PodTimeout: 2 * time.Second, MaxWaiting: 8192},
+		Identity:  IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},
 		Recording: RecordingConfig{MaxSize: 256 << 20},
 		Replay:    ReplayConfig{Speed: 1},
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{

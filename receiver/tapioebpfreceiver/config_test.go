@@ -42,7 +42,7 @@ func defaults(change func(*Config)) *Config {
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
-		Identity: IdentityConfig{PodTimeout: 2 * time.Second, MaxWaiting: 8192},
+		Identity: IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},
 
 		Recording: RecordingConfig{MaxSize: 268435456},
 		Replay:    ReplayConfig{Speed: 1},

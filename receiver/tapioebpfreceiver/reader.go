@@ -54,7 +54,7 @@ type reader struct {
 }
 
 func newReader(r *tapioReceiver) (*reader, error) {
-	hostName, err := r.source.HostName()
+	hostName, nodeName, err := r.hostAndNode()
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +76,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		Describe: translate.Describe{
 			Source:       r.source.Name(),
 			HostName:     hostName,
+			NodeName:     nodeName,
 			ScopeName:    metadata.ScopeName,
 			ScopeVersion: r.set.BuildInfo.Version,
 		},
@@ -89,6 +90,17 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		Waited:      &r.waited,
 	}, reader.index, correlate.NewIDs(), &r.ledger)
 	return reader, nil
+}
+
+// hostAndNode are the names of what is observed. In a pod the host's own name is not to be had, and the
+// node's is as good; where the records are of another host, its name is with them.
+func (r *tapioReceiver) hostAndNode() (host, node string, err error) {
+	if r.kube != nil {
+		node = r.config.Kubernetes.Get().NodeName
+		return node, node, nil
+	}
+	host, err = r.source.HostName()
+	return host, "", err
 }
 
 func (r *reader) start() {

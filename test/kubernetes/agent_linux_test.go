@@ -180,7 +180,7 @@ func (a *agent) requireNames(t *testing.T, pod string) {
 	}, patience, pollInterval, "a whole line of %s", pod)
 	for key, want := range map[string]any{
 		"k8s.pod.name": pod, "k8s.namespace.name": "default", "k8s.node.name": cluster.NodeName, "k8s.pod.label.team": "blue",
-		"service.name": pod, "service.namespace": "default", "container.runtime.name": "containerd",
+		"service.name": pod, "service.namespace": "default", "container.runtime.name": "containerd", "host.name": cluster.NodeName,
 	} {
 		assert.Equal(t, want, resource[key], key)
 	}

@@ -25,6 +25,7 @@ type Batch struct {
 type Describe struct {
 	Source       string // tapio.source
 	HostName     string
+	NodeName     string // k8s.node.name; empty: not a node of Kubernetes, or not known
 	ScopeName    string
 	ScopeVersion string
 }

@@ -23,6 +23,7 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 	attributes.PutStr(attrSource, d.Source)
 	attributes.PutStr(attrHostName, d.HostName)
 	attributes.PutStr(attrOSType, osLinux)
+	putKnown(attributes, attrK8sNodeName, d.NodeName)
 	putKnown(attributes, attrServiceName, serviceName(r))
 	putKnown(attributes, attrProcessExecutableName, r.Name)
 	putKnown(attributes, attrProcessExecutablePath, r.Path)
@@ -37,7 +38,7 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 
 func resourceAttributes(r *identity.Resource) int {
 	if r.ContainerID == "" && r.PodUID == "" {
-		return 7
+		return 8
 	}
 	return 24
 }
@@ -51,12 +52,7 @@ func putKnown(attributes pcommon.Map, key, value string) {
 // serviceName is the pod's, else the executable's: a unit's name says how it is run, not what it is.
 func serviceName(r *identity.Resource) string {
 	if r.Pod != nil {
-		if name := serviceOfPod(r.Pod); name != "" {
-			return name
-		}
-		if r.Container != nil && r.Container.Name != "" {
-			return r.Container.Name
-		}
+		return serviceOfPod(r.Pod)
 	}
 	return r.Name
 }
