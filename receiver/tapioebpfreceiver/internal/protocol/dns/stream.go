@@ -134,13 +134,37 @@ func (s *Streams) Add(segment *Segment) {
 		s.take(st, w)
 	case distance > 0:
 		s.putAside(st, w)
+	case st.fresh && int32(w.sequence-st.first) < 0:
+		s.rewind(st, w.sequence)
+		s.take(st, w)
+		s.takeAhead(st)
+	case st.isBeforeAll(w.sequence):
+		s.takeBefore(st, w)
 	default:
-		if st.fresh && int32(w.sequence-st.first) < 0 {
-			s.rewind(st, w.sequence)
-		}
 		s.take(st, w)
 		s.takeAhead(st)
 	}
+}
+
+// isBeforeAll says that it stands before the first segment that arrived. Who has read more than maxJump
+// since cannot tell any more, and would have had it long ago.
+func (st *stream) isBeforeAll(sequence uint32) bool {
+	return st.next-st.first <= maxJump && int32(sequence-st.first) < 0
+}
+
+// takeBefore reads a segment that was overtaken by one in which messages were found already. So it is by
+// itself, if it makes sense so.
+func (s *Streams) takeBefore(st *stream, w waiting) {
+	size := min(w.size, st.first-w.sequence)
+	payload := w.payload[:min(int(size), len(w.payload))]
+	st.first = w.sequence
+	if !beginsMessages(payload, int(size), st.origin.Sent) {
+		s.events.Lost(1)
+		return
+	}
+	alone := &stream{origin: st.origin, next: w.sequence, synced: true}
+	s.take(alone, waiting{w.sequence, size, payload, w.time})
+	s.giveUp(alone)
 }
 
 // rewind has what was read so far wait for what stands before it.
@@ -188,7 +212,7 @@ func (s *Streams) drop(key streamKey, st *stream) {
 func (s *Streams) restart(st *stream, sequence uint32) {
 	s.giveUp(st)
 	s.loseAhead(st)
-	st.next = sequence
+	st.next, st.first = sequence, sequence
 }
 
 // giveUp loses the message that is being read: where the next one begins is not known any more.

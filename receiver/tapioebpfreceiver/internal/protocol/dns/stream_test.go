@@ -318,6 +318,23 @@ func TestAStreamWhoseFirstSegmentsComeInAnotherOrder(t *testing.T) {
 	assert.Equal(t, messages[:1], c.messages)
 }
 
+// The second of a stream's messages may come first, whole. The first one is not lost for that.
+func TestAStreamWhoseFirstMessagesComeInAnotherOrder(t *testing.T) {
+	messages := someMessages(t)
+	stream := frames(messages...)
+	first, second := len(messages[0])+framePrefix, len(messages[0])+len(messages[1])+2*framePrefix
+	for _, start := range []uint32{100, math.MaxUint32 - uint32(first)} {
+		c := newConnection(start)
+		c.send(stream, first, second)
+		c.send(stream, 0, first)
+		c.send(stream, 0, first)
+		c.send(stream, second, len(stream))
+		assert.Equal(t, append([][]byte{messages[1], messages[0]}, messages[2:]...), c.messages)
+		assert.Zero(t, c.lost)
+		c.requireClosed(t)
+	}
+}
+
 // FuzzStreams cuts a stream of messages and other bytes in any way: all segments are accounted for,
 // and if nothing is missing, all messages are found.
 func FuzzStreams(f *testing.F) {
