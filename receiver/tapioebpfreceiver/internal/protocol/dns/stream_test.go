@@ -336,7 +336,7 @@ func TestAStreamWhoseFirstMessagesComeInAnotherOrder(t *testing.T) {
 }
 
 // FuzzStreams cuts a stream of messages and other bytes in any way: all segments are accounted for,
-// and if nothing is missing, all messages are found.
+// and of nothing but messages all are found.
 func FuzzStreams(f *testing.F) {
 	messages := frames(someMessages(f)...)
 	f.Add(messages, []byte{1, 2, 3}, uint32(math.MaxUint32-3))
@@ -367,8 +367,12 @@ func FuzzStreams(f *testing.F) {
 		}
 		whole.requireClosed(t)
 		cut.requireClosed(t)
-		if whole.lost == 0 && cut.lost == 0 {
-			require.Equal(t, whole.messages, cut.messages)
+		found := 0
+		for _, message := range whole.messages {
+			found += framePrefix + len(message)
+		}
+		if found == len(stream) && cut.lost == 0 { // what is between messages may hide those that follow
+			require.ElementsMatch(t, whole.messages, cut.messages) // what comes first may be found first
 		}
 		cut.Tick(cut.time + streamIdle + gapPatience + 2)
 		require.Empty(t, cut.streams)
