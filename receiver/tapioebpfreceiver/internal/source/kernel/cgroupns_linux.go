@@ -27,20 +27,20 @@ func namespaceRoot(mount string) string {
 	if holdsThisProcess(filepath.Join(mount, own)) {
 		return "/"
 	}
-	real := ""
+	found := ""
 	_ = filepath.WalkDir(mount, func(dir string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return fs.SkipDir // it was removed meanwhile
 		case entry.IsDir() && holdsThisProcess(dir):
-			real = filepath.Join("/", strings.TrimPrefix(dir, mount))
+			found = filepath.Join("/", strings.TrimPrefix(dir, mount))
 			return fs.SkipAll
 		default:
 			return nil
 		}
 	})
-	root, ok := strings.CutSuffix(real, strings.TrimSuffix(own, "/"))
-	if real == "" || !ok {
+	root, ok := strings.CutSuffix(found, strings.TrimSuffix(own, "/"))
+	if found == "" || !ok {
 		return ""
 	}
 	return filepath.Join("/", root)
