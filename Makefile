@@ -65,17 +65,25 @@ lock: ## Resolve the modules of the distribution anew, after a change of builder
 SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=TAPIO_SCOPE$(COMMA)TAPIO_DATA$(COMMA)TAPIO_OTLP_ENDPOINT)
 COMMA := ,
 
+# What else is configured: TO=jaeger is otelcol-jaeger.yaml.
+TO      ?=
+CONFIGS := --config otelcol-config.yaml $(foreach to,$(TO),--config otelcol-$(to).yaml)
+
 .PHONY: run
-run: build ## Build, then run with otelcol-config.yaml, by sudo if need be.
+run: build ## Build, then run with otelcol-config.yaml, by sudo if need be. TO=jaeger sends to Jaeger, too.
 	@[ -e /sys/kernel/btf/vmlinux ] || echo "This kernel has no BTF (/sys/kernel/btf/vmlinux), so eBPF will be refused. What works without: make demo" >&2
 	@[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
 		{ echo "eBPF needs root, and there is no sudo here: run this as root. What works without: make test, make demo" >&2; exit 1; }
-	$(SUDO) $(BINARY) --config otelcol-config.yaml
+	$(SUDO) $(BINARY) $(CONFIGS)
 
 # The pipelines are those of make run.
 .PHONY: demo
-demo: build ## Build, then run with simulated events: needs no privileges, no Linux and no cluster.
-	$(BINARY) --config otelcol-config.yaml --config 'yaml:receivers::tapioebpf::source: simulator'
+demo: build ## Build, then run with simulated events: needs no privileges, no Linux and no cluster. TO=jaeger as above.
+	$(BINARY) $(CONFIGS) --config 'yaml:receivers::tapioebpf::source: simulator'
+
+.PHONY: jaeger
+jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: UI and API on localhost:16686, OTLP on localhost:4317.
+	@go run ./test/jaeger/cmd/jaeger
 
 .PHONY: test
 test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
@@ -91,6 +99,10 @@ test-kernels: ## Test on several kernels in QEMU.
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
 	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+
+.PHONY: test-jaeger
+test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).
+	TAPIO_JAEGER=1 go test ./test/jaeger -count=1 -timeout 30m $(TESTFLAGS)
 
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.

@@ -1,0 +1,224 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+const (
+	jaegerConfig = "../../otelcol-jaeger.yaml"
+	headSampling = "../../deploy/head-sampling.yaml"
+	tailSampling = "../../deploy/tail-sampling.yaml"
+
+	headShare, tailShare = 0.25, 0.10 // what these say
+)
+
+// TestConfigsAreValid has them together as their comments say.
+func TestConfigsAreValid(t *testing.T) {
+	requireBinary(t)
+	for _, files := range [][]string{
+		{defaultConfig, jaegerConfig},
+		{defaultConfig, headSampling},
+		{defaultConfig, jaegerConfig, headSampling},
+		{tailSampling},
+	} {
+		command := exec.Command(binary(t), "validate")
+		for _, file := range files {
+			command.Args = append(command.Args, "--config", file)
+		}
+		command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT=collector.example:4317")
+		out, err := command.CombinedOutput()
+		assert.NoError(t, err, "%s: %s", files, out)
+	}
+}
+
+func requireBinary(t *testing.T) {
+	t.Helper()
+	err := checkBinary(t)
+	if err == nil {
+		return
+	}
+	if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
+		require.NoError(t, err, "TAPIO_REQUIRE_BPF=1")
+	}
+	t.Skip(err)
+}
+
+// TestHeadSampling: of each trace one collector gets the client's span and another one the server's, and
+// both keep or both drop it.
+func TestHeadSampling(t *testing.T) {
+	requireBinary(t)
+	clients, servers := startSampler(t), startSampler(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	clientSpans, serverSpans := ptrace.NewTraces(), ptrace.NewTraces()
+	const count = 4000
+	sampledBefore := 0
+	for i := range count {
+		id := traceIDOf(random)
+		addSpan(clientSpans, id, "client half")
+		half := addSpan(serverSpans, id, "server half")
+		// the randomness is in the last 56 bits, and below the threshold a trace is dropped
+		if i%2 == 0 && id[9] >= 0x80 {
+			half.TraceState().FromRaw("ot=th:8") // an SDK has kept every second one
+			sampledBefore++
+		}
+	}
+	require.Greater(t, sampledBefore, count/5)
+	clients.send(t, clientSpans)
+	servers.send(t, serverSpans)
+	clientIDs, serverIDs := clients.kept("client half"), servers.kept("server half")
+	assert.Equal(t, clientIDs, serverIDs, "halves of the same traces")
+	assert.InDelta(t, count*headShare, len(clientIDs), count*headShare/5)
+}
+
+// sampler is a collector that gets spans by OTLP.
+type sampler struct {
+	*collector
+	endpoint string // for OTLP/HTTP
+}
+
+// startSampler has the default pipeline, with head sampling, and spans of the test's making.
+func startSampler(t *testing.T) *sampler {
+	t.Helper()
+	overlay, err := os.ReadFile(headSampling)
+	require.NoError(t, err)
+	content, err := os.ReadFile(defaultConfig)
+	require.NoError(t, err)
+	return startReceiving(t, string(content), string(overlay),
+		"receivers::tapioebpf: {source: simulator, simulator: {rate: 0.001}}",
+		"extensions::tapio::endpoint: 127.0.0.1:0",
+		"exporters::prometheus::endpoint: 127.0.0.1:0",
+		"service::telemetry::metrics: {level: none, readers: []}")
+}
+
+// startReceiving takes any ports but the one that it is sent to.
+func startReceiving(t *testing.T, config string, overrides ...string) *sampler {
+	t.Helper()
+	address := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	c := launchConfig(t, binary(t), nil, "", config, 0, 0, append(overrides,
+		"receivers::otlp::protocols: {grpc: {endpoint: 127.0.0.1:0}, http: {endpoint: "+address+"}}",
+		"service::pipelines::traces::receivers: [otlp]",
+		"exporters::file::path: ${env:TAPIO_DATA}/data.jsonl")...)
+	s := &sampler{collector: c, endpoint: "http://" + address + "/v1/traces"}
+	require.Eventually(t, func() bool {
+		_, _, err := get(s.endpoint)
+		return err == nil || c.hasExited()
+	}, patience, pollInterval, "the collector does not listen")
+	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
+	return s
+}
+
+// lastName is of a span in a trace that every share keeps.
+const lastName = "last"
+
+// send also waits until all went through.
+func (s *sampler) send(t *testing.T, spans ptrace.Traces) {
+	t.Helper()
+	s.post(t, spans)
+	last := ptrace.NewTraces()
+	addSpan(last, pcommon.TraceID{0: 1, 9: 0xff, 10: 0xff, 11: 0xff}, lastName)
+	s.post(t, last)
+	s.await("the last span", func(o *output) bool { return len(named(o.spans, lastName)) == 1 })
+}
+
+func (s *sampler) post(t *testing.T, spans ptrace.Traces) {
+	t.Helper()
+	body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(spans)
+	require.NoError(t, err)
+	response, err := http.Post(s.endpoint, "application/x-protobuf", bytes.NewReader(body))
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+}
+
+// kept are the traces that have such a span in the output.
+func (s *sampler) kept(name string) map[pcommon.TraceID]bool {
+	ids := map[pcommon.TraceID]bool{}
+	for _, span := range named(s.output.spans, name) {
+		ids[span.traceID] = true
+	}
+	return ids
+}
+
+func traceIDOf(random *rand.Rand) (id pcommon.TraceID) {
+	for i := range id {
+		id[i] = byte(random.Uint32())
+	}
+	return id
+}
+
+func addSpan(to ptrace.Traces, id pcommon.TraceID, name string) ptrace.Span {
+	if to.ResourceSpans().Len() == 0 {
+		to.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty()
+	}
+	span := to.ResourceSpans().At(0).ScopeSpans().At(0).Spans().AppendEmpty()
+	span.SetTraceID(id)
+	span.SetSpanID(pcommon.SpanID(id[:8]))
+	span.SetName(name)
+	now := time.Now()
+	span.SetStartTimestamp(pcommon.NewTimestampFromTime(now.Add(-time.Millisecond)))
+	span.SetEndTimestamp(pcommon.NewTimestampFromTime(now))
+	return span
+}
+
+// TestTailSampling: traces with an error and with a slow request are kept whole, and a share of the others,
+// also what comes after the decision.
+func TestTailSampling(t *testing.T) {
+	requireBinary(t)
+	content, err := os.ReadFile(tailSampling)
+	require.NoError(t, err)
+	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
+	gateway := startReceiving(t, string(content),
+		"processors::tail_sampling::decision_wait: 1s",
+		"service::pipelines::traces::exporters: [file]")
+	random := rand.New(rand.NewPCG(3, 4))
+	failed, slow := traceIDOf(random), traceIDOf(random)
+	spans := ptrace.NewTraces()
+	addSpan(spans, failed, "of a failure").Status().SetCode(ptrace.StatusCodeError)
+	addSpan(spans, failed, "beside a failure")
+	request := addSpan(spans, slow, "of a slow request")
+	request.Attributes().PutStr("http.request.method", "GET")
+	lengthen(request)
+	addSpan(spans, slow, "beside a slow request")
+	const count = 2000
+	for range count {
+		lengthen(addSpan(spans, traceIDOf(random), "of a program")) // that is no request
+		id := traceIDOf(random)
+		addSpan(spans, id, "first half")
+		addSpan(spans, id, "second half")
+	}
+	gateway.post(t, spans)
+	gateway.await("what must be kept", func(o *output) bool {
+		return len(named(o.spans, "beside a failure")) == 1 && len(named(o.spans, "beside a slow request")) == 1 &&
+			len(named(o.spans, "of a failure")) == 1 && len(named(o.spans, "of a slow request")) == 1
+	})
+	// a decision takes all that was there, so what is not in the file now never will be
+	late := ptrace.NewTraces()
+	addSpan(late, failed, "late")
+	gateway.post(t, late)
+	gateway.await("a late span", func(o *output) bool { return len(named(o.spans, "late")) == 1 })
+	first, second := gateway.kept("first half"), gateway.kept("second half")
+	assert.Equal(t, first, second)
+	assert.InDelta(t, count*tailShare, len(first), count*tailShare/3)
+	assert.InDelta(t, count*tailShare, len(gateway.kept("of a program")), count*tailShare/3)
+}
+
+func lengthen(span ptrace.Span) {
+	span.SetStartTimestamp(span.EndTimestamp() - pcommon.Timestamp(2*time.Second))
+}

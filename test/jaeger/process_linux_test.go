@@ -1,0 +1,164 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package jaeger
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// root of the project.
+const root = "../.."
+
+// process that runs until the test ends.
+type process struct {
+	command *exec.Cmd
+	log     string // path
+	ended   chan struct{}
+}
+
+// start has what the process says in a file, and shows it if the test fails. If the test is killed, so is
+// the process.
+func start(t *testing.T, command *exec.Cmd, run func(func() error) error) *process {
+	t.Helper()
+	p := &process{command: command, log: filepath.Join(t.TempDir(), "log"), ended: make(chan struct{})}
+	log, err := os.Create(p.log)
+	require.NoError(t, err)
+	defer log.Close()
+	if command.Stdout == nil {
+		command.Stdout = log
+	}
+	command.Stderr = log
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	require.NoError(t, run(command.Start), "start %s", command)
+	go func() {
+		defer close(p.ended)
+		_ = command.Wait() // what the test wants of it, it says itself
+	}()
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+// here runs the function as it is.
+func here(run func() error) error { return run() }
+
+func (p *process) end(t *testing.T) {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		_ = p.command.Process.Kill()
+		<-p.ended
+	}
+	if t.Failed() {
+		content, _ := os.ReadFile(p.log)
+		lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
+		t.Logf("%s said at last:\n%s", p.command, bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
+	}
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// freePort is one that nobody listens on at the moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+}
+
+// backend is a Jaeger of this test alone.
+type backend struct {
+	Server
+	endpoint string // for OTLP/gRPC
+}
+
+// startJaeger returns when it can be asked.
+func startJaeger(t *testing.T) *backend {
+	t.Helper()
+	binary, err := Binary(t.Context())
+	require.NoError(t, err)
+	otlp, query := freePort(t), freePort(t)
+	command := exec.Command(binary, "--config", filepath.Join(root, "deploy", "jaeger.yaml"))
+	command.Env = append(os.Environ(), "JAEGER_OTLP_PORT="+otlp, "JAEGER_QUERY_PORT="+query, "JAEGER_GRPC_PORT="+freePort(t))
+	p := start(t, command, here)
+	b := &backend{Server: Server("http://localhost:" + query), endpoint: "localhost:" + otlp}
+	require.Eventually(t, func() bool {
+		_, err := b.Services(t.Context())
+		return err == nil || p.hasEnded()
+	}, patience, pollInterval, "Jaeger cannot be asked")
+	require.False(t, p.hasEnded(), "Jaeger has ended")
+	return b
+}
+
+// collector is the built one with the default pipeline, and Jaeger as its backend.
+type collector struct {
+	*process
+	stats string // URL
+}
+
+// startCollector returns when it is ready.
+func startCollector(t *testing.T, jaeger *backend, scope string, overrides ...string) *collector {
+	t.Helper()
+	binary, err := filepath.Abs(filepath.Join(root, "bin", "otelcol-tapio"))
+	require.NoError(t, err)
+	require.FileExists(t, binary, "run make build first")
+	port := freePort(t)
+	command := exec.Command(binary, "--config", filepath.Join(root, "otelcol-config.yaml"), "--config", filepath.Join(root, "otelcol-jaeger.yaml"))
+	for _, override := range append(overrides,
+		"extensions::tapio::endpoint: localhost:"+port,
+		"exporters::prometheus::endpoint: localhost:"+freePort(t),
+		"service::telemetry::metrics: {level: none, readers: []}") {
+		command.Args = append(command.Args, "--config", "yaml:"+override)
+	}
+	command.Env = append(os.Environ(), "TAPIO_SCOPE="+scope, "TAPIO_DATA="+t.TempDir(), "TAPIO_OTLP_ENDPOINT="+jaeger.endpoint)
+	c := &collector{process: start(t, command, here), stats: "http://localhost:" + port}
+	require.Eventually(t, func() bool { return c.isReady() || c.hasEnded() }, patience, pollInterval, "the collector is not ready")
+	require.False(t, c.hasEnded(), "the collector has ended")
+	return c
+}
+
+func (c *collector) isReady() bool {
+	response, err := http.Get(c.stats + "/readyz")
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// listens looks for a TCP socket that listens on the port, in the process's network.
+func (p *process) listens(port int) bool {
+	content, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", p.command.Process.Pid))
+	for line := range strings.Lines(string(content)) {
+		const listening = "0A"
+		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) && fields[3] == listening {
+			return true
+		}
+	}
+	return false
+}
