@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "write docs/jaeger")
 // workloads are what this binary does as one of the shop's programs.
 var workloads = map[string]func(args []string) error{
 	"cron":   cron,
-	"orders": orders,
+	"orders": takeOrders,
 }
 
 // TestMain keeps the process's first thread: tests take threads into other namespaces, and what the
@@ -50,4 +50,14 @@ func requireJaeger(t *testing.T) {
 	if os.Getenv("TAPIO_JAEGER") != "1" {
 		t.Skip("set TAPIO_JAEGER=1 to run; it needs root, nginx, dnsmasq, curl and python3, and some minutes to build Jaeger once")
 	}
+}
+
+// eventually says whether the condition is met in time.
+func eventually(met func() bool) bool {
+	for deadline := time.Now().Add(patience); !met(); time.Sleep(pollInterval) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }

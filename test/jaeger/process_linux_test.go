@@ -51,14 +51,20 @@ func start(t *testing.T, command *exec.Cmd, run func(func() error) error) *proce
 		defer close(p.ended)
 		_ = command.Wait() // what the test wants of it, it says itself
 	}()
-	t.Cleanup(func() { p.end(t) })
+	t.Cleanup(func() {
+		p.end()
+		if t.Failed() {
+			t.Logf("%s said at last:\n%s", command, p.tail())
+		}
+	})
 	return p
 }
 
 // here runs the function as it is.
 func here(run func() error) error { return run() }
 
-func (p *process) end(t *testing.T) {
+// end asks it to, and kills it if it does not.
+func (p *process) end() {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
@@ -66,11 +72,15 @@ func (p *process) end(t *testing.T) {
 		_ = p.command.Process.Kill()
 		<-p.ended
 	}
-	if t.Failed() {
-		content, _ := os.ReadFile(p.log)
-		lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
-		t.Logf("%s said at last:\n%s", p.command, bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
+}
+
+func (p *process) tail() string {
+	content, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
 	}
+	lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
 }
 
 func (p *process) hasEnded() bool {

@@ -21,8 +21,9 @@ import (
 type shop struct {
 	*world
 	folder string
-	jobs   io.Writer
+	jobs   io.WriteCloser
 	ends   *bufio.Reader // of the jobs
+	all    []*process
 }
 
 const (
@@ -64,8 +65,24 @@ func (s *shop) command(t *testing.T, path string, args ...string) *exec.Cmd {
 
 func (s *shop) serve(t *testing.T, command *exec.Cmd, port int) {
 	t.Helper()
-	server := start(t, command, s.do)
+	server := s.start(t, command)
 	require.Eventually(t, func() bool { return server.listens(port) }, patience, pollInterval, "%s does not listen", command)
+}
+
+func (s *shop) start(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
+	p := start(t, command, s.do)
+	s.all = append(s.all, p)
+	return p
+}
+
+// close ends all of it.
+func (s *shop) close(t *testing.T) {
+	t.Helper()
+	require.NoError(t, s.jobs.Close()) // then cron ends
+	for _, p := range s.all {
+		p.end()
+	}
 }
 
 func (s *shop) startNameServer(t *testing.T) {
@@ -107,7 +124,7 @@ func (s *shop) startCron(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { ends.Close() })
 	command.Stdout, s.ends = writer, bufio.NewReader(ends)
-	start(t, command, s.do)
+	s.start(t, command)
 	require.NoError(t, writer.Close())
 }
 

@@ -33,8 +33,8 @@ func cron(args []string) error {
 // soldOut is an order that fails.
 const soldOut = "13"
 
-// orders ADDRESS is the shop's other back end.
-func orders(args []string) error {
+// takeOrders ADDRESS is the shop's other back end.
+func takeOrders(args []string) error {
 	return http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if path.Base(r.URL.Path) == soldOut {
