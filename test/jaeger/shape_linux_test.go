@@ -39,24 +39,81 @@ func writeShape(to *strings.Builder, node *Node, indent string) {
 // awaitTrace waits for a trace that the search finds and that has the shape.
 func awaitTrace(t *testing.T, jaeger *backend, search Search, want string) Trace {
 	t.Helper()
+	return await(t, jaeger, search, want, func(trace *Trace) bool { return shape(trace) == want })
+}
+
+// awaitPath waits for one with spans, each the parent of the next, whose titles begin so.
+func awaitPath(t *testing.T, jaeger *backend, search Search, path []string) Trace {
+	t.Helper()
+	return await(t, jaeger, search, strings.Join(path, " > "), func(trace *Trace) bool {
+		found := false
+		for _, root := range trace.Trees() {
+			root.Walk(func(node *Node, _ int) { found = found || hasPath(node, path) })
+		}
+		return found
+	})
+}
+
+func hasPath(node *Node, path []string) bool {
+	if !strings.HasPrefix(node.Title(), path[0]) {
+		return false
+	}
+	return len(path) == 1 || slices.ContainsFunc(node.Children, func(child *Node) bool { return hasPath(child, path[1:]) })
+}
+
+func await(t *testing.T, jaeger *backend, search Search, want string, met func(*Trace) bool) Trace {
+	t.Helper()
 	var traces []Trace
-	var found int
-	met := func() bool {
+	found := -1
+	if !eventually(func() bool {
 		var err error
 		traces, err = jaeger.Traces(t.Context(), search)
 		require.NoError(t, err)
-		found = slices.IndexFunc(traces, func(trace Trace) bool { return shape(&trace) == want })
+		found = slices.IndexFunc(traces, func(trace Trace) bool { return met(&trace) })
 		return found >= 0
-	}
-	if !eventually(met) {
-		shapes := []string{}
-		for _, trace := range traces {
+	}) {
+		const enough = 20
+		var shapes []string
+		for _, trace := range traces[:min(len(traces), enough)] {
 			shapes = append(shapes, shape(&trace))
 		}
-		require.Fail(t, "no trace has the shape", "%+v finds:\n%s\nand not:\n%s", search, strings.Join(shapes, "---\n"), want)
+		require.Fail(t, "no such trace", "%+v finds:\n%s\nand not:\n%s", search, strings.Join(shapes, "---\n"), want)
 	}
 	return traces[found]
 }
+
+// requireSound looks at each span and its parent: whether this can be the cause of that, by what both say of
+// themselves.
+func requireSound(t *testing.T, trace Trace) {
+	t.Helper()
+	roots := trace.Trees()
+	require.Len(t, roots, 1, "one root, and no parent that is missing:\n%s", shape(&trace))
+	roots[0].Walk(func(parent *Node, _ int) {
+		for _, child := range parent.Children {
+			require.True(t, mayCause(parent, child), "%s is no parent of %s in\n%s", parent.Title(), child.Title(), shape(&trace))
+		}
+	})
+}
+
+func mayCause(parent, child *Node) bool {
+	sameProcess := parent.Tag("process.pid") == child.Tag("process.pid")
+	isServer, isHTTP := child.Tag("span.kind") == "server", child.Tag("http.request.method") != ""
+	switch {
+	case child.Operation == "process.exec":
+		return parent.Operation == "process.exec"
+	case isHTTP && isServer:
+		return parent.Tag("span.kind") == "client" && parent.Operation == child.Operation && !sameProcess &&
+			parent.Tag("url.path") == child.Tag("url.path") && parent.Start <= child.Start+clockError
+	case parent.Tag("span.kind") == "server":
+		return sameProcess && parent.Start <= child.Start && child.Start <= parent.Start+parent.Duration
+	default:
+		return sameProcess
+	}
+}
+
+// clockError is how much later the client may seem to begin than the server, in microseconds: a CPU's clock is
+// read a little before the packet is sent to another one.
+const clockError = 100
 
 // keepPicture draws the trace for docs, if that is asked for.
 func keepPicture(t *testing.T, trace Trace, name string) {
