@@ -103,17 +103,13 @@ func mayCause(parent, child *Node) bool {
 		return parent.Operation == "process.exec"
 	case isHTTP && isServer:
 		return parent.Tag("span.kind") == "client" && parent.Operation == child.Operation && !sameProcess &&
-			parent.Tag("url.path") == child.Tag("url.path") && parent.Start <= child.Start+clockError
+			parent.Tag("url.path") == child.Tag("url.path") && parent.Start <= child.Start
 	case parent.Tag("span.kind") == "server":
 		return sameProcess && parent.Start <= child.Start && child.Start <= parent.Start+parent.Duration
 	default:
 		return sameProcess
 	}
 }
-
-// clockError is how much later the client may seem to begin than the server, in microseconds: a CPU's clock is
-// read a little before the packet is sent to another one.
-const clockError = 100
 
 // keepPicture draws the trace for docs, if that is asked for.
 func keepPicture(t *testing.T, trace Trace, name string) {

@@ -57,7 +57,7 @@ func announce(ctx context.Context) {
 	for ctx.Err() == nil {
 		if _, err := jaeger.Server(ui).Services(ctx); err == nil {
 			fmt.Println("Jaeger runs. In another terminal: make run TO=jaeger, or without privileges: make demo TO=jaeger")
-			fmt.Printf("Then explore %s as docs/jaeger.md shows, by its API: this build's page is empty. Ctrl-C ends Jaeger.\n", ui)
+			fmt.Printf("Then explore %s as docs/jaeger.md shows, by its API: this build has no pages. Ctrl-C ends Jaeger.\n", ui)
 			return
 		}
 		select {
