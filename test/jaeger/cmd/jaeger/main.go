@@ -47,7 +47,7 @@ func run() error {
 	}
 	go announce(ctx)
 	if err := command.Wait(); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("Jaeger has ended: %w; is one running already?", err)
+		return fmt.Errorf("run Jaeger: %w; is one running already?", err)
 	}
 	return nil
 }
