@@ -30,6 +30,7 @@ enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
 enum process_exit_flags for_go_process_exit_flags __attribute__((unused));
 enum connection_role for_go_connection_role __attribute__((unused));
 enum connection_flags for_go_connection_flags __attribute__((unused));
+enum cause_flags for_go_cause_flags __attribute__((unused));
 enum dns_flags for_go_dns_flags __attribute__((unused));
 enum http_flags for_go_http_flags __attribute__((unused));
 

@@ -13,6 +13,24 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type WireCause struct {
+	_            structs.HostLayout
+	Sequence     uint32
+	Acknowledged uint32
+	Thread       uint32
+	Flags        uint32
+}
+
+type WireCauseFlags uint32
+
+const (
+	WireCauseFlagsCAUSE_SERVER    WireCauseFlags = 1
+	WireCauseFlagsCAUSE_THREAD    WireCauseFlags = 2
+	WireCauseFlagsCAUSE_SOLE      WireCauseFlags = 4
+	WireCauseFlagsCAUSE_DEDICATED WireCauseFlags = 8
+	WireCauseFlagsCAUSE_ANSWERED  WireCauseFlags = 16
+)
+
 type WireCgroupChange struct {
 	_         structs.HostLayout
 	Header    WireEventHeader
@@ -22,12 +40,15 @@ type WireCgroupChange struct {
 }
 
 type WireConnectionConnect struct {
-	_        structs.HostLayout
-	Header   WireEventHeader
-	Ends     WireConnectionEnds
-	Opened   uint64
-	Error    int32
-	Reserved uint32
+	_            structs.HostLayout
+	Header       WireEventHeader
+	Ends         WireConnectionEnds
+	Opened       uint64
+	Cause        WireCause
+	Sequence     uint32
+	Acknowledged uint32
+	Error        int32
+	Reserved     uint32
 }
 
 type WireConnectionEnds struct {
@@ -88,6 +109,7 @@ type WireDnsMessage struct {
 	_        structs.HostLayout
 	Header   WireEventHeader
 	Ends     WireConnectionEnds
+	Cause    WireCause
 	Socket   uint64
 	Sequence uint32
 	Size     uint32
@@ -154,6 +176,7 @@ type WireHttpExchange struct {
 	ResponseBodySize    uint64
 	RequestSequence     uint32
 	RequestAcknowledged uint32
+	Cause               WireCause
 	Error               int32
 	Status              uint16
 	Flags               uint16
@@ -226,6 +249,8 @@ type WireProcessIdentity struct {
 	Vpid            uint32
 	Uid             uint32
 	Euid            uint32
+	Session         uint32
+	Reserved        uint32
 	Comm            [16]uint8
 }
 
@@ -240,6 +265,7 @@ type WireProcessOomKill struct {
 const (
 	WireProgExchangeWords         = "exchange_words"
 	WireProgOwnPid                = "own_pid"
+	WireVarForGoCauseFlags        = "for_go_cause_flags"
 	WireVarForGoCgroupChange      = "for_go_cgroup_change"
 	WireVarForGoConnectionConnect = "for_go_connection_connect"
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
@@ -317,6 +343,7 @@ type WireMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireVariableSpecs struct {
+	ForGoCauseFlags        *ebpf.VariableSpec `ebpf:"for_go_cause_flags"`
 	ForGoCgroupChange      *ebpf.VariableSpec `ebpf:"for_go_cgroup_change"`
 	ForGoConnectionConnect *ebpf.VariableSpec `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.VariableSpec `ebpf:"for_go_connection_flags"`
@@ -368,6 +395,7 @@ func (m *WireMaps) Close() error {
 //
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WireVariables struct {
+	ForGoCauseFlags        *ebpf.Variable `ebpf:"for_go_cause_flags"`
 	ForGoCgroupChange      *ebpf.Variable `ebpf:"for_go_cgroup_change"`
 	ForGoConnectionConnect *ebpf.Variable `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.Variable `ebpf:"for_go_connection_flags"`

@@ -52,6 +52,8 @@ struct process_identity {
 	__u32 vpid;    /* the pid in the process's own, innermost pid namespace */
 	__u32 uid;     /* real user id, host's user namespace */
 	__u32 euid;    /* effective user id */
+	__u32 session; /* pid of its leader in the host's pid namespace */
+	__u32 reserved;
 	__u8 comm[16]; /* NUL-terminated */
 };
 
@@ -126,12 +128,36 @@ struct connection_ends {
 	__u32 reserved2;
 };
 
+enum cause_flags {
+	CAUSE_SERVER = 1 << 0, /* the process listens, or has served requests */
+	CAUSE_THREAD = 1 << 1, /* it is the request that the thread was working on */
+	CAUSE_SOLE = 1 << 2,   /* it was the only one, of a process that sends nothing by itself */
+	/* of a request that was received: */
+	CAUSE_DEDICATED =
+		1 << 3, /* thread read it from a socket that blocks: it waits for nothing else */
+	CAUSE_ANSWERED = 1 << 4, /* thread sent the response, too */
+};
+
+/*
+ * What this side was doing when it sent or connected: the request that it was serving, as
+ * struct http_exchange names one. Of a request that was received, it is just the thread that read it.
+ */
+struct cause {
+	__u32 sequence;
+	__u32 acknowledged;
+	__u32 thread; /* host's pid namespace; 0: not known */
+	__u32 flags; /* enum cause_flags; sequence and acknowledged are there with THREAD or SOLE */
+};
+
 /* A TCP handshake that this side began has ended: established, or failed with an errno. */
 struct connection_connect {
 	struct event_header header;
 	struct connection_ends ends;
 	__u64 opened; /* when the SYN was sent, CLOCK_BOOTTIME, ns */
-	__s32 error;  /* errno; 0: established; -1: failed without an errno */
+	struct cause cause;
+	__u32 sequence;	    /* that a first request will have, as in struct http_exchange: */
+	__u32 acknowledged; /* where it is established */
+	__s32 error;	    /* errno; 0: established; -1: failed without an errno */
 	__u32 reserved;
 };
 
@@ -172,11 +198,12 @@ enum dns_flags {
 struct dns_message {
 	struct event_header header;
 	struct connection_ends ends;
-	__u64 socket;	/* socket cookie: the same for all messages of a socket */
-	__u32 sequence; /* TCP: the first byte's sequence number */
-	__u32 size;	/* of the message or segment, bytes */
-	__u32 captured; /* of these, those that follow */
-	__u32 flags;	/* enum dns_flags */
+	struct cause cause; /* of what was sent */
+	__u64 socket;	    /* socket cookie: the same for all messages of a socket */
+	__u32 sequence;	    /* TCP: the first byte's sequence number */
+	__u32 size;	    /* of the message or segment, bytes */
+	__u32 captured;	    /* of these, those that follow */
+	__u32 flags;	    /* enum dns_flags */
 };
 
 enum http_flags {
@@ -207,9 +234,10 @@ struct http_exchange {
 	__u64 response_body_size;
 	__u32 request_sequence; /* TCP sequence and acknowledgment number of the first byte: both */
 	__u32 request_acknowledged; /* ends see the same, also through NAT */
-	__s32 error;		    /* errno that ended the connection; 0: none */
-	__u16 status;		    /* of the final response; 0: none came */
-	__u16 flags;		    /* enum http_flags */
+	struct cause cause;
+	__s32 error;  /* errno that ended the connection; 0: none */
+	__u16 status; /* of the final response; 0: none came */
+	__u16 flags;  /* enum http_flags */
 	__u16 request_head_size;
 	__u16 response_head_size;
 	__u32 reserved;

@@ -3,7 +3,7 @@
 
 package bpf
 
-//go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -output-stem common -no-global-types -type event_type -type event_family -type process_exec_flags -type process_exit_flags -type connection_role -type connection_flags -type dns_flags -type http_flags -type event_header -type process_identity -type connection_ends -type process_exec -type process_fork -type process_exit -type process_oom_kill -type connection_connect -type connection_stats -type dns_message -type http_exchange -type cgroup_change -type event_counters Wire common.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -output-stem common -no-global-types -type event_type -type event_family -type process_exec_flags -type process_exit_flags -type connection_role -type connection_flags -type cause_flags -type dns_flags -type http_flags -type event_header -type process_identity -type connection_ends -type cause -type process_exec -type process_fork -type process_exit -type process_oom_kill -type connection_connect -type connection_stats -type dns_message -type http_exchange -type cgroup_change -type event_counters Wire common.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Process process.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Network network.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Cgroup cgroup.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu

@@ -15,6 +15,7 @@
 #include "packet.h"
 #include "ring.h"
 #include "scope.h"
+#include "serving.h"
 #include "socket.h"
 
 #define HTTP_WINDOW 256 /* bytes of a head that are looked at together, at the most */
@@ -89,14 +90,16 @@ struct http_slot {
 	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
 	struct http_message messages[2]; /* by enum http_part */
 	__u64 socket;			 /* whose it is, as in struct http_stream; 0: not in use */
-	__u64 live;   /* when it was last known to belong to an open socket, ns */
+	__u64 server_born; /* as born in struct serving_process, of the one that serves it */
+	__u64 live;	   /* when it was last known to belong to an open socket, ns */
 	__u32 number; /* among the connection's requests; with socket, no other exchange has it */
-	__u8 method;  /* enum http_method */
+	__u32 served_by;   /* pid of the process that serves it; 0: none has read it */
+	__u8 method;	   /* enum http_method */
 	__u8 heads_frozen; /* the response's head begins: the request's can become no longer */
 	__u8 flags[2];	   /* by enum http_part */
 	__u8 has_line;	   /* the request's first line was read: it is one */
 	__u8 early;	   /* the connection has no socket of its own yet */
-	__u8 reserved[6];
+	__u8 reserved[2];
 };
 
 /* Set by the loader. */
@@ -180,8 +183,19 @@ static __always_inline struct http_slot *http_slot(__u32 number)
 	return bpf_map_lookup_elem(&http_slots, &number);
 }
 
+/* cause.h */
+int http_note_sender(__u32 number);
+int http_note_answer(__u32 number);
+
+static __always_inline __u64 slot_name(struct http_slot *slot)
+{
+	return request_name(slot->event.request_sequence, slot->event.request_acknowledged);
+}
+
 static __always_inline void free_slot(struct http_slot *slot, __u32 number)
 {
+	if (slot->served_by)
+		end_serving(slot->served_by, slot->server_born, slot_name(slot));
 	slot->socket = 0;
 	bpf_map_push_elem(&http_free, &number, BPF_ANY);
 }
@@ -229,6 +243,7 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 			 sizeof(slot->event) - filled_later);
 	reset_message(&slot->messages[REQUEST], 0, MAX_REQUEST_HEAD);
 	slot->live = now;
+	slot->served_by = 0;
 	slot->method = METHOD_OTHER;
 	slot->heads_frozen = slot->has_line = slot->early = false;
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
@@ -934,6 +949,8 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	slot->event.request_start = stream->now;
 	slot->event.request_sequence = stream->next;
 	slot->event.request_acknowledged = stream->acknowledged;
+	if (causes_enabled && stream->direction == EGRESS)
+		http_note_sender(number);
 	http->pending[http->begun % MAX_PIPELINED] = number;
 	http->begun++;
 	http->reading = true;
@@ -959,6 +976,8 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 	if (!slot)
 		return lose_framing(http);
 	slot->heads_frozen = true;
+	if (slot->served_by && stream->direction == EGRESS)
+		http_note_answer(slot_of(http, http->answered));
 	reset_response(slot);
 	slot->event.response_start = stream->now;
 	stream->mode = MODE_HEAD;

@@ -22,7 +22,9 @@ typedef _Bool bool;
 
 #define PF_KTHREAD 0x00200000	     /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
-#define PIDTYPE_TGID 1		     /* include/linux/pid.h */
+#define PIDTYPE_TGID 1		     /* include/linux/pid_types.h */
+#define PIDTYPE_SID 3
+#define O_NONBLOCK 04000 /* include/uapi/asm-generic/fcntl.h; of amd64 and arm64 */
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
 #define AF_INET 2
@@ -126,6 +128,7 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	unsigned int f_flags;
 	void *private_data;
 };
 
@@ -237,8 +240,11 @@ struct sock_cgroup_data___before_5_15 {
 	__u64 val;
 };
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	socket_lock_t sk_lock;
 	__u16 sk_protocol;
 	int sk_err;
@@ -265,6 +271,7 @@ struct tcp_sock {
 };
 
 struct socket {
+	struct file *file;
 	struct sock *sk;
 };
 

@@ -8,12 +8,14 @@
  * what http.h and dns.h make of their packets.
  */
 #include "kernel.h"
+#include "cause.h"
 #include "dns.h"
 #include "event.h"
 #include "http.h"
 #include "packet.h"
 #include "ring.h"
 #include "scope.h"
+#include "serving.h"
 #include "socket.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -102,6 +104,14 @@ static __always_inline void fill_tcp_stats(struct connection_stats *event, struc
 
 /* --- TCP: opened, refused, closed ------------------------------------------------------------ */
 
+/* Its first byte will have the numbers that are next now. */
+static __always_inline void fill_first_request(struct connection_connect *event,
+					       struct tcp_sock *tcp)
+{
+	event->sequence = BPF_CORE_READ(tcp, snd_nxt);
+	event->acknowledged = BPF_CORE_READ(tcp, rcv_nxt);
+}
+
 /* error: 0 if the connection is established. */
 static __always_inline void send_connect(struct sock *sk, struct socket_state *state, __s32 error)
 {
@@ -115,7 +125,10 @@ static __always_inline void send_connect(struct sock *sk, struct socket_state *s
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	event->opened = state->opened;
+	event->cause = state->cause;
 	event->error = error;
+	if (!error)
+		fill_first_request(event, (void *)sk);
 	submit_event(&traffic_ring, event);
 }
 
@@ -155,6 +168,7 @@ static __always_inline void connecting(struct sock *sk)
 	state->role = ROLE_CLIENT;
 	state->followed = true;
 	own_by_current(state);
+	find_cause(&state->cause);
 }
 
 static __always_inline void established(struct sock *sk, int old_state)
@@ -241,7 +255,9 @@ static __always_inline void closing(struct sock *sk, int new_state)
 
 static __noinline void change_state(struct sock *sk, int old_state, int new_state)
 {
-	if (new_state == TCP_SYN_SENT)
+	if (new_state == TCP_LISTEN)
+		note_listening();
+	else if (new_state == TCP_SYN_SENT)
 		connecting(sk);
 	else if (new_state == TCP_ESTABLISHED)
 		established(sk, old_state);
@@ -300,8 +316,10 @@ int BPF_PROG(tcp_read, struct sock *sk)
 {
 	struct socket_state *state = socket_state(sk);
 
-	if (state)
-		own_if_held(state);
+	if (!state)
+		return 0;
+	own_if_held(state);
+	note_read(sk, state);
 	return 0;
 }
 
@@ -464,7 +482,10 @@ static __always_inline void see_dns_datagram(struct __sk_buff *skb, struct socke
 	message.ends.protocol = IPPROTO_UDP;
 	message.socket = key->socket;
 	message.size = skb->len - offset;
-	message.flags = direction == EGRESS ? DNS_SENT : 0;
+	if (direction == EGRESS) {
+		message.flags = DNS_SENT;
+		find_cause(&message.cause);
+	}
 	send_dns_message(skb, state, &message, offset);
 }
 
@@ -504,7 +525,10 @@ static __noinline void see_dns_segment(struct __sk_buff *skb, struct socket_stat
 	message.socket = bpf_get_socket_cookie(skb);
 	message.sequence = segment.sequence;
 	message.size = segment.size;
-	message.flags = direction == EGRESS ? DNS_SENT : 0;
+	if (direction == EGRESS) {
+		message.flags = DNS_SENT;
+		find_cause_if_held(sock_of(state), &message.cause);
+	}
 	send_dns_message(skb, state, &message, segment.offset);
 }
 

@@ -27,6 +27,8 @@ const (
 	NetworkMapLifecycleRing           = "lifecycle_ring"
 	NetworkMapScopeCgroups            = "scope_cgroups"
 	NetworkMapScopeVerdicts           = "scope_verdicts"
+	NetworkMapServingProcesses        = "serving_processes"
+	NetworkMapServingThreads          = "serving_threads"
 	NetworkMapSockets                 = "sockets"
 	NetworkMapSocketsByAddress        = "sockets_by_address"
 	NetworkMapSpareStates             = "spare_states"
@@ -44,6 +46,7 @@ const (
 	NetworkProgTcpRead                = "tcp_read"
 	NetworkProgTcpStateChanged        = "tcp_state_changed"
 	NetworkProgTcpStateMissed         = "tcp_state_missed"
+	NetworkVarCausesEnabled           = "causes_enabled"
 	NetworkVarDnsEnabled              = "dns_enabled"
 	NetworkVarDnsPortCount            = "dns_port_count"
 	NetworkVarDnsPorts                = "dns_ports"
@@ -130,6 +133,8 @@ type NetworkMapSpecs struct {
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.MapSpec `ebpf:"scope_verdicts"`
+	ServingProcesses *ebpf.MapSpec `ebpf:"serving_processes"`
+	ServingThreads   *ebpf.MapSpec `ebpf:"serving_threads"`
 	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
 	SocketsByAddress *ebpf.MapSpec `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.MapSpec `ebpf:"spare_states"`
@@ -140,6 +145,7 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
+	CausesEnabled     *ebpf.VariableSpec `ebpf:"causes_enabled"`
 	DnsEnabled        *ebpf.VariableSpec `ebpf:"dns_enabled"`
 	DnsPortCount      *ebpf.VariableSpec `ebpf:"dns_port_count"`
 	DnsPorts          *ebpf.VariableSpec `ebpf:"dns_ports"`
@@ -185,6 +191,8 @@ type NetworkMaps struct {
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.Map `ebpf:"scope_verdicts"`
+	ServingProcesses *ebpf.Map `ebpf:"serving_processes"`
+	ServingThreads   *ebpf.Map `ebpf:"serving_threads"`
 	Sockets          *ebpf.Map `ebpf:"sockets"`
 	SocketsByAddress *ebpf.Map `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.Map `ebpf:"spare_states"`
@@ -204,6 +212,8 @@ func (m *NetworkMaps) Close() error {
 		m.LifecycleRing,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
+		m.ServingProcesses,
+		m.ServingThreads,
 		m.Sockets,
 		m.SocketsByAddress,
 		m.SpareStates,
@@ -215,6 +225,7 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
+	CausesEnabled     *ebpf.Variable `ebpf:"causes_enabled"`
 	DnsEnabled        *ebpf.Variable `ebpf:"dns_enabled"`
 	DnsPortCount      *ebpf.Variable `ebpf:"dns_port_count"`
 	DnsPorts          *ebpf.Variable `ebpf:"dns_ports"`

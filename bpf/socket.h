@@ -91,6 +91,7 @@ struct socket_state {
 	struct http_connection http;
 	struct connection_ends ends; /* TCP, once it is established; read when first needed */
 	__u64 cgroup_id;	     /* together with them */
+	struct cause cause;	     /* TCP client: of the connection */
 };
 
 /* The first choice: goes with the socket, by itself. */

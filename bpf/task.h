@@ -38,6 +38,14 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 	return upid.nr;
 }
 
+/* The session's leader, as the host numbers it. */
+static __always_inline __u32 session_of(struct task_struct *task)
+{
+	struct pid *leader = BPF_CORE_READ(task, signal, pids[PIDTYPE_SID]);
+
+	return BPF_CORE_READ(leader, numbers[0].nr);
+}
+
 static __always_inline void fill_identity(struct process_identity *process,
 					  struct task_struct *task)
 {
@@ -48,6 +56,7 @@ static __always_inline void fill_identity(struct process_identity *process,
 	process->vpid = innermost_pid(task);
 	process->uid = BPF_CORE_READ(task, cred, uid.val);
 	process->euid = BPF_CORE_READ(task, cred, euid.val);
+	process->session = session_of(task);
 	BPF_CORE_READ_STR_INTO(&process->comm, task, comm);
 }
 

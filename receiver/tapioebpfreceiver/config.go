@@ -30,16 +30,17 @@ import (
 // Config of the receiver. Its keys are described in the README.
 type Config struct {
 	// Source is where events come from: "ebpf", "simulator" or "replay".
-	Source    string          `mapstructure:"source"`
-	Families  FamiliesConfig  `mapstructure:"families"`
-	Scope     ScopeConfig     `mapstructure:"scope"`
-	Ring      RingConfig      `mapstructure:"ring"`
-	Batch     BatchConfig     `mapstructure:"batch"`
-	Metrics   MetricsConfig   `mapstructure:"metrics"`
-	Identity  IdentityConfig  `mapstructure:"identity"`
-	Recording RecordingConfig `mapstructure:"recording"`
-	Replay    ReplayConfig    `mapstructure:"replay"`
-	Simulator SimulatorConfig `mapstructure:"simulator"`
+	Source      string            `mapstructure:"source"`
+	Families    FamiliesConfig    `mapstructure:"families"`
+	Scope       ScopeConfig       `mapstructure:"scope"`
+	Ring        RingConfig        `mapstructure:"ring"`
+	Batch       BatchConfig       `mapstructure:"batch"`
+	Metrics     MetricsConfig     `mapstructure:"metrics"`
+	Identity    IdentityConfig    `mapstructure:"identity"`
+	Correlation CorrelationConfig `mapstructure:"correlation"`
+	Recording   RecordingConfig   `mapstructure:"recording"`
+	Replay      ReplayConfig      `mapstructure:"replay"`
+	Simulator   SimulatorConfig   `mapstructure:"simulator"`
 	// Kubernetes is off unless the section is there, or with enabled: false.
 	Kubernetes configoptional.Optional[KubernetesConfig] `mapstructure:"kubernetes"`
 
@@ -164,6 +165,21 @@ type IdentityConfig struct {
 	_ struct{}
 }
 
+// CorrelationConfig says how it is found out what caused what.
+type CorrelationConfig struct {
+	// InProcess says whether what a server sends is told to be for the request that it was serving, where
+	// that is certain.
+	InProcess bool `mapstructure:"in_process"`
+	// MaxWait is how long a span waits for that of the request that it was for.
+	MaxWait time.Duration `mapstructure:"max_wait"`
+	// MaxHeld spans wait at a time.
+	MaxHeld int `mapstructure:"max_held"`
+	// Peers are addresses, as CIDR, where other agents may see the client's side of a request.
+	Peers []string `mapstructure:"peers"`
+
+	_ struct{}
+}
+
 // RecordingConfig of the file that the source's records are written to.
 type RecordingConfig struct {
 	// File to write; it must not exist yet. Empty: nothing is recorded.
@@ -256,6 +272,8 @@ const (
 	maxInFlight      = 65535 // numbered with 16 bits, bpf/http.h
 	maxHeaders       = 32    // each is compared with every header that comes
 	maxWaiting       = 1 << 20
+	maxHeldSpans     = 1 << 20
+	maxPeers         = 256
 	minRecordingSize = 64 << 10
 	maxSpeed         = 1000
 	maxRate          = 10_000_000
@@ -281,9 +299,10 @@ func createDefaultConfig() component.Config {
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
-		Identity:  IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},
-		Recording: RecordingConfig{MaxSize: 256 << 20},
-		Replay:    ReplayConfig{Speed: 1},
+		Identity:    IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},
+		Correlation: CorrelationConfig{InProcess: true, MaxWait: 30 * time.Second, MaxHeld: 16384, Peers: defaultPeers()},
+		Recording:   RecordingConfig{MaxSize: 256 << 20},
+		Replay:      ReplayConfig{Speed: 1},
 		Simulator: SimulatorConfig{Rate: 3, Seed: 1, Pods: 20, Scenarios: ScenariosConfig{
 			Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002,
 		}},
@@ -323,6 +342,7 @@ func (c *Config) Validate() error {
 		c.Batch.validate(),
 		c.Metrics.validate(),
 		c.Identity.validate(),
+		c.Correlation.validate(),
 		c.validateRecording(),
 		c.Replay.validate(),
 		c.Simulator.validate(),

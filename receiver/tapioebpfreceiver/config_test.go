@@ -43,6 +43,9 @@ func defaults(change func(*Config)) *Config {
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
 		Identity: IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},
+		Correlation: CorrelationConfig{InProcess: true, MaxWait: 30 * time.Second, MaxHeld: 16384, Peers: []string{
+			"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10",
+		}},
 
 		Recording: RecordingConfig{MaxSize: 268435456},
 		Replay:    ReplayConfig{Speed: 1},
@@ -81,6 +84,7 @@ func TestConfig(t *testing.T) {
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
 			cfg.Metrics = MetricsConfig{Interval: time.Hour, SeriesLimit: 1048576}
 			cfg.Identity = IdentityConfig{PodTimeout: time.Minute, MaxWaiting: 1048576}
+			cfg.Correlation = CorrelationConfig{InProcess: false, MaxWait: 10 * time.Minute, MaxHeld: 1048576, Peers: []string{"0.0.0.0/0", "::/0"}}
 			cfg.Recording = RecordingConfig{File: "/var/tmp/tapio.recording", MaxSize: 1073741824}
 			cfg.Replay = ReplayConfig{File: "other.recording", Speed: 1000}
 			cfg.Simulator = SimulatorConfig{Rate: 10_000_000, Seed: 18446744073709551615, Pods: 1000, Scenarios: ScenariosConfig{
@@ -101,6 +105,7 @@ func TestConfig(t *testing.T) {
 			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
 			cfg.Metrics = MetricsConfig{Interval: 100 * time.Millisecond, SeriesLimit: 1}
 			cfg.Identity = IdentityConfig{PodTimeout: 0, MaxWaiting: 1}
+			cfg.Correlation = CorrelationConfig{InProcess: true, Peers: []string{}}
 			cfg.Recording.MaxSize = 65536
 			cfg.Replay.Speed = 0
 			cfg.Simulator = SimulatorConfig{Pods: 1}
@@ -202,6 +207,9 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"pod_timeout_low.yaml", "identity::pod_timeout: -1ns must be from 0s to 1m0s"},
 		{"pod_timeout_high.yaml", "identity::pod_timeout: 1m1s must be from 0s to 1m0s"},
 		{"max_waiting_low.yaml", "identity::max_waiting: 0 must be from 1 to 1048576"},
+		{"max_wait_high.yaml", "correlation::max_wait: 10m1s must be from 0s to 10m0s"},
+		{"max_held_high.yaml", "correlation::max_held: 1048577 must be from 0 to 1048576"},
+		{"correlation_peer_bad.yaml", `correlation::peers::1: "10.0.0.1" is no address range such as 10.0.0.0/8`},
 		{"max_waiting_high.yaml", "identity::max_waiting: 1048577 must be from 1 to 1048576"},
 		{"series_limit_low.yaml", "metrics::series_limit: 0 must be from 1 to 1048576"},
 		{"series_limit_high.yaml", "metrics::series_limit: 1048577 must be from 1 to 1048576"},

@@ -86,6 +86,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		HTTP:        http,
 		DNSTimeout:  dnsTimeout(r.config),
 		MaxWaiting:  r.config.Identity.MaxWaiting,
+		Correlation: r.config.Correlation.options(),
 		Released:    reader.sendIfFull,
 		Waited:      &r.waited,
 	}, reader.index, correlate.NewIDs(), &r.ledger)

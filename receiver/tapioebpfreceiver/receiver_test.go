@@ -618,7 +618,7 @@ func TestStatusOfSeveralSignals(t *testing.T) {
 func TestOptionsOfTheKernel(t *testing.T) {
 	all := kernel.Options{
 		Families: []string{"process", "network", "dns", "http"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
-		MaxArgumentBytes: 1024, ReportInterval: time.Minute, DNSPorts: []uint16{53}, MaxInFlight: 4096,
+		MaxArgumentBytes: 1024, ReportInterval: time.Minute, DNSPorts: []uint16{53}, MaxInFlight: 4096, Causes: true,
 	}
 	for _, c := range []struct {
 		name   string
@@ -629,6 +629,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"scope", func(c *Config) { c.Scope.Cgroups = []string{"/a"} }, func(o *kernel.Options) { o.Cgroups = []string{"/a"} }},
 		{"no arguments", func(c *Config) { c.Families.Process.Get().Arguments = false }, func(o *kernel.Options) { o.MaxArgumentBytes = 0 }},
 		{"few arguments", func(c *Config) { c.Families.Process.Get().MaxArgumentBytes = 5 }, func(o *kernel.Options) { o.MaxArgumentBytes = 5 }},
+		{"no causes", func(c *Config) { c.Correlation.InProcess = false }, func(o *kernel.Options) { o.Causes = false }},
 		{"interval", func(c *Config) { c.Families.Network.Get().ReportInterval = time.Hour }, func(o *kernel.Options) { o.ReportInterval = time.Hour }},
 		{"no process", func(c *Config) { c.Families.Process = configoptional.None[ProcessConfig]() }, func(o *kernel.Options) {
 			o.Families, o.MaxArgumentBytes = []string{"network", "dns", "http"}, 0
@@ -642,6 +643,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
 		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
 			o.Families, o.MaxInFlight = []string{"process", "network", "dns"}, 0
+			o.Causes = false
 		}},
 		{"exchanges", func(c *Config) { c.Families.HTTP.Get().MaxInFlight = 64 }, func(o *kernel.Options) { o.MaxInFlight = 64 }},
 		{"request headers are always there", func(c *Config) { c.Families.HTTP.Get().Headers.Request = []string{"a"} }, func(*kernel.Options) {}},

@@ -97,6 +97,7 @@ func optionsOf(cfg *Config) kernel.Options {
 	if http := cfg.Families.HTTP.Get(); http != nil {
 		options.MaxInFlight = uint32(http.MaxInFlight)
 		options.ResponseHeads = len(http.Headers.Response) > 0
+		options.Causes = cfg.Correlation.InProcess
 	}
 	return options
 }

@@ -45,6 +45,9 @@ type Process struct {
 
 	// Exec is the program that runs now; zero where its start was not seen.
 	Exec Exec
+	// Program that runs now, also of those that were forked from where it was started; nil if that was
+	// not seen.
+	Program *Program
 
 	exitedAt uint64 // CLOCK_BOOTTIME, ns; 0: it lives
 	cgroup   uint64 // of the v2 hierarchy; 0: not known
@@ -52,12 +55,24 @@ type Process struct {
 	joined   *group // by a v1 hierarchy; nil: none says anything
 }
 
-// Exec is the start of a program, and the span that will tell of it when it has ended.
+// Exec is the start of a program by the process itself.
 type Exec struct {
-	Time    uint64 // CLOCK_BOOTTIME, ns; 0: not seen
-	Flags   uint16 // event.Exec*
-	TraceID [16]byte
-	SpanID  [8]byte
+	Time  uint64 // CLOCK_BOOTTIME, ns; 0: not seen
+	Flags uint16 // event.Exec*
+}
+
+// Program is a program from its start on, and the span that will tell of it when it has ended. It is
+// shared by the process and those that are forked from it.
+type Program struct {
+	Owner            Key    // the process that started it
+	Session          uint32 // pid of its leader at the start
+	Started          uint64 // CLOCK_BOOTTIME, ns
+	TraceID          [16]byte
+	SpanID, ParentID [8]byte
+	Depth            int  // spans of programs above it
+	Spans            int  // children so far
+	Serves           bool // it has received requests
+	LooksLikeDaemon  bool // init has started it, or it is one
 }
 
 // Limits. Where a cache is full it is begun anew: what is still in use comes back by itself.
@@ -213,6 +228,7 @@ func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
 	if inherited.Resource != nil {
 		executable = inherited.Resource.Path
 		p.Directory, p.Arguments = inherited.Directory, inherited.Arguments
+		p.Program = inherited.Program
 	}
 	x.settle(p, executable)
 	return p

@@ -139,7 +139,7 @@ func TestStartedTellsAll(t *testing.T) {
 func TestStartedAgainReplacesTheProgram(t *testing.T) {
 	x := newIndex(nil)
 	first := started(t, x, 10, second, second, "/bin/sh", "sh")
-	first.Exec.SpanID = [8]byte{1}
+	first.Exec.Flags = 1
 	shell := first.Resource
 	second := started(t, x, 10, second, 2*second, "/bin/sleep", "sleep", "1")
 

@@ -99,6 +99,7 @@ const (
 const (
 	attrSource      = "tapio.source"
 	attrSystemdUnit = "tapio.systemd.unit"
+	attrLink        = "tapio.link"
 
 	attrPeerPodName       = "tapio.peer.k8s.pod.name"
 	attrPeerNamespaceName = "tapio.peer.k8s.namespace.name"

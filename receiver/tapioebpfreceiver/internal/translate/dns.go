@@ -25,7 +25,8 @@ type lookups struct {
 	streams  *dns.Streams
 	pairs    *dns.Pairs
 	searches *correlate.Lookups
-	held     uint64 // events
+	held     uint64   // events
+	told     heldSpan // used again and again
 }
 
 func newLookups(t *Translator, options Options) *lookups {
@@ -44,7 +45,7 @@ func (t *Translator) dnsMessage(kind event.Type, record []byte) (outcome, error)
 	l := t.lookups
 	l.held++
 	s := &l.segment
-	s.Header, s.Ends, s.Socket, s.Sent = e.Header, e.Ends, e.Socket, e.Flags&event.DNSSent != 0
+	s.Header, s.Ends, s.Cause, s.Socket, s.Sent = e.Header, e.Ends, e.Cause, e.Socket, e.Flags&event.DNSSent != 0
 	s.Sequence, s.Size, s.Payload = e.Sequence, e.Size, e.Payload
 	if kind == event.TypeDNSSegment {
 		l.streams.Add(s)
@@ -159,70 +160,146 @@ func (l *lookups) tick(now uint64) {
 	l.searches.Tick(now)
 }
 
-// place of a span in a trace.
-type place struct {
-	trace        pcommon.TraceID
-	span, parent pcommon.SpanID
-}
-
 // Alone implements correlate.LookupEvents.
 func (l *lookups) Alone(x *dns.Exchange) {
-	var at place
-	if l.signals.Traces {
-		at.trace = l.ids.TraceID()
+	l.noteNames(x, x.Question.Name.Text, x.Answers)
+	events := x.Events
+	if !l.signals.Traces {
+		l.release(events, l.outcomeIf(l.tellFailure(x)))
+		l.pairs.Release(x)
+		return
 	}
-	l.tell(x, at)
+	place, unit := l.placeOf(x, x.Question.Name.Folded, x.Question.Type, x.Answers, x.End)
+	told := l.tell(unit, l.resourceOf(x))
+	l.fillQuery(told.span, x)
+	told.logFailure(l, x, spanIDOf(&place, unit))
+	l.finish(told, &place, unit, events)
+	l.pairs.Release(x)
 }
 
 // Searched implements correlate.LookupEvents.
 func (l *lookups) Searched(search *correlate.Lookup) {
 	first := search.Queries[0]
-	p := l.ownerOf(first)
 	l.metrics.searched(l.resourceOf(first), search.Wasted, l.wall(search.End))
-	var parent place
-	if l.signals.Traces {
-		parent.trace, parent.span = l.ids.TraceID(), l.ids.SpanID()
-		span := l.span(l.resourceOf(first), spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
-		parent.set(span)
-		l.describeSearch(span.Attributes(), search, first.Header.Pid, p)
-		if search.ErrorType != "" {
-			span.Status().SetCode(ptrace.StatusCodeError)
+	l.noteNames(search.Queries[len(search.Queries)-1], search.Name, search.Answers)
+	if !l.signals.Traces {
+		for _, x := range search.Queries {
+			l.release(x.Events, l.outcomeIf(l.tellFailure(x)))
+			l.pairs.Release(x)
 		}
+		return
 	}
+	l.tellSearch(search, first)
+}
+
+func (l *lookups) tellSearch(search *correlate.Lookup, first *dns.Exchange) {
+	place, unit := l.placeOf(first, search.Name, 0, search.Answers, search.End)
+	told := l.tell(unit, l.resourceOf(first))
+	l.fillSearch(told.span, search, first)
+	var events uint64
 	for _, x := range search.Queries {
-		l.tell(x, place{trace: parent.trace, parent: parent.span})
+		events += x.Events
+		query := told.addBelow(l, x, spanIDOf(&place, unit))
+		told.logFailure(l, x, query)
+		l.pairs.Release(x)
+	}
+	l.finish(told, &place, unit, events)
+}
+
+// noteNames of the addresses that were answered.
+func (l *lookups) noteNames(x *dns.Exchange, name string, answers []string) {
+	if len(answers) > 0 && x.Header.Pid != 0 {
+		l.names.Answered(identity.KeyOf(x.Header.Pid, x.Header.StartTime), name, answers, x.TTL, x.End)
 	}
 }
 
-func (at *place) set(span ptrace.Span) {
-	span.SetTraceID(at.trace)
-	span.SetSpanID(at.span)
-	span.SetParentSpanID(at.parent)
+// placeOf a lookup that began with this query.
+func (l *lookups) placeOf(x *dns.Exchange, name string, kind uint16, answers []string, end uint64) (correlate.Place, *correlate.Unit) {
+	return l.traces.Lookup(&correlate.NameLookup{
+		Cause:   causeOf(&x.Cause),
+		Program: programOf(l.ownerOf(x), &x.Cause),
+		Process: identity.KeyOf(x.Header.Pid, x.Header.StartTime),
+		Thread:  x.Cause.Thread,
+		Name:    name,
+		Type:    kind,
+		Answers: answers,
+		End:     end,
+	})
 }
 
-// tell of an exchange in a span, and in a log record if it failed.
-func (l *lookups) tell(x *dns.Exchange, at place) {
-	p := l.ownerOf(x)
-	failed := x.Failed()
-	if l.signals.Traces {
-		at.span = l.ids.SpanID()
-		l.querySpan(x, p, at)
+func spanIDOf(place *correlate.Place, unit *correlate.Unit) [8]byte {
+	if unit != nil {
+		return unit.SpanID()
 	}
-	if l.signals.Logs && failed {
-		log := l.log(l.resourceOf(x), eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
-		log.SetTraceID(at.trace)
-		log.SetSpanID(at.span)
-		l.describeQuery(log.Attributes(), x, p)
-	}
-	l.release(x.Events, l.outcomeIf(l.signals.Traces || l.signals.Logs && failed))
-	l.pairs.Release(x)
+	return place.SpanID
 }
 
-func (l *lookups) querySpan(x *dns.Exchange, p *identity.Process, at place) {
-	span := l.span(l.resourceOf(x), spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
-	at.set(span)
-	l.describeQuery(span.Attributes(), x, p)
+// tell begins what is told of a lookup. All of it is held together, and goes to the batch at once if its
+// place is known.
+func (l *lookups) tell(unit *correlate.Unit, r *identity.Resource) *heldSpan {
+	told := &l.told
+	if unit != nil {
+		told = &heldSpan{}
+	}
+	*told = heldSpan{translator: l.Translator, family: event.FamilyDNS, span: ptrace.NewSpan(), resource: r, below: told.below[:0], logs: told.logs[:0]}
+	return told
+}
+
+func (l *lookups) finish(told *heldSpan, place *correlate.Place, unit *correlate.Unit, events uint64) {
+	told.events = events
+	if unit != nil {
+		unit.HoldBy(told)
+		return
+	}
+	told.Placed(place)
+}
+
+// addBelow adds the span of a query of a search, and returns its id.
+func (h *heldSpan) addBelow(l *lookups, x *dns.Exchange, parent [8]byte) [8]byte {
+	span, id := ptrace.NewSpan(), l.ids.SpanID()
+	l.fillQuery(span, x)
+	span.SetSpanID(id)
+	span.SetParentSpanID(parent)
+	h.below = append(h.below, spanBelow{span, l.resourceOf(x)})
+	return id
+}
+
+func (h *heldSpan) logFailure(l *lookups, x *dns.Exchange, span [8]byte) {
+	if !l.signals.Logs || !x.Failed() {
+		return
+	}
+	log := plog.NewLogRecord()
+	l.fillFailure(log, x)
+	log.SetSpanID(span)
+	h.logs = append(h.logs, heldLog{log, l.resourceOf(x)})
+}
+
+// tellFailure where there are no traces; false if there is none to tell of.
+func (l *lookups) tellFailure(x *dns.Exchange) bool {
+	if !l.signals.Logs || !x.Failed() {
+		return false
+	}
+	l.fillFailure(l.builder.record(l.resourceOf(x)), x)
+	return true
+}
+
+func (l *lookups) fillFailure(log plog.LogRecord, x *dns.Exchange) {
+	fillLog(log, eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
+	l.describeQuery(log.Attributes(), x, l.ownerOf(x))
+}
+
+func (l *lookups) fillQuery(span ptrace.Span, x *dns.Exchange) {
+	fillSpan(span, spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
+	l.describeQuery(span.Attributes(), x, l.ownerOf(x))
 	if x.Failed() {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+}
+
+func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *dns.Exchange) {
+	fillSpan(span, spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
+	l.describeSearch(span.Attributes(), search, first.Header.Pid, l.ownerOf(first))
+	if search.ErrorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 }

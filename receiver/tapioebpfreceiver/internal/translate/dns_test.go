@@ -363,7 +363,7 @@ func TestAFailureIsOfItsSpansTrace(t *testing.T) {
 	out := w.take(t)
 	require.Len(t, out.spans, 1)
 	assert.Equal(t, out.spanIDs, out.logIDs)
-	assert.True(t, out.parents[0].IsEmpty())
+	assert.Equal(t, pcommon.SpanID(w.index.FindByPID(10).Program.SpanID), out.parents[0])
 }
 
 func TestManyQuestionsOfOneSocket(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
@@ -65,6 +66,9 @@ type exchange struct {
 	route     string
 	errorType string
 	headers   []header // to show
+
+	parents []string // values of traceparent
+	states  string   // of tracestate, as one list
 }
 
 // header is a field to show.
@@ -126,10 +130,42 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	}
 	x.process, x.resource = p, t.index.ResourceOf(&e.Header, p)
 	t.metrics.exchanged(x, t.wall(e.Header.Time))
-	if t.signals.Traces {
-		t.httpSpan(x)
+	if !t.signals.Traces {
+		return t.outcomeIf(false), nil
 	}
-	return t.outcomeIf(t.signals.Traces), nil
+	return t.tellHTTP(x), nil
+}
+
+func (t *Translator) tellHTTP(x *exchange) outcome {
+	place, unit := t.placeHTTP(x)
+	span := t.newSpan(unit, x.resource)
+	t.fillHTTP(span, x)
+	if unit == nil {
+		setPlace(span, &place)
+		return carried
+	}
+	t.held++
+	t.hold(unit, &heldSpan{family: event.FamilyHTTP, events: 1, span: span, resource: x.resource})
+	return held
+}
+
+func (t *Translator) placeHTTP(x *exchange) (correlate.Place, *correlate.Unit) {
+	t.traces.Local(event.Address(x.Ends.LocalAddress))
+	request := correlate.Request{
+		Link:     correlate.LinkOf(x.RequestSequence, x.RequestAcknowledged),
+		Answered: x.Cause.Flags&event.CauseAnswered != 0 || !x.HasResponse(),
+		Peer:     event.Address(x.Ends.PeerAddress),
+		Now:      x.Header.Time,
+	}
+	if len(x.parents) > 0 {
+		request.Header = correlate.ParseContext(x.parents, x.states)
+	}
+	if x.IsServer() {
+		noteServer(x.process)
+		return t.traces.Server(&request)
+	}
+	request.Cause, request.Program = causeOf(&x.Cause), programOf(x.process, &x.Cause)
+	return t.traces.Client(&request)
 }
 
 // --- what the heads say ------------------------------------------------------------------------
@@ -141,7 +177,7 @@ func (h *httpReader) read(e event.HTTPExchange, addresses *addressNames) (*excha
 		return nil, fmt.Errorf("%w: head of a request: %w", event.ErrUndecodable, err)
 	}
 	x := &h.exchange
-	*x = exchange{HTTPExchange: e, headers: x.headers[:0], scheme: schemeHTTP}
+	*x = exchange{HTTPExchange: e, headers: x.headers[:0], scheme: schemeHTTP, parents: x.parents[:0]}
 	x.method, x.original = h.methodOf(request.Method)
 	x.version = h.texts.of(request.Version)
 	x.errorType = errorOf(e)
@@ -208,9 +244,21 @@ func (h *httpReader) readFields(x *exchange, fields http1.Fields) {
 		case h.options.ForwardedFor && x.client == "" && x.IsServer() && http1.Is(name, "x-forwarded-for"):
 			x.client = firstAddress(value)
 			x.forwarded = x.client != ""
+		case http1.Is(name, "traceparent"):
+			x.parents = append(x.parents, string(value))
+		case http1.Is(name, "tracestate"):
+			x.addState(string(value))
 		}
 		h.show(x, h.request, name, value)
 	}
+}
+
+// addState of a header that may come several times and is one list (RFC 9110, 5.3).
+func (x *exchange) addState(value string) {
+	if x.states != "" {
+		x.states += ","
+	}
+	x.states += value
 }
 
 func (h *httpReader) readResponse(x *exchange) {
@@ -355,14 +403,12 @@ func (h *httpReader) url(x *exchange) string {
 
 // --- the span ------------------------------------------------------------------------------------
 
-func (t *Translator) httpSpan(x *exchange) {
+func (t *Translator) fillHTTP(span ptrace.Span, x *exchange) {
 	kind := ptrace.SpanKindClient
 	if x.IsServer() {
 		kind = ptrace.SpanKindServer
 	}
-	span := t.span(x.resource, t.http.spanName(x), kind, t.wall(x.RequestStart), t.wall(x.End()))
-	span.SetTraceID(t.ids.TraceID())
-	span.SetSpanID(t.ids.SpanID())
+	fillSpan(span, t.http.spanName(x), kind, t.wall(x.RequestStart), t.wall(x.End()))
 	if x.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}

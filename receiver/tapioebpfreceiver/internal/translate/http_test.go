@@ -255,14 +255,6 @@ func TestRoutesAreOfServers(t *testing.T) {
 	}
 }
 
-func TestEveryExchangeIsATraceOfItsOwn(t *testing.T) {
-	w := newWorld(allSignals, 100)
-	w.handle(curl(2*second), exchangeRecord(getHead, "", unchangedExchange), exchangeRecord(getHead, "", unchangedExchange))
-	ids := w.take(t).spanIDs
-	require.Len(t, ids, 2)
-	assert.NotEqual(t, ids[0].trace, ids[1].trace)
-}
-
 func TestTextsAreBounded(t *testing.T) {
 	known := texts{}
 	for i := range maxTexts + 2 {

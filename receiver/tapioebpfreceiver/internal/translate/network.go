@@ -4,11 +4,14 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"cmp"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 )
@@ -24,36 +27,95 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 	r := t.index.ResourceOf(&e.Header, p)
 	errorType := event.ErrorType(e.Error)
 	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
-	var at place
-	if t.signals.Traces {
-		at.trace, at.span = t.ids.TraceID(), t.ids.SpanID()
-		t.connectSpan(r, p, e, errorType, at)
-	}
 	failed := errorType != ""
-	if t.signals.Logs && failed {
-		log := t.log(r, eventConnectionClose, t.wall(e.Header.Time), plog.SeverityNumberWarn)
-		log.SetTraceID(at.trace)
-		log.SetSpanID(at.span)
-		t.describeConnect(log.Attributes(), p, e, errorType)
+	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(p, &e.Ends, e.Opened)}
+	if !t.signals.Traces {
+		if t.signals.Logs && failed {
+			t.fillConnectFailure(t.builder.record(r), &c, [8]byte{})
+		}
+		return t.outcomeIf(t.signals.Logs && failed), nil
 	}
-	return t.outcomeIf(t.signals.Traces || t.signals.Logs && failed), nil
+	return t.tellConnect(&c), nil
 }
 
-func (t *Translator) connectSpan(r *identity.Resource, p *identity.Process, e *bpf.WireConnectionConnect, errorType string, at place) {
-	span := t.span(r, spanTCPConnect, ptrace.SpanKindClient, t.wall(e.Opened), t.wall(e.Header.Time))
-	at.set(span)
-	t.describeConnect(span.Attributes(), p, e, errorType)
-	if errorType != "" {
+// connect is a handshake, and what is known of it besides.
+type connect struct {
+	*bpf.WireConnectionConnect
+	process   *identity.Process
+	resource  *identity.Resource
+	errorType string // empty: established
+	name      string // of the server; empty: only its address is known
+}
+
+func (t *Translator) tellConnect(c *connect) outcome {
+	place, unit := t.placeConnect(c)
+	span := t.newSpan(unit, c.resource)
+	t.fillConnect(span, c)
+	if unit == nil {
+		setPlace(span, &place)
+		if t.signals.Logs && c.errorType != "" {
+			log := t.builder.record(c.resource)
+			t.fillConnectFailure(log, c, place.SpanID)
+			log.SetTraceID(place.TraceID)
+		}
+		return carried
+	}
+	t.held++
+	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: c.resource}
+	if t.signals.Logs && c.errorType != "" {
+		log := plog.NewLogRecord()
+		t.fillConnectFailure(log, c, unit.SpanID())
+		holder.logs = []heldLog{{log, c.resource}}
+	}
+	t.hold(unit, holder)
+	return held
+}
+
+func (t *Translator) placeConnect(c *connect) (correlate.Place, *correlate.Unit) {
+	t.traces.Local(event.Address(c.Ends.LocalAddress))
+	connection := correlate.Connection{
+		Cause:   causeOf(&c.Cause),
+		Program: programOf(c.process, &c.Cause),
+		Process: identity.KeyOf(c.Header.Pid, c.Header.StartTime),
+		Thread:  c.Cause.Thread,
+		Peer:    t.addresses.of(c.Ends.PeerAddress),
+		Opened:  c.Opened,
+		Now:     c.Header.Time,
+	}
+	if c.errorType == "" {
+		connection.Link = correlate.LinkOf(c.Sequence, c.Acknowledged)
+	}
+	return t.traces.Connection(&connection)
+}
+
+func (t *Translator) fillConnect(span ptrace.Span, c *connect) {
+	fillSpan(span, spanTCPConnect, ptrace.SpanKindClient, t.wall(c.Opened), t.wall(c.Header.Time))
+	t.describeConnect(span.Attributes(), c)
+	if c.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 }
 
-func (t *Translator) describeConnect(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionConnect, errorType string) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends))
-	t.putOwner(attributes, e.Header.Pid, p)
-	t.putEnds(attributes, &e.Ends)
-	if errorType != "" {
-		attributes.PutStr(attrErrorType, errorType)
+func (t *Translator) fillConnectFailure(log plog.LogRecord, c *connect, span [8]byte) {
+	fillLog(log, eventConnectionClose, t.wall(c.Header.Time), plog.SeverityNumberWarn)
+	log.SetSpanID(span)
+	t.describeConnect(log.Attributes(), c)
+}
+
+// nameOf the server that a connection was opened to, as the process has looked it up; empty if it has not.
+func (t *Translator) nameOf(p *identity.Process, ends *bpf.WireConnectionEnds, opened uint64) string {
+	if p == nil || ends.Role != event.RoleClient {
+		return ""
+	}
+	return t.names.Name(p.Key, event.Address(ends.PeerAddress), opened)
+}
+
+func (t *Translator) describeConnect(attributes pcommon.Map, c *connect) {
+	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&c.Ends))
+	t.putOwner(attributes, c.Header.Pid, c.process)
+	t.putEnds(attributes, &c.Ends, c.name)
+	if c.errorType != "" {
+		attributes.PutStr(attrErrorType, c.errorType)
 	}
 }
 
@@ -67,6 +129,9 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 	r := t.index.ResourceOf(&e.Header, p)
 	errorType := endOf(e)
 	closed := kind == event.TypeConnectionClose
+	if e.Ends.Role == event.RoleServer && e.Ends.Protocol == event.ProtocolTCP {
+		noteServer(p)
+	}
 	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
 	if t.signals.Logs {
 		name, severity := eventConnectionReport, plog.SeverityNumberInfo
@@ -93,7 +158,7 @@ func endOf(e *bpf.WireConnectionStats) string {
 func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
 	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends) + statsAttributes)
 	t.putOwner(attributes, e.Header.Pid, p)
-	t.putEnds(attributes, &e.Ends)
+	t.putEnds(attributes, &e.Ends, t.nameOf(p, &e.Ends, e.Opened))
 	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
 	attributes.PutInt(attrNetworkReceivedBytes, int64(e.ReceivedBytes))
 	if e.Opened != 0 {
@@ -152,8 +217,8 @@ func (t *Translator) putOwner(attributes pcommon.Map, pid uint32, p *identity.Pr
 }
 
 // putEnds says between whom it is. Who is client and who server is said only where it is known who
-// opened the connection.
-func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnds) {
+// opened the connection. name is the server's; empty: only its address is known.
+func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnds, name string) {
 	local, peer := t.addresses.of(ends.LocalAddress), t.addresses.of(ends.PeerAddress)
 	localPort, peerPort := int64(ends.LocalPort), int64(ends.PeerPort)
 	attributes.PutStr(attrNetworkTransport, transportOf(ends))
@@ -168,7 +233,7 @@ func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnd
 	switch ends.Role {
 	case event.RoleClient:
 		attributes.PutStr(attrNetworkRole, roleOf(ends))
-		attributes.PutStr(attrServerAddress, peer)
+		attributes.PutStr(attrServerAddress, cmp.Or(name, peer))
 		attributes.PutInt(attrServerPort, peerPort)
 	case event.RoleServer:
 		attributes.PutStr(attrNetworkRole, roleOf(ends))

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 )
@@ -22,9 +23,11 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	hasSpan := t.replacedSpan(t.index.Find(e.Header.Pid, e.Header.StartTime), e.Header.Time)
+	before := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	hasSpan := t.replacedSpan(before, e.Header.Time)
+	program := t.programBefore(before, &e)
 	p := t.index.Started(&e)
-	p.Exec.TraceID, p.Exec.SpanID = t.ids.TraceID(), t.ids.SpanID()
+	correlate.Start(p, program, t.ids, e.Process.Session)
 	t.metrics.processStarted(p.Resource, t.wall(e.Header.Time))
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessExec, t.wall(e.Header.Time), plog.SeverityNumberInfo)
@@ -35,6 +38,17 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 		return t.outcomeIf(wired), nil
 	}
 	return absorbed, nil // its span is yet to come
+}
+
+// programBefore is what the process ran, or the one that forked it; nil if that is not known.
+func (t *Translator) programBefore(before *identity.Process, e *event.ProcessExec) *identity.Program {
+	if before == nil {
+		before = t.index.Find(e.Process.ParentPid, e.Process.ParentStartTime)
+	}
+	if before == nil {
+		return nil
+	}
+	return before.Program
 }
 
 // replacedSpan ends the span of a program that started another in its place; false if there is none.
@@ -55,6 +69,7 @@ func (t *Translator) processFork(record []byte) (outcome, error) {
 	p := t.index.Forked(e)
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessFork, t.wall(e.Header.Time), plog.SeverityNumberInfo)
+		setTraceContext(log, p)
 		attributes := log.Attributes()
 		attributes.EnsureCapacity(7)
 		t.identify(attributes, p)
@@ -141,9 +156,10 @@ func (t *Translator) describeVictim(log plog.LogRecord, pid uint32, p *identity.
 }
 
 func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
-	span := t.span(p.Resource, spanProcessExec, ptrace.SpanKindInternal, t.wall(p.Exec.Time), t.wall(end))
-	span.SetTraceID(p.Exec.TraceID)
-	span.SetSpanID(p.Exec.SpanID)
+	span := t.builder.span(p.Resource)
+	fillSpan(span, spanProcessExec, ptrace.SpanKindInternal, t.wall(p.Exec.Time), t.wall(end))
+	place := correlate.PlaceOf(p.Program)
+	setPlace(span, &place)
 	return span
 }
 
@@ -156,12 +172,13 @@ func (t *Translator) exitSpan(p *identity.Process, e *bpf.WireProcessExit, endin
 	}
 }
 
+// setTraceContext to the span of the program that runs in the process.
 func setTraceContext(log plog.LogRecord, p *identity.Process) {
-	if p.Exec.Time == 0 {
+	if p.Program == nil {
 		return
 	}
-	log.SetTraceID(p.Exec.TraceID)
-	log.SetSpanID(p.Exec.SpanID)
+	log.SetTraceID(p.Program.TraceID)
+	log.SetSpanID(p.Program.SpanID)
 }
 
 // identify says which process it is.

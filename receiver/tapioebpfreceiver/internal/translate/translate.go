@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
-	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -33,7 +32,9 @@ type Options struct {
 	HTTP        HTTPOptions
 	DNSTimeout  time.Duration // how long a query may go unanswered
 	MaxWaiting  int           // records that may wait for the names of their pods
-	// Released, if set, is called after each record that has waited: there may be many at a time.
+	// Correlation says how long spans wait for others, and who else may see their other ends.
+	Correlation correlate.Options
+	// Released, if set, is called after each record or span that has waited: there may be many at a time.
 	Released func()
 	Waited   *Waited // counts them; nil: nobody wants to know
 }
@@ -54,6 +55,9 @@ type Translator struct {
 	http      httpReader
 	metrics   metrics
 	lookups   *lookups
+	traces    *correlate.Traces
+	names     *correlate.Addresses
+	held      uint64 // events whose spans wait for their place, but for those of lookups
 }
 
 // New returns a Translator. SetBootTime must be called before the first record.
@@ -69,6 +73,8 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		waiting:   newWaiting(options),
 		http:      newHTTPReader(options.HTTP),
 		metrics:   newMetrics(options),
+		traces:    correlate.NewTraces(options.Correlation, ids),
+		names:     correlate.NewAddresses(),
 	}
 	t.lookups = newLookups(t, options)
 	return t
@@ -176,7 +182,7 @@ func (t *Translator) Events() int {
 func (t *Translator) Empty() bool { return t.builder.batch == nil }
 
 // Held is how many events wait, for others or for the names of their pods.
-func (t *Translator) Held() int { return int(t.lookups.held) + len(t.waiting.records) }
+func (t *Translator) Held() int { return int(t.held+t.lookups.held) + len(t.waiting.records) }
 
 // Tick ends what was waited for in vain. All records older than now must have been handled, but for those
 // that wait themselves.
@@ -186,6 +192,7 @@ func (t *Translator) Tick(now time.Time) {
 		boot = min(boot, oldest)
 	}
 	t.lookups.tick(boot)
+	t.traces.Tick(boot)
 }
 
 // Flush ends what waits for nothing but further records, or names, when there are none. What has not
@@ -193,6 +200,7 @@ func (t *Translator) Tick(now time.Time) {
 func (t *Translator) Flush() {
 	t.releaseIf(func(*event.Header) bool { return true })
 	t.lookups.searches.Flush()
+	t.traces.Flush()
 }
 
 // Take ends the batch and returns it; nil if it is empty.
@@ -218,20 +226,14 @@ func (t *Translator) outcomeIf(wired bool) outcome {
 // log begins a log record of an event.
 func (t *Translator) log(r *identity.Resource, name string, time pcommon.Timestamp, severity plog.SeverityNumber) plog.LogRecord {
 	record := t.builder.record(r)
+	fillLog(record, name, time, severity)
+	return record
+}
+
+func fillLog(record plog.LogRecord, name string, time pcommon.Timestamp, severity plog.SeverityNumber) {
 	record.SetEventName(name)
 	record.SetTimestamp(time)
 	record.SetObservedTimestamp(time)
 	record.SetSeverityNumber(severity)
 	record.SetSeverityText(severity.String())
-	return record
-}
-
-// span begins a span.
-func (t *Translator) span(r *identity.Resource, name string, kind ptrace.SpanKind, start, end pcommon.Timestamp) ptrace.Span {
-	span := t.builder.span(r)
-	span.SetName(name)
-	span.SetKind(kind)
-	span.SetStartTimestamp(start)
-	span.SetEndTimestamp(max(start, end))
-	return span
 }

@@ -21,6 +21,7 @@ type Exchange struct {
 	// Ends are those of the answer, or of the query that was sent last.
 	Header bpf.WireEventHeader
 	Ends   bpf.WireConnectionEnds
+	Cause  bpf.WireCause // of the query that was sent first
 	// Start is when the query was sent first; End when the answer came or was waited for no longer.
 	Start, End uint64
 	Retries    uint32
@@ -33,6 +34,7 @@ type Exchange struct {
 	Code        uint16
 	AnswerCount uint16
 	Answers     []string
+	TTL         uint32 // s; the least of the answers'
 
 	id             uint16
 	socket         uint64
@@ -95,7 +97,7 @@ func (p *Pairs) Sent(m *Message, framed *Framed) (x *Exchange, isNew bool) {
 	}
 	x = p.fresh()
 	*x = Exchange{
-		Question: m.Question, Opcode: m.Opcode, Header: framed.Header, Ends: framed.Ends, Start: framed.Began,
+		Question: m.Question, Opcode: m.Opcode, Header: framed.Header, Ends: framed.Ends, Cause: framed.Cause, Start: framed.Began,
 		Events: framed.Events, Answers: x.Answers[:0],
 		id: m.ID, socket: framed.Socket, next: p.pending[key],
 	}
@@ -138,7 +140,7 @@ func (p *Pairs) Received(m *Message, framed *Framed) *Exchange {
 	}
 	x.Events += framed.Events
 	x.Code, x.Truncated, x.AnswerCount = m.Code, m.Truncated, m.AnswerCount
-	x.Answers = append(x.Answers, m.Answers...)
+	x.Answers, x.TTL = append(x.Answers, m.Answers...), m.TTL
 	return x
 }
 

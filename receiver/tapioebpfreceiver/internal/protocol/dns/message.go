@@ -48,6 +48,7 @@ type Message struct {
 	AnswerCount uint16
 	// Answers are addresses and names, in the order of the message.
 	Answers []string
+	TTL     uint32 // s; the least of the answers'; 0 without answers
 }
 
 // Decoder reads messages.
@@ -55,6 +56,7 @@ type Decoder struct {
 	texts   texts
 	parser  dnsmessage.Parser
 	answers []string
+	ttl     uint32
 }
 
 // NewDecoder returns a Decoder.
@@ -108,9 +110,9 @@ func (d *Decoder) readResponse(bytes []byte, m *Message) {
 	if d.parser.SkipAllQuestions() != nil {
 		return
 	}
-	d.answers = d.answers[:0]
+	d.answers, d.ttl = d.answers[:0], 0
 	complete := d.readAnswers()
-	m.Answers = d.answers
+	m.Answers, m.TTL = d.answers, d.ttl
 	if complete && d.parser.SkipAllAuthorities() == nil {
 		m.Code |= d.extendedCode()
 	}
@@ -126,6 +128,9 @@ func (d *Decoder) readAnswers() bool {
 		text, err := d.answer(header.Type)
 		if err != nil {
 			return false
+		}
+		if d.ttl = min(d.ttl, header.TTL); len(d.answers) == 0 {
+			d.ttl = header.TTL
 		}
 		if text != "" && len(d.answers) < maxAnswers {
 			d.answers = append(d.answers, text)

@@ -45,6 +45,7 @@ const (
 type Origin struct {
 	Header bpf.WireEventHeader
 	Ends   bpf.WireConnectionEnds
+	Cause  bpf.WireCause
 	Socket uint64
 	Sent   bool // by this side
 }

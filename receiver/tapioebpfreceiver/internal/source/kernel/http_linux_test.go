@@ -26,6 +26,7 @@ func withHTTP(o *Options) {
 	o.Families = []string{familyHTTP}
 	o.MaxInFlight = 1024
 	o.ResponseHeads = true
+	o.Causes = true
 }
 
 func TestEveryHookOfHTTPIsAttached(t *testing.T) {

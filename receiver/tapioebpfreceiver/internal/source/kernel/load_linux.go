@@ -24,6 +24,13 @@ import (
 // each socket itself.
 const fallbackSockets = 65536
 
+// How many processes and threads that serve requests are known. Of more, those that have not served for
+// longest are forgotten, and are known again when they serve.
+const (
+	servingProcesses = 8192
+	servingThreads   = 16384
+)
+
 // lifecycleShare is how much smaller the ring of lifecycle records is: processes start at a small
 // fraction of the rate at which they send.
 const lifecycleShare = 8
@@ -123,6 +130,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,
+			"causes_enabled":      s.options.followsCauses(),
 			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
 			"dns_ports":           paddedPorts(s.options.DNSPorts),
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
@@ -286,6 +294,14 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	for _, name := range []string{"http_slots", "http_free"} {
 		if m, ok := spec.Maps[name]; ok {
 			m.MaxEntries = options.MaxInFlight
+		}
+	}
+	if !options.followsCauses() {
+		return
+	}
+	for name, size := range map[string]uint32{"serving_processes": servingProcesses, "serving_threads": servingThreads} {
+		if m, ok := spec.Maps[name]; ok {
+			m.MaxEntries = size
 		}
 	}
 }

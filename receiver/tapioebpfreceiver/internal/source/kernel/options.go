@@ -5,7 +5,10 @@
 // this kernel supports, attaches these, and reads what they send.
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Name is what the source's resources carry as tapio.source.
 const Name = "ebpf"
@@ -32,4 +35,9 @@ type Options struct {
 	MaxInFlight uint32
 	// ResponseHeads says whether the heads of HTTP responses are in the records, too.
 	ResponseHeads bool
+	// Causes says whether it is found out which request a process was serving when it sent something.
+	// It takes the family http.
+	Causes bool
 }
+
+func (o *Options) followsCauses() bool { return o.Causes && slices.Contains(o.Families, familyHTTP) }

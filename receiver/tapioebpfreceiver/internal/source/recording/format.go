@@ -28,7 +28,7 @@ import (
 
 // Version of the format, and of the records' layout in bpf/event.h. It is raised when either changes
 // such that what was written before cannot be read as before.
-const Version = 1
+const Version = 2
 
 const (
 	magic         = "TAPIOREC"

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/* Which request a process reads, answers, or sends something for. The rules are in serving.h. */
+#ifndef TAPIO_CAUSE_H
+#define TAPIO_CAUSE_H
+
+#include "event.h"
+#include "http.h"
+#include "kernel.h"
+#include "serving.h"
+#include "socket.h"
+
+static __always_inline __u32 thread_id(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, pid);
+}
+
+/* --- a request is read ----------------------------------------------------------------------- */
+
+/* A read waits for this socket's bytes, and for nothing else. */
+static __always_inline bool blocks(struct sock *sk)
+{
+	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	return file && !(BPF_CORE_READ(file, f_flags) & O_NONBLOCK);
+}
+
+/* The request that the thread works on; NULL: it is answered, or given up. */
+static __always_inline struct http_slot *slot_of_thread(struct serving_thread *thread)
+{
+	struct http_slot *slot = http_slot(thread->slot);
+
+	if (!slot || slot->socket != thread->socket || slot->number != thread->number)
+		return NULL;
+	return slot;
+}
+
+static __always_inline bool is_unanswered(struct serving_thread *thread)
+{
+	struct http_slot *slot = slot_of_thread(thread);
+
+	return slot && !slot->event.response_start;
+}
+
+/* From now on the thread works on this request. One that has not begun to answer another mixes them. */
+static __always_inline void dedicate_thread(struct task_struct *task, struct http_slot *slot,
+					    __u32 number, bool several)
+{
+	__u32 id = thread_id(task);
+	struct serving_thread *before = bpf_map_lookup_elem(&serving_threads, &id);
+	struct serving_thread now = {
+		.start_time = BPF_CORE_READ(task, start_boottime),
+		.socket = slot->socket,
+		.number = slot->number,
+		.slot = number,
+		.mixes = several,
+	};
+
+	if (before && before->start_time == now.start_time)
+		now.mixes |= before->mixes | is_unanswered(before);
+	bpf_map_update_elem(&serving_threads, &id, &now, BPF_ANY);
+	slot->event.cause.flags = CAUSE_DEDICATED;
+}
+
+static __always_inline void join_process(struct task_struct *task, struct http_slot *slot,
+					 bool dedicated, bool several)
+{
+	struct serving_process *process = make_serving_process(task);
+
+	if (!process)
+		return;
+	slot->served_by = BPF_CORE_READ(task, tgid);
+	slot->server_born = process->born;
+	if (dedicated)
+		process->dedicates = true;
+	if (several)
+		process->by_itself = true; /* not all that it serves are counted */
+	add_request(process, slot_name(slot));
+}
+
+/* A process has read from a connection whose newest request it had not read from yet. */
+static __noinline void begin_serving(struct sock *sk, struct http_connection *http)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct http_slot *slot = exchange_slot(http, http->begun - 1);
+	bool several = http->begun - http->answered > 1;
+	bool dedicated;
+
+	if (!slot || slot->event.cause.thread)
+		return;
+	dedicated = blocks(sk);
+	slot->event.cause.thread = thread_id(task);
+	if (dedicated)
+		dedicate_thread(task, slot, slot_of(http, http->begun - 1), several);
+	join_process(task, slot, dedicated, several);
+}
+
+/* In process context. */
+static __always_inline void note_read(struct sock *sk, struct socket_state *state)
+{
+	struct http_connection *http = &state->http;
+
+	if (!causes_enabled || !http_enabled || http->role != ROLE_SERVER || !http->confirmed)
+		return;
+	if (waits_for_response(http) && held_by_process(sk))
+		begin_serving(sk, http);
+}
+
+/* --- something is sent ----------------------------------------------------------------------- */
+
+/* Whether the thread sends for the request that it works on. */
+static __always_inline bool is_of_thread(struct task_struct *task, struct cause *cause)
+{
+	struct serving_thread *thread = bpf_map_lookup_elem(&serving_threads, &cause->thread);
+	struct http_slot *slot;
+
+	if (!thread || thread->mixes || thread->start_time != BPF_CORE_READ(task, start_boottime))
+		return false;
+	slot = slot_of_thread(thread);
+	if (!slot || slot->served_by != BPF_CORE_READ(task, tgid))
+		return false;
+	cause->sequence = slot->event.request_sequence;
+	cause->acknowledged = slot->event.request_acknowledged;
+	return slot_of_thread(thread); /* it was still that one's */
+}
+
+/* In process context only. */
+static __noinline void find_cause(struct cause *cause)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct serving_process *process;
+
+	if (!causes_enabled)
+		return;
+	cause->thread = thread_id(task);
+	process = serving_process(task);
+	if (!process)
+		return;
+	cause->flags = CAUSE_SERVER;
+	if (is_of_thread(task, cause))
+		cause->flags |= CAUSE_THREAD;
+	else if (is_sole(process, cause))
+		cause->flags |= CAUSE_SOLE;
+	note_sending(process);
+}
+
+/* Where it may also be softirq. */
+static __always_inline void find_cause_if_held(struct sock *sk, struct cause *cause)
+{
+	if (held_by_process(sk))
+		find_cause(cause);
+}
+
+/* A client's request begins. */
+__noinline int http_note_sender(__u32 number)
+{
+	struct http_slot *slot = http_slot(number);
+
+	if (slot)
+		find_cause_if_held((void *)slot->socket, &slot->event.cause);
+	return 0;
+}
+
+/* A server's response begins. */
+__noinline int http_note_answer(__u32 number)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct http_slot *slot = http_slot(number);
+
+	if (slot && slot->event.cause.thread == thread_id(task) &&
+	    held_by_process((void *)slot->socket))
+		slot->event.cause.flags |= CAUSE_ANSWERED;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,62 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+
+import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+
+// Limits of what is told as the doing of one program, so that no trace grows without bound.
+const (
+	maxDepth        = 64
+	maxProgramAge   = 3600e9 // ns
+	maxDaemonAge    = 600e9  // ns, of one that looks like a daemon
+	maxProgramSpans = 1000
+)
+
+// Start gives a program that a process has started its span: a child of the one that the process, or
+// the process that it was forked from, ran before.
+func Start(p *identity.Process, before *identity.Program, ids *IDs, session uint32) {
+	program := &identity.Program{Owner: p.Key, Session: session, Started: p.Exec.Time, SpanID: ids.SpanID()}
+	program.LooksLikeDaemon = p.ParentPID <= 1 || p.VPID == 1
+	p.Program = program
+	if !beginsAnew(program, before) && adopts(before, p.Exec.Time) && before.Depth+1 < maxDepth {
+		program.TraceID, program.ParentID, program.Depth = before.TraceID, before.SpanID, before.Depth+1
+		return
+	}
+	program.TraceID = ids.TraceID()
+}
+
+// beginsAnew says that a new session begins with the program: a job of cron's, a login, a container's
+// first process or one that is run in it later. Whoever started that is not what it is about.
+func beginsAnew(program, before *identity.Program) bool {
+	if program.Session != program.Owner.PID || before == nil {
+		return false
+	}
+	isSameSession := before.Owner == program.Owner && before.Session == program.Session
+	return !isSameSession
+}
+
+// adopts says whether the program's span may have one more child, and counts it. What a server does is
+// done for those that it serves; a daemon's start is not the cause of all that it ever does.
+func adopts(program *identity.Program, now uint64) bool {
+	if program == nil || program.Serves || program.Spans >= maxProgramSpans {
+		return false
+	}
+	age := uint64(maxProgramAge)
+	if program.LooksLikeDaemon {
+		age = maxDaemonAge
+	}
+	if now > program.Started+age {
+		return false
+	}
+	program.Spans++
+	return true
+}
+
+// PlaceOf a program's own span.
+func PlaceOf(program *identity.Program) Place {
+	return Place{
+		TraceID: program.TraceID, SpanID: program.SpanID, ParentID: program.ParentID,
+		Flags: ownFlags | flagHas,
+	}
+}

@@ -1,0 +1,136 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+)
+
+// heldSpan is a span that is told when its place in a trace is known, with those below it and the log
+// records of them. It implements correlate.Holder.
+type heldSpan struct {
+	translator *Translator
+	family     event.Family
+	events     uint64
+
+	span     ptrace.Span
+	resource *identity.Resource
+	below    []spanBelow
+	logs     []heldLog
+}
+
+type spanBelow struct {
+	span     ptrace.Span
+	resource *identity.Resource
+}
+
+type heldLog struct {
+	record   plog.LogRecord
+	resource *identity.Resource
+}
+
+// Placed implements correlate.Holder.
+func (h *heldSpan) Placed(place *correlate.Place) {
+	t := h.translator
+	setPlace(h.span, place)
+	h.span.MoveTo(t.builder.span(h.resource))
+	for _, below := range h.below {
+		setTrace(below.span, place)
+		below.span.MoveTo(t.builder.span(below.resource))
+	}
+	for _, log := range h.logs {
+		log.record.SetTraceID(place.TraceID)
+		log.record.MoveTo(t.builder.record(log.resource))
+	}
+	t.releaseHeld(h.family, h.events)
+	t.waiting.released()
+}
+
+func (t *Translator) releaseHeld(family event.Family, events uint64) {
+	if family == event.FamilyDNS {
+		t.lookups.release(events, carried)
+		return
+	}
+	t.held -= events
+	batch := t.builder.current()
+	batch.Counts[family] += events
+	batch.Events += int(events)
+}
+
+// hold has a unit tell the span.
+func (t *Translator) hold(unit *correlate.Unit, h *heldSpan) {
+	h.translator = t
+	unit.HoldBy(h)
+}
+
+// newSpan is one in the batch, or where it waits for its place one beside it.
+func (t *Translator) newSpan(unit *correlate.Unit, r *identity.Resource) ptrace.Span {
+	if unit != nil {
+		return ptrace.NewSpan()
+	}
+	return t.builder.span(r)
+}
+
+func setPlace(span ptrace.Span, place *correlate.Place) {
+	setTrace(span, place)
+	span.SetSpanID(place.SpanID)
+	span.SetParentSpanID(place.ParentID)
+	if place.Link == 0 {
+		return
+	}
+	span.Attributes().PutStr(attrLink, place.Link.String())
+	if place.Linked {
+		link := span.Links().AppendEmpty()
+		link.SetTraceID(place.Link.TraceID())
+		link.SetSpanID(place.Link.ServerID())
+	}
+}
+
+func setTrace(span ptrace.Span, place *correlate.Place) {
+	span.SetTraceID(place.TraceID)
+	span.SetFlags(place.Flags)
+	if place.State != "" {
+		span.TraceState().FromRaw(place.State)
+	}
+}
+
+// fillSpan says what all spans say.
+func fillSpan(span ptrace.Span, name string, kind ptrace.SpanKind, start, end pcommon.Timestamp) {
+	span.SetName(name)
+	span.SetKind(kind)
+	span.SetStartTimestamp(start)
+	span.SetEndTimestamp(max(start, end))
+}
+
+func causeOf(c *bpf.WireCause) correlate.Cause {
+	if c.Flags&(event.CauseThread|event.CauseSole) == 0 {
+		return correlate.Cause{}
+	}
+	return correlate.Cause{Link: correlate.LinkOf(c.Sequence, c.Acknowledged), ByThread: c.Flags&event.CauseThread != 0}
+}
+
+// programOf a process that did something; nil if it is not known. What the kernel says of the process is
+// noted: a server's doings are not those of its start.
+func programOf(p *identity.Process, c *bpf.WireCause) *identity.Program {
+	if p == nil || p.Program == nil {
+		return nil
+	}
+	if c.Flags&event.CauseServer != 0 {
+		p.Program.Serves = true
+	}
+	return p.Program
+}
+
+func noteServer(p *identity.Process) {
+	if p != nil && p.Program != nil {
+		p.Program.Serves = true
+	}
+}
