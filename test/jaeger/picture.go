@@ -9,13 +9,14 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Measures of a picture, in pixels.
 const (
 	rowHeight   = 22
 	indentWidth = 16
-	charWidth   = 7 // of a 12 px monospaced font, about
+	charWidth   = 7.4 // of a 12 px monospaced font, about
 	barsWidth   = 420
 	margin      = 12
 	headHeight  = 30
@@ -64,7 +65,7 @@ func newPicture(to io.Writer, rows []row) *picture {
 	end := p.begin
 	for _, r := range rows {
 		p.begin, end = min(p.begin, r.Start), max(end, r.Start+r.Duration)
-		p.bars = max(p.bars, 2*margin+r.depth*indentWidth+len([]rune(r.Title()))*charWidth)
+		p.bars = max(p.bars, 2*margin+r.depth*indentWidth+int(charWidth*float64(utf8.RuneCountInString(r.Title()))))
 		if !slices.Contains(p.services, r.Service) {
 			p.services = append(p.services, r.Service)
 		}

@@ -44,13 +44,28 @@ func (p *process) header(kind event.Type, time uint64) bpf.WireEventHeader {
 
 func (p *process) identity() bpf.WireProcessIdentity {
 	identity := bpf.WireProcessIdentity{
-		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid,
+		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid, Session: p.session,
 	}
 	for i, c := range []byte(p.comm()[:min(len(p.comm()), len(identity.Comm)-1)]) {
 		identity.Comm[i] = c
 	}
 	return identity
 }
+
+// cause of what the process does now.
+func (p *process) cause() bpf.WireCause {
+	cause := bpf.WireCause{Thread: p.pid}
+	if p.isServer() {
+		cause.Flags = event.CauseServer
+	}
+	if p.task != nil {
+		cause.Sequence, cause.Acknowledged, cause.Thread = p.task.sequence, p.task.acknowledged, p.task.thread
+		cause.Flags |= event.CauseThread
+	}
+	return cause
+}
+
+func (p *process) isServer() bool { return p.pod != nil && p.pod.server == p }
 
 func (p *process) comm() string { return p.exe[strings.LastIndexByte(p.exe, '/')+1:] }
 
@@ -117,9 +132,14 @@ func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
 }
 
 func connectRecord(c *connection, time uint64, errno int32) []byte {
-	return encode(&bpf.WireConnectionConnect{
+	record := bpf.WireConnectionConnect{
 		Header: c.client.header(event.TypeConnectionConnect, time), Ends: c.ends(event.RoleClient), Opened: c.opened, Error: errno,
-	})
+		Cause: c.client.cause(),
+	}
+	if errno == 0 {
+		record.Sequence, record.Acknowledged = c.sequence, c.acknowledged
+	}
+	return encode(&record)
 }
 
 // closeRecord is what one side says of the whole connection. Nothing was reported before.
@@ -148,6 +168,8 @@ type exchange struct {
 	start, first, end           uint64 // request's first byte at the client, response's first and last byte there
 	sequence, acknowledged      uint32
 	errno                       int32 // the connection was cut; no response came
+	cause                       bpf.WireCause
+	thread                      uint32 // of the server
 }
 
 func (x *exchange) head() []byte {
@@ -167,9 +189,11 @@ func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uin
 		RequestBodySize: x.requestBody, ResponseBodySize: x.responseBody,
 		RequestSequence: x.sequence, RequestAcknowledged: x.acknowledged, Status: x.status, Error: x.errno,
 		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)),
+		Cause: x.cause,
 	}
 	end := x.end
 	if role == event.RoleServer {
+		record.Cause = bpf.WireCause{Thread: x.thread, Flags: event.CauseServer | event.CauseDedicated | event.CauseAnswered}
 		record.RequestStart, record.RequestEnd = x.start+wire, x.start+wire
 		record.ResponseStart, record.ResponseEnd, end = x.first-wire, x.end-wire, x.end-wire
 	}
@@ -186,7 +210,7 @@ func dnsRecord(c *connection, socket uint64, time uint64, sent bool, message []b
 		Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message)),
 	}
 	if sent {
-		record.Flags = event.DNSSent
+		record.Flags, record.Cause = event.DNSSent, c.client.cause()
 	}
 	return encode(&record, message)
 }

@@ -269,3 +269,41 @@ func BenchmarkRecords(b *testing.B) {
 		require.NoError(b, s.Read(func([]byte) {}))
 	}
 }
+
+// TestCauses: what a server sends while it serves a request names that request, its process and its thread.
+func TestCauses(t *testing.T) {
+	type request struct{ sequence, acknowledged uint32 }
+	served, sent := map[request]bpf.WireHttpExchange{}, []bpf.WireHttpExchange{}
+	s := New(options(3))
+	for range 8 {
+		require.NoError(t, s.Read(func(record []byte) {
+			header, err := event.DecodeHeader(record)
+			require.NoError(t, err)
+			if event.Type(header.Type) != event.TypeHTTPExchange {
+				return
+			}
+			e, err := event.DecodeHTTPExchange(record)
+			require.NoError(t, err)
+			switch {
+			case e.Ends.Role == event.RoleServer:
+				served[request{e.RequestSequence, e.RequestAcknowledged}] = *e.WireHttpExchange
+			case e.Cause.Flags&event.CauseThread != 0:
+				sent = append(sent, *e.WireHttpExchange)
+			}
+		}))
+	}
+	found := 0
+	for _, client := range sent {
+		server, ok := served[request{client.Cause.Sequence, client.Cause.Acknowledged}]
+		if !ok {
+			continue // it is not over
+		}
+		found++
+		require.Equal(t, server.Header.Pid, client.Header.Pid)
+		require.Equal(t, server.Cause.Thread, client.Cause.Thread)
+		require.Less(t, server.RequestStart, client.RequestStart)
+		require.Less(t, client.ResponseEnd, server.Header.Time)
+	}
+	assert.Greater(t, found, 100)
+	assert.Greater(t, found, len(sent)*9/10)
+}

@@ -259,13 +259,17 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.client.comm() + "/1.0",
 		target: s.target(to), start: now, status: 200, responseBody: s.between(100, 60_000),
 		sequence: c.sequence, acknowledged: c.acknowledged,
+		cause: c.client.cause(), thread: s.newPID(),
 	}
 	if s.chance(0.2) {
 		x.method, x.status, x.requestBody, x.responseBody = "POST", 201, s.between(20, 4000), s.between(2, 300)
 	}
 	now += wire + s.between(200*microsecond, 8*millisecond)
 	if serve != nil {
+		before := c.server.task
+		c.server.task = &task{x.sequence, x.acknowledged, x.thread}
 		now = serve(now)
+		c.server.task = before
 	}
 	failed := s.chance(s.scenarios.Errors)
 	if failed {

@@ -29,6 +29,15 @@ type process struct {
 	exe, cwd       string
 	cgroup         uint64
 	pod            *pod // nil: outside of any
+	session        uint32
+	manages        bool  // its children begin sessions of their own, as cron's and a container runtime's
+	task           *task // that one of its threads works on; nil: what it does, it does by itself
+}
+
+// task is a request that a thread serves.
+type task struct {
+	sequence, acknowledged uint32
+	thread                 uint32
 }
 
 // pod of the simulated cluster. All of them are on this node.
@@ -101,7 +110,7 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup}, now)
 	w.init.parent = w.init
 	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, manages: true}, now)
 	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup}, now)
 	for i := range template {
 		s := template[i]
@@ -124,6 +133,7 @@ func (w *world) age(p *process, now uint64) *process {
 		p.pid = w.newPID()
 		p.vpid = p.pid
 	}
+	p.session = p.pid
 	p.start = (now - uint64(60+w.random.IntN(3600))*1e9) / nsPerTick * nsPerTick
 	w.older = append(w.older, p)
 	return p
@@ -144,7 +154,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 	if s.kind == "StatefulSet" {
 		p.name = fmt.Sprintf("%s-%d", s.name, len(s.pods))
 	}
-	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup}, now)
+	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup, manages: true}, now)
 	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: firstPodCgroup + uint64(number), pod: p}, now)
 	p.server.vpid = 1
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
@@ -193,6 +203,10 @@ func (w *world) start(parent *process, exe string, now uint64) *process {
 	p.pid = w.newPID()
 	p.vpid = p.pid%32768 + 2
 	p.start, p.parent, p.exe = now, parent, exe
+	p.manages, p.task = false, nil
+	if parent.manages {
+		p.session = p.pid
+	}
 	return &p
 }
 
