@@ -114,7 +114,8 @@ type Unit struct {
 	place   Place
 	placed  bool
 	own     *request // whose side it is
-	link    Link     // of a connection's first request
+	waitsOn *request
+	link    Link // of a connection's first request
 	program *identity.Program
 	cause   Cause
 	peer    netip.Addr
@@ -137,6 +138,7 @@ const (
 type request struct {
 	key      requestKey
 	place    Place
+	seen     bool // it has come, but may wait itself
 	placed   bool
 	answered bool
 	children int
@@ -158,7 +160,7 @@ type Traces struct {
 	order    []*request // by since
 	local    map[netip.Addr]struct{}
 	lookups  map[identity.Key][]*Unit // that wait for a connection
-	queues   [3]queue
+	queues   [queueCount]queue
 	held     int
 }
 
@@ -172,6 +174,8 @@ const (
 	queueClients  = iota // servers' sides wait for them
 	queueRequests        // connections and lookups wait for them
 	queueServed          // what was done for a request waits for it
+	queueSeen            // what is waited for has come, and waits itself
+	queueCount
 )
 
 // NewTraces returns Traces that know nothing yet.
@@ -185,6 +189,7 @@ func NewTraces(options Options, ids *IDs) *Traces {
 	t.queues[queueClients].wait = clientGrace
 	t.queues[queueRequests].wait = requestGrace
 	t.queues[queueServed].wait = uint64(options.MaxWait)
+	t.queues[queueSeen].wait = 2*uint64(options.MaxWait) + requestGrace
 	return t
 }
 
@@ -197,7 +202,7 @@ func (t *Traces) Held() int { return t.held }
 // that is to be given a holder.
 func (t *Traces) Server(r *Request) (Place, *Unit) {
 	own := t.request(requestKey{r.Link, true}, r.Now)
-	own.answered = r.Answered
+	own.seen, own.answered = true, r.Answered
 	place := Place{SpanID: r.Link.ServerID()}
 	if r.Header.IsValid() {
 		place.inherit(&r.Header)
@@ -243,6 +248,7 @@ func (t *Traces) mayHaveAgent(peer netip.Addr) bool {
 // Client finds the place of a request that was sent, as Server does.
 func (t *Traces) Client(r *Request) (Place, *Unit) {
 	own := t.request(requestKey{r.Link, false}, r.Now)
+	own.seen = true
 	place := Place{SpanID: r.Link.ClientID()}
 	if r.Header.IsValid() {
 		place.inherit(&r.Header)
@@ -448,15 +454,17 @@ func (t *Traces) hasRoom() bool { return t.held < t.options.MaxHeld }
 
 func (t *Traces) await(what *request, unit *Unit, queue int) {
 	what.waiters = append(what.waiters, unit)
+	unit.waitsOn = what
 	t.enqueue(unit, queue)
 }
 
 func (t *Traces) enqueue(unit *Unit, number int) {
-	q := &t.queues[number]
-	q.units = append(q.units, unit)
+	t.queues[number].add(unit)
 	unit.queued = true
 	t.held++
 }
+
+func (q *queue) add(unit *Unit) { q.units = append(q.units, unit) }
 
 func (u *Unit) isQueued() bool { return u.queued && !u.placed }
 
@@ -548,7 +556,7 @@ func (t *Traces) Tick(now uint64) {
 	for i := range t.queues {
 		q := &t.queues[i]
 		for len(q.units) > 0 && (q.units[0].placed || q.units[0].began+q.wait < now) {
-			t.expireFirst(q)
+			t.expire(q.take(), i)
 		}
 	}
 	for len(t.order) > 0 && t.order[0].since+retention+t.queues[queueServed].wait < now {
@@ -556,44 +564,48 @@ func (t *Traces) Tick(now uint64) {
 	}
 }
 
-func (t *Traces) expireFirst(q *queue) {
+func (q *queue) take() *Unit {
 	unit := q.units[0]
 	q.units[0] = nil
 	q.units = q.units[1:]
 	if len(q.units) == 0 {
 		q.units = nil // let go of the array
 	}
-	if unit.kind == unitLookup {
-		t.forgetLookup(unit)
-	}
-	if !unit.placed {
-		t.giveUp(unit)
-	}
+	return unit
 }
 
-func (t *Traces) forgetLookup(unit *Unit) {
-	process := unit.lookup.Process
-	waiting, ok := t.lookups[process]
-	if !ok {
-		return
+// expire gives up on what a unit waits for, unless that has come and will have its place.
+func (t *Traces) expire(unit *Unit, number int) {
+	switch {
+	case unit.placed:
+	case unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit):
+		t.queues[queueSeen].add(unit) // its connection waits
+	case number != queueSeen && unit.waitsOn != nil && unit.waitsOn.seen:
+		t.queues[queueSeen].add(unit)
+	default:
+		t.giveUp(unit)
 	}
-	kept := waiting[:0]
-	for _, other := range waiting {
-		if other != unit && !other.placed {
-			kept = append(kept, other)
-		}
-	}
-	clear(waiting[len(kept):])
-	t.keepLookups(process, kept)
 }
 
 // Flush gives up on all, since nothing more will come.
 func (t *Traces) Flush() {
 	for i := range t.queues {
 		for q := &t.queues[i]; len(q.units) > 0; {
-			t.expireFirst(q)
+			t.expire(q.take(), i)
 		}
 	}
+}
+
+// forgetLookup says whether the lookup was still waiting for a connection.
+func (t *Traces) forgetLookup(unit *Unit) bool {
+	process := unit.lookup.Process
+	waiting := t.lookups[process]
+	at := slices.Index(waiting, unit)
+	if at < 0 {
+		return false
+	}
+	t.keepLookups(process, slices.Delete(waiting, at, at+1))
+	return true
 }
 
 // --- what is known -------------------------------------------------------------------------------

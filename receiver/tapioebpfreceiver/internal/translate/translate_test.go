@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -469,36 +470,38 @@ func TestAFailedConnectAndItsLogAreOfOneTrace(t *testing.T) {
 	assert.Equal(t, out.spanIDs[0], out.logIDs[1])
 }
 
-func TestAProgramInThePlaceOfAnotherIsATraceOfItsOwn(t *testing.T) {
+func TestAProgramInThePlaceOfAnotherIsItsChild(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(curl(2*second), curl(3*second), exitRecord(10, second, 4*second, 0))
 	out := w.take(t)
 	require.Len(t, out.spanIDs, 2)
 	first, second := out.spanIDs[0], out.spanIDs[1]
-	assert.NotEqual(t, first.trace, second.trace)
+	assert.Equal(t, first.trace, second.trace)
 	assert.NotEqual(t, first.span, second.span)
+	assert.Equal(t, []pcommon.SpanID{{}, first.span}, out.parents)
 	assert.Equal(t, []ids{first, second, second}, out.logIDs)
 }
 
-func TestEveryConnectionIsATraceOfItsOwn(t *testing.T) {
+func TestWhatAProgramDoesIsBelowIt(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(curl(2*second), connectRecord(10, 3*second, 4*second, 0), connectRecord(10, 3*second, 4*second, 0), exitRecord(10, second, 5*second, 0))
 	out := w.take(t)
 	require.Len(t, out.spanIDs, 3)
-	traces := map[[16]byte]bool{}
+	program := out.spanIDs[2]
+	assert.Equal(t, []pcommon.SpanID{program.span, program.span, {}}, out.parents)
 	for _, id := range out.spanIDs {
-		traces[id.trace] = true
+		assert.Equal(t, program.trace, id.trace)
 	}
-	assert.Len(t, traces, 3)
 }
 
-func TestAForkedChildHasNoSpanOfItsParents(t *testing.T) {
+func TestAForkedChildHasNoSpanOfItsOwn(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(curl(2*second), forkRecord(11, 3*second, 10, second), exitRecord(11, 3*second, 4*second, 0))
 	out := w.take(t)
 	assert.Empty(t, out.spans)
-	for _, log := range out.logs[1:] {
-		assert.False(t, log.InTrace)
+	require.Len(t, out.logs, 3)
+	for i, log := range out.logs[1:] {
+		assert.Equal(t, out.logIDs[0], out.logIDs[i+1], "it is in its parent's program")
 		assert.Equal(t, curlResource, log.Resource)
 	}
 }
