@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -85,6 +86,46 @@ func TestHeadSampling(t *testing.T) {
 	clientIDs, serverIDs := clients.kept("client half"), servers.kept("server half")
 	assert.Equal(t, clientIDs, serverIDs, "halves of the same traces")
 	assert.InDelta(t, count*headShare, len(clientIDs), count*headShare/5)
+}
+
+// TestHeadSamplingOfRequests: one collector sees the clients of requests, another one the servers. They know
+// nothing of each other, and keep both halves of the same traces.
+func TestHeadSamplingOfRequests(t *testing.T) {
+	requireBPF(t)
+	overlay, err := os.ReadFile(headSampling)
+	require.NoError(t, err)
+	clients, servers := newCgroup(t), newCgroup(t)
+	server := servers.startGoServer(t, "tcp4")
+	const count = 600
+	questions := make([]question, count)
+	for i := range questions {
+		questions[i] = question{Method: "GET", Target: fmt.Sprintf("/n/%d", i)}
+	}
+	questions[0].Wait = true // a process that is older than its collector is not the requests' parent
+	asking := clients.ask(t, server.address, questions)
+	var collectors [2]*collector
+	for i, scope := range []cgroup{clients, servers} {
+		collectors[i] = startCollector(t, scope, string(overlay), "processors::memory_limiter: {check_interval: 1s, limit_mib: 512}")
+	}
+	asking.proceed()
+	require.Len(t, asking.calls(), count)
+	var kept [2]map[pcommon.TraceID]string
+	for i, c := range collectors {
+		require.Eventually(t, func() bool { return c.stats().Ledger["http"].Exported == count }, patience, pollInterval)
+		c.stop().requireNothingLost(t)
+		kept[i] = pathsOf(c.output.spans)
+	}
+	assert.Equal(t, kept[0], kept[1])
+	assert.InDelta(t, count*headShare, len(kept[0]), count*headShare/2)
+}
+
+// pathsOf requests, by their traces.
+func pathsOf(spans []item) map[pcommon.TraceID]string {
+	paths := map[pcommon.TraceID]string{}
+	for _, span := range named(spans, "GET") {
+		paths[span.traceID] = span.text("url.path")
+	}
+	return paths
 }
 
 // sampler is a collector that gets spans by OTLP.
