@@ -4,6 +4,7 @@
 package jaeger
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -75,8 +76,30 @@ func leave(folder string, files map[string]string) error {
 			return fmt.Errorf("mount /etc/%s: %w", name, err)
 		}
 	}
-	if output, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up: %w: %s", err, output)
+	return ip("link set lo up")
+}
+
+// connect two worlds by a cable, with an address at each end.
+func connect(t *testing.T, a, b *world, addressA, addressB string) {
+	t.Helper()
+	var thread int
+	require.NoError(t, b.do(func() error {
+		thread = unix.Gettid()
+		return nil
+	}))
+	require.NoError(t, a.do(func() error {
+		return ip(fmt.Sprintf("link add cable type veth peer name cable netns %d", thread))
+	}))
+	for address, w := range map[string]*world{addressA: a, addressB: b} {
+		require.NoError(t, w.do(func() error {
+			return errors.Join(ip("addr add "+address+"/24 dev cable"), ip("link set cable up"))
+		}))
+	}
+}
+
+func ip(arguments string) error {
+	if output, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", arguments, err, output)
 	}
 	return nil
 }

@@ -17,13 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shop of real programs. Names and ports are those that its programs have in testdata.
+// shop of real programs, or the part of it that is on one node. Names and ports are those that its programs
+// have in testdata.
 type shop struct {
 	*world
-	folder string
-	jobs   io.WriteCloser
-	ends   *bufio.Reader // of the jobs
-	all    []*process
+	addresses map[string]string // by name
+	folder    string
+	jobs      io.WriteCloser
+	ends      *bufio.Reader // of the jobs
+	all       []*process
 }
 
 const (
@@ -32,7 +34,7 @@ const (
 	namePort = 53
 )
 
-// addresses of the shop's names. Nobody is at the last one.
+// addresses of the shop's names on one node. Nobody is at the last one.
 var addresses = map[string]string{
 	"storefront": "127.0.0.10", "catalog": "127.0.0.11", "orders": "127.0.0.12", "gifts": "127.0.0.13",
 }
@@ -40,13 +42,23 @@ var addresses = map[string]string{
 // openShop starts it, and returns when all of it listens.
 func openShop(t *testing.T, w *world) *shop {
 	t.Helper()
-	s := &shop{world: w, folder: t.TempDir()}
+	s := &shop{world: w, addresses: addresses, folder: t.TempDir()}
+	s.openFront(t)
+	s.openBack(t)
+	return s
+}
+
+func (s *shop) openFront(t *testing.T) {
+	t.Helper()
 	s.startNameServer(t)
 	s.startStorefront(t)
+	s.jobs, s.ends = s.startRunner(t, s.workload(t, "cron", s.copyOf(t, "restock.sh")))
+}
+
+func (s *shop) openBack(t *testing.T) {
+	t.Helper()
 	s.startCatalog(t)
 	s.startOrders(t)
-	s.startCron(t)
-	return s
 }
 
 // command of a program in the shop. Its environment says nothing of this machine's proxies.
@@ -79,7 +91,7 @@ func (s *shop) start(t *testing.T, command *exec.Cmd) *process {
 // close ends all of it.
 func (s *shop) close(t *testing.T) {
 	t.Helper()
-	require.NoError(t, s.jobs.Close()) // then cron ends
+	require.NoError(t, s.jobs.Close())
 	for _, p := range s.all {
 		p.end()
 	}
@@ -88,16 +100,14 @@ func (s *shop) close(t *testing.T) {
 func (s *shop) startNameServer(t *testing.T) {
 	command := s.command(t, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--user=root", "--no-resolv",
 		"--no-hosts", "--local=/shop.test/", "--listen-address="+nameServer, "--bind-interfaces", "--log-facility=-")
-	for name, address := range addresses {
+	for name, address := range s.addresses {
 		command.Args = append(command.Args, fmt.Sprintf("--host-record=%s.shop.test,%s", name, address))
 	}
 	s.serve(t, command, namePort)
 }
 
 func (s *shop) startStorefront(t *testing.T) {
-	script, err := filepath.Abs("testdata/storefront.py")
-	require.NoError(t, err)
-	s.serve(t, s.command(t, python, script, addresses["storefront"], fmt.Sprint(storefrontPort)), storefrontPort)
+	s.serve(t, s.command(t, python, s.copyOf(t, "storefront.py"), s.addresses["storefront"], fmt.Sprint(storefrontPort)), storefrontPort)
 }
 
 // startCatalog has an nginx end by SIGTERM, which it does not survive with its worker.
@@ -105,27 +115,35 @@ func (s *shop) startCatalog(t *testing.T) {
 	template, err := os.ReadFile("testdata/catalog.conf")
 	require.NoError(t, err)
 	file := filepath.Join(s.folder, "catalog.conf")
-	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(template), "@DIR@", s.folder)), 0o644))
+	require.NoError(t, os.WriteFile(file, []byte(strings.NewReplacer("@DIR@", s.folder, "@ADDRESS@", s.addresses["catalog"]).Replace(string(template))), 0o644))
 	s.serve(t, s.command(t, "nginx", "-p", s.folder, "-e", "stderr", "-c", file), catalogPort)
 }
 
 func (s *shop) startOrders(t *testing.T) {
-	s.serve(t, s.workload(t, "orders", fmt.Sprintf("%s:%d", addresses["orders"], ordersPort)), ordersPort)
+	s.serve(t, s.workload(t, "orders", fmt.Sprintf("%s:%d", s.addresses["orders"], ordersPort)), ordersPort)
 }
 
-func (s *shop) startCron(t *testing.T) {
-	content, err := os.ReadFile("testdata/restock.sh")
+// copyOf a file of testdata in the shop's folder, where programs are started.
+func (s *shop) copyOf(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(s.folder, "restock.sh"), content, 0o755))
-	command := s.workload(t, "cron", "restock.sh")
-	s.jobs, err = command.StdinPipe()
+	require.NoError(t, os.WriteFile(filepath.Join(s.folder, name), content, 0o755))
+	return name
+}
+
+// startRunner starts what does something for each line that it is given, and says how that went.
+func (s *shop) startRunner(t *testing.T, command *exec.Cmd) (io.WriteCloser, *bufio.Reader) {
+	t.Helper()
+	lines, err := command.StdinPipe()
 	require.NoError(t, err)
-	ends, writer, err := os.Pipe()
+	said, writer, err := os.Pipe()
 	require.NoError(t, err)
-	t.Cleanup(func() { ends.Close() })
-	command.Stdout, s.ends = writer, bufio.NewReader(ends)
+	t.Cleanup(func() { said.Close() })
+	command.Stdout = writer
 	s.start(t, command)
 	require.NoError(t, writer.Close())
+	return lines, bufio.NewReader(said)
 }
 
 // workload is this binary, under a name of its own.
@@ -145,11 +163,17 @@ func (s *shop) workload(t *testing.T, name string, args ...string) *exec.Cmd {
 // runJob has the cron job ask the shop for this, and returns how its shell has ended.
 func (s *shop) runJob(t *testing.T, target string) string {
 	t.Helper()
-	_, err := fmt.Fprintln(s.jobs, target)
+	return tell(t, s.jobs, s.ends, target)
+}
+
+// tell a runner a line, and return what it says.
+func tell(t *testing.T, lines io.Writer, said *bufio.Reader, line string) string {
+	t.Helper()
+	_, err := fmt.Fprintln(lines, line)
 	require.NoError(t, err)
-	said, err := s.ends.ReadString('\n')
+	answer, err := said.ReadString('\n')
 	require.NoError(t, err)
-	return strings.TrimSpace(said)
+	return strings.TrimSpace(answer)
 }
 
 // python is not the one of the PATH, which may be a script that looks for one.
