@@ -45,6 +45,7 @@ func (p *process) header(kind event.Type, time uint64) bpf.WireEventHeader {
 func (p *process) identity() bpf.WireProcessIdentity {
 	identity := bpf.WireProcessIdentity{
 		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid,
+		Session: p.session,
 	}
 	for i, c := range []byte(p.comm()[:min(len(p.comm()), len(identity.Comm)-1)]) {
 		identity.Comm[i] = c
@@ -96,6 +97,7 @@ type connection struct {
 	opened, established    uint64
 	sent, received         uint64 // by the client
 	sequence, acknowledged uint32 // of the client's next byte, and of the server's
+	cause                  bpf.WireCause
 	rtt                    uint32 // us
 }
 
@@ -119,6 +121,7 @@ func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
 func connectRecord(c *connection, time uint64, errno int32) []byte {
 	return encode(&bpf.WireConnectionConnect{
 		Header: c.client.header(event.TypeConnectionConnect, time), Ends: c.ends(event.RoleClient), Opened: c.opened, Error: errno,
+		Cause: c.cause, Sequence: c.sequence, Acknowledged: c.acknowledged,
 	})
 }
 
@@ -166,12 +169,13 @@ func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uin
 		Ends: c.ends(role), RequestStart: x.start, RequestEnd: x.start, ResponseStart: x.first, ResponseEnd: x.end,
 		RequestBodySize: x.requestBody, ResponseBodySize: x.responseBody,
 		RequestSequence: x.sequence, RequestAcknowledged: x.acknowledged, Status: x.status, Error: x.errno,
-		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)),
+		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)), Cause: c.cause,
 	}
 	end := x.end
 	if role == event.RoleServer {
 		record.RequestStart, record.RequestEnd = x.start+wire, x.start+wire
 		record.ResponseStart, record.ResponseEnd, end = x.first-wire, x.end-wire, x.end-wire
+		record.Cause = bpf.WireCause{Thread: p.pid, Flags: event.CauseAnswered}
 	}
 	if x.status == 0 {
 		record.ResponseStart, record.ResponseEnd, record.Flags = 0, 0, event.HTTPRequestComplete
@@ -186,7 +190,7 @@ func dnsRecord(c *connection, socket uint64, time uint64, sent bool, message []b
 		Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message)),
 	}
 	if sent {
-		record.Flags = event.DNSSent
+		record.Flags, record.Cause = event.DNSSent, c.cause
 	}
 	return encode(&record, message)
 }

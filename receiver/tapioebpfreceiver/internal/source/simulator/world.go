@@ -24,6 +24,8 @@ const (
 // process of the world. Its parent is never nil but for the first one.
 type process struct {
 	pid, vpid, uid uint32
+	session        uint32 // pid of its leader
+	detaches       bool   // what it starts begins a session
 	start          uint64 // CLOCK_BOOTTIME, ns
 	parent         *process
 	exe, cwd       string
@@ -101,7 +103,7 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup}, now)
 	w.init.parent = w.init
 	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, detaches: true}, now)
 	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup}, now)
 	for i := range template {
 		s := template[i]
@@ -124,6 +126,7 @@ func (w *world) age(p *process, now uint64) *process {
 		p.pid = w.newPID()
 		p.vpid = p.pid
 	}
+	p.session = p.pid
 	p.start = (now - uint64(60+w.random.IntN(3600))*1e9) / nsPerTick * nsPerTick
 	w.older = append(w.older, p)
 	return p
@@ -192,7 +195,7 @@ func (w *world) start(parent *process, exe string, now uint64) *process {
 	p := *parent
 	p.pid = w.newPID()
 	p.vpid = p.pid%32768 + 2
-	p.start, p.parent, p.exe = now, parent, exe
+	p.start, p.parent, p.exe, p.detaches = now, parent, exe, false
 	return &p
 }
 
