@@ -310,8 +310,24 @@ func requireFor(t *testing.T, request bpf.WireHttpExchange, cause bpf.WireCause,
 	assert.NotZero(t, cause.Sequence)
 }
 
-func TestAThreadSendsForTheRequestThatItServes(t *testing.T) {
+// TestThreadsAndWhatTheySend shares one source: loading the programs takes most of the time.
+func TestThreadsAndWhatTheySend(t *testing.T) {
 	h := newTheater(t)
+	for _, step := range []struct {
+		name  string
+		check func(*testing.T, *theater)
+	}{
+		{"a thread sends for the request that it serves", checkOwnRequest},
+		{"others send for nobody", checkOtherThread},
+		{"a request that is answered causes nothing", checkAfterwards},
+		{"another thread answers", checkHandedOver},
+		{"a thread mixes requests", checkMixed},
+	} {
+		t.Run(step.name, func(t *testing.T) { step.check(t, h) })
+	}
+}
+
+func checkOwnRequest(t *testing.T, h *theater) {
 	h.request("/call")()
 	served, called := h.exchangeFor("/call"), h.exchangeFor("/called")
 	assert.Equal(t, event.CauseDedicated|event.CauseAnswered, served.Cause.Flags)
@@ -332,22 +348,22 @@ func TestAThreadSendsForTheRequestThatItServes(t *testing.T) {
 	requireFor(t, served, asked.Cause, event.CauseServer|event.CauseThread)
 }
 
-func TestOtherThreadsSendForNobody(t *testing.T) {
-	h := newTheater(t)
+func checkOtherThread(t *testing.T, h *theater) {
 	h.request("/other")()
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/job").Cause.Flags)
+}
+
+func checkAfterwards(t *testing.T, h *theater) {
 	h.request("/after")()
-	assert.Equal(t, event.CauseServer, h.exchangeFor("/afterwards").Cause.Flags, "the request is answered")
+	assert.Equal(t, event.CauseServer, h.exchangeFor("/afterwards").Cause.Flags)
 }
 
-func TestARequestThatIsHandedOver(t *testing.T) {
-	h := newTheater(t)
+func checkHandedOver(t *testing.T, h *theater) {
 	h.request("/hand-over")()
-	assert.Equal(t, event.CauseDedicated, h.exchangeFor("/hand-over").Cause.Flags, "another thread has answered")
+	assert.Equal(t, event.CauseDedicated, h.exchangeFor("/hand-over").Cause.Flags)
 }
 
-func TestAThreadThatMixesRequests(t *testing.T) {
-	h := newTheater(t)
+func checkMixed(t *testing.T, h *theater) {
 	h.front.say("park")
 	second := h.request("/mix-too")
 	h.request("/mix")()
@@ -384,16 +400,5 @@ func TestTheOnlyRequestIsTheCause(t *testing.T) {
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/alone").Cause.Flags)
 	for began := time.Now(); time.Since(began) < 5*idleWatch; {
 		require.False(t, isSole(), "it sends by itself, too")
-	}
-}
-
-func TestCausesAreNotAskedFor(t *testing.T) {
-	w := newWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
-	pid := w.play(script{Steps: []step{client("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), server(answered)}})
-	w.finish()
-	wires, _ := w.exchangesOf(pid)
-	require.Len(t, wires, 2)
-	for _, wire := range wires {
-		assert.Zero(t, wire.Cause)
 	}
 }
