@@ -54,6 +54,7 @@ const (
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
 	NetworkVarHttpResponseHeads       = "http_response_heads"
+	NetworkVarIdleWatch               = "idle_watch"
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
@@ -153,6 +154,7 @@ type NetworkVariableSpecs struct {
 	HasSocketStorage  *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled       *ebpf.VariableSpec `ebpf:"http_enabled"`
 	HttpResponseHeads *ebpf.VariableSpec `ebpf:"http_response_heads"`
+	IdleWatch         *ebpf.VariableSpec `ebpf:"idle_watch"`
 	NetworkEnabled    *ebpf.VariableSpec `ebpf:"network_enabled"`
 	ReportInterval    *ebpf.VariableSpec `ebpf:"report_interval"`
 	SelfPid           *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -233,6 +235,7 @@ type NetworkVariables struct {
 	HasSocketStorage  *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled       *ebpf.Variable `ebpf:"http_enabled"`
 	HttpResponseHeads *ebpf.Variable `ebpf:"http_response_heads"`
+	IdleWatch         *ebpf.Variable `ebpf:"idle_watch"`
 	NetworkEnabled    *ebpf.Variable `ebpf:"network_enabled"`
 	ReportInterval    *ebpf.Variable `ebpf:"report_interval"`
 	SelfPid           *ebpf.Variable `ebpf:"self_pid"`

@@ -19,10 +19,9 @@
 #include "socket.h"
 #include "task.h"
 
-#define WATCH_NS 10000000000ULL /* how long a process must have been seen idle, in all */
-
 /* Set by the loader. */
 const volatile bool causes_enabled = false;
+const volatile __u64 idle_watch = 10000000000ULL; /* ns a process must have been seen idle in all */
 
 /* What is known of a process since it listened, or read its first request. */
 struct serving_process {
@@ -142,7 +141,7 @@ static __always_inline bool is_sole(struct serving_process *process, struct caus
 {
 	__u64 name;
 
-	if (process->by_itself || process->dedicates || process->idle < WATCH_NS ||
+	if (process->by_itself || process->dedicates || process->idle < idle_watch ||
 	    process->served != 1)
 		return false;
 	name = process->requests;

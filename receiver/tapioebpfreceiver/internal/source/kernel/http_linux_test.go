@@ -254,8 +254,9 @@ func (s *Source) mapNamed(name string) *ebpf.Map {
 	return nil
 }
 
+// Without being asked for, no causes are told.
 func TestHTTPAddresses(t *testing.T) {
-	w := newWorld(t, withHTTP)
+	w := newWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
 	pids := map[string]uint32{}
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"} {
 		pids[address] = w.play(script{Address: address, Steps: []step{client(get), server(ok + "hello")}})
@@ -272,6 +273,8 @@ func TestHTTPAddresses(t *testing.T) {
 		assert.NotZero(t, a.Ends.Netns)
 		assert.Equal(t, a.RequestSequence, b.RequestSequence)
 		assert.Equal(t, a.RequestAcknowledged, b.RequestAcknowledged)
+		assert.Zero(t, a.Cause)
+		assert.Zero(t, b.Cause)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -30,6 +31,10 @@ const (
 	servingProcesses = 8192
 	servingThreads   = 16384
 )
+
+// idleWatch is how long a process must have been seen to serve nothing, and to send nothing then, until
+// what it sends while it serves one request is told to be for that. Tests have less time.
+var idleWatch = 10 * time.Second
 
 // lifecycleShare is how much smaller the ring of lifecycle records is: processes start at a small
 // fraction of the rate at which they send.
@@ -131,6 +136,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,
 			"causes_enabled":      s.options.followsCauses(),
+			"idle_watch":          uint64(idleWatch),
 			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
 			"dns_ports":           paddedPorts(s.options.DNSPorts),
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),

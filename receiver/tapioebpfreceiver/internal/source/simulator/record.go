@@ -44,28 +44,14 @@ func (p *process) header(kind event.Type, time uint64) bpf.WireEventHeader {
 
 func (p *process) identity() bpf.WireProcessIdentity {
 	identity := bpf.WireProcessIdentity{
-		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid, Session: p.session,
+		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid,
+		Session: p.session,
 	}
 	for i, c := range []byte(p.comm()[:min(len(p.comm()), len(identity.Comm)-1)]) {
 		identity.Comm[i] = c
 	}
 	return identity
 }
-
-// cause of what the process does now.
-func (p *process) cause() bpf.WireCause {
-	cause := bpf.WireCause{Thread: p.pid}
-	if p.isServer() {
-		cause.Flags = event.CauseServer
-	}
-	if p.task != nil {
-		cause.Sequence, cause.Acknowledged, cause.Thread = p.task.sequence, p.task.acknowledged, p.task.thread
-		cause.Flags |= event.CauseThread
-	}
-	return cause
-}
-
-func (p *process) isServer() bool { return p.pod != nil && p.pod.server == p }
 
 func (p *process) comm() string { return p.exe[strings.LastIndexByte(p.exe, '/')+1:] }
 
@@ -111,6 +97,7 @@ type connection struct {
 	opened, established    uint64
 	sent, received         uint64 // by the client
 	sequence, acknowledged uint32 // of the client's next byte, and of the server's
+	cause                  bpf.WireCause
 	rtt                    uint32 // us
 }
 
@@ -132,14 +119,10 @@ func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
 }
 
 func connectRecord(c *connection, time uint64, errno int32) []byte {
-	record := bpf.WireConnectionConnect{
+	return encode(&bpf.WireConnectionConnect{
 		Header: c.client.header(event.TypeConnectionConnect, time), Ends: c.ends(event.RoleClient), Opened: c.opened, Error: errno,
-		Cause: c.client.cause(),
-	}
-	if errno == 0 {
-		record.Sequence, record.Acknowledged = c.sequence, c.acknowledged
-	}
-	return encode(&record)
+		Cause: c.cause, Sequence: c.sequence, Acknowledged: c.acknowledged,
+	})
 }
 
 // closeRecord is what one side says of the whole connection. Nothing was reported before.
@@ -168,8 +151,6 @@ type exchange struct {
 	start, first, end           uint64 // request's first byte at the client, response's first and last byte there
 	sequence, acknowledged      uint32
 	errno                       int32 // the connection was cut; no response came
-	cause                       bpf.WireCause
-	thread                      uint32 // of the server
 }
 
 func (x *exchange) head() []byte {
@@ -188,14 +169,13 @@ func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uin
 		Ends: c.ends(role), RequestStart: x.start, RequestEnd: x.start, ResponseStart: x.first, ResponseEnd: x.end,
 		RequestBodySize: x.requestBody, ResponseBodySize: x.responseBody,
 		RequestSequence: x.sequence, RequestAcknowledged: x.acknowledged, Status: x.status, Error: x.errno,
-		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)),
-		Cause: x.cause,
+		Flags: event.HTTPRequestComplete | event.HTTPResponseComplete, RequestHeadSize: uint16(len(head)), Cause: c.cause,
 	}
 	end := x.end
 	if role == event.RoleServer {
-		record.Cause = bpf.WireCause{Thread: x.thread, Flags: event.CauseServer | event.CauseDedicated | event.CauseAnswered}
 		record.RequestStart, record.RequestEnd = x.start+wire, x.start+wire
 		record.ResponseStart, record.ResponseEnd, end = x.first-wire, x.end-wire, x.end-wire
+		record.Cause = bpf.WireCause{Thread: p.pid, Flags: event.CauseAnswered}
 	}
 	if x.status == 0 {
 		record.ResponseStart, record.ResponseEnd, record.Flags = 0, 0, event.HTTPRequestComplete
@@ -210,7 +190,7 @@ func dnsRecord(c *connection, socket uint64, time uint64, sent bool, message []b
 		Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message)),
 	}
 	if sent {
-		record.Flags, record.Cause = event.DNSSent, c.client.cause()
+		record.Flags, record.Cause = event.DNSSent, c.cause
 	}
 	return encode(&record, message)
 }

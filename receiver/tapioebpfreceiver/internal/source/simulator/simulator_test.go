@@ -287,7 +287,7 @@ func TestCauses(t *testing.T) {
 			switch {
 			case e.Ends.Role == event.RoleServer:
 				served[request{e.RequestSequence, e.RequestAcknowledged}] = *e.WireHttpExchange
-			case e.Cause.Flags&event.CauseThread != 0:
+			case e.Cause.Flags&(event.CauseThread|event.CauseSole) != 0:
 				sent = append(sent, *e.WireHttpExchange)
 			}
 		}))

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
@@ -32,6 +33,7 @@ type story struct {
 	*world
 	scenarios Scenarios
 	tell      func(family event.Family, time uint64, bytes []byte)
+	serving   *exchange // what is done now is for this; nil: for nothing
 }
 
 // --- processes ---------------------------------------------------------------------------------
@@ -40,6 +42,9 @@ type story struct {
 func (s *story) command(parent *process, now uint64, exe string, args []string, status uint32, does func(p *process, now uint64) uint64) uint64 {
 	p := s.start(parent, parent.exe, now)
 	s.tell(event.FamilyProcess, now, forkRecord(p, now))
+	if parent.detaches {
+		p.session = p.pid
+	}
 	now += s.between(200*microsecond, 2*millisecond)
 	p.exe = exe
 	s.tell(event.FamilyProcess, now, execRecord(p, now, args...))
@@ -66,7 +71,7 @@ func (s *story) probe(now uint64) uint64 {
 // into is the process as one that is about to enter a container.
 func (p *process) into(in *pod) *process {
 	inside := *p
-	inside.cgroup, inside.uid, inside.pod, inside.cwd = in.server.cgroup, in.server.uid, in, "/"
+	inside.cgroup, inside.uid, inside.pod, inside.cwd, inside.detaches = in.server.cgroup, in.server.uid, in, "/", true
 	return &inside
 }
 
@@ -146,7 +151,7 @@ func (s *story) nxdomainStorm(now uint64) uint64 {
 func (s *story) ask(p *process, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) uint64 {
 	coredns := s.anyPod(s.services["coredns"])
 	c := &connection{client: p, server: coredns.server, protocol: event.ProtocolUDP, opened: now, established: now,
-		from: s.local(p), to: coredns.endpoint(53)}
+		from: s.local(p), to: coredns.endpoint(53), cause: s.cause(p)}
 	id, socket := uint16(s.random.Uint32()), s.random.Uint64()>>1
 	query, answer := packDNS(id, name, false, 0), packDNS(id, name, true, code, answers...)
 	s.tell(event.FamilyDNS, now, dnsRecord(c, socket, now, true, query))
@@ -170,11 +175,25 @@ func (s *story) local(p *process) endpoint {
 // connect a process to a server, nil if that is not on this node.
 func (s *story) connect(p, server *process, to endpoint, now *uint64) *connection {
 	c := &connection{client: p, server: server, protocol: event.ProtocolTCP, opened: *now, from: s.local(p), to: to,
-		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900))}
+		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900)), cause: s.cause(p)}
 	*now += uint64(c.rtt) * microsecond
 	c.established = *now
 	s.tell(event.FamilyNetwork, *now, connectRecord(c, *now, 0))
 	return c
+}
+
+// cause of what a process sends now, as the kernel would know it: at this rate a server serves one request
+// at a time.
+func (s *story) cause(p *process) bpf.WireCause {
+	cause := bpf.WireCause{Thread: p.pid}
+	if p.pod != nil && p == p.pod.server {
+		cause.Flags = event.CauseServer
+	}
+	if s.serving != nil {
+		cause.Flags |= event.CauseSole
+		cause.Sequence, cause.Acknowledged = s.serving.sequence, s.serving.acknowledged
+	}
+	return cause
 }
 
 func (s *story) close(c *connection, now uint64) uint64 {
@@ -197,7 +216,7 @@ func (s *story) work(p *process, with *service, now uint64) uint64 {
 // refused is a connection to where nobody listens.
 func (s *story) refused(now uint64) uint64 {
 	p, to := s.anyPodOfAll().server, s.anyPodOfAll()
-	c := &connection{client: p, protocol: event.ProtocolTCP, opened: now, from: s.local(p), to: to.endpoint(8443)}
+	c := &connection{client: p, protocol: event.ProtocolTCP, opened: now, from: s.local(p), to: to.endpoint(8443), cause: s.cause(p)}
 	now += s.between(30*microsecond, 300*microsecond)
 	s.tell(event.FamilyNetwork, now, connectRecord(c, now, connectionRefused))
 	return now
@@ -229,7 +248,7 @@ func (s *story) kept(now uint64) uint64 {
 	server := s.anyPod(to)
 	p := s.anyPodOfAll().server
 	c := &connection{client: p, server: server.server, protocol: event.ProtocolTCP, from: s.local(p), to: server.endpoint(to.port),
-		sequence: s.random.Uint32(), acknowledged: s.random.Uint32()}
+		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), cause: s.cause(p)}
 	return s.exchange(c, to, now, nil)
 }
 
@@ -259,17 +278,16 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.client.comm() + "/1.0",
 		target: s.target(to), start: now, status: 200, responseBody: s.between(100, 60_000),
 		sequence: c.sequence, acknowledged: c.acknowledged,
-		cause: c.client.cause(), thread: s.newPID(),
 	}
 	if s.chance(0.2) {
 		x.method, x.status, x.requestBody, x.responseBody = "POST", 201, s.between(20, 4000), s.between(2, 300)
 	}
 	now += wire + s.between(200*microsecond, 8*millisecond)
 	if serve != nil {
-		before := c.server.task
-		c.server.task = &task{x.sequence, x.acknowledged, x.thread}
+		before := s.serving
+		s.serving = x
 		now = serve(now)
-		c.server.task = before
+		s.serving = before
 	}
 	failed := s.chance(s.scenarios.Errors)
 	if failed {

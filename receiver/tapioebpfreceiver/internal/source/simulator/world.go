@@ -24,20 +24,13 @@ const (
 // process of the world. Its parent is never nil but for the first one.
 type process struct {
 	pid, vpid, uid uint32
+	session        uint32 // pid of its leader
+	detaches       bool   // what it starts begins a session
 	start          uint64 // CLOCK_BOOTTIME, ns
 	parent         *process
 	exe, cwd       string
 	cgroup         uint64
 	pod            *pod // nil: outside of any
-	session        uint32
-	manages        bool  // its children begin sessions of their own, as cron's and a container runtime's
-	task           *task // that one of its threads works on; nil: what it does, it does by itself
-}
-
-// task is a request that a thread serves.
-type task struct {
-	sequence, acknowledged uint32
-	thread                 uint32
 }
 
 // pod of the simulated cluster. All of them are on this node.
@@ -110,7 +103,7 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup}, now)
 	w.init.parent = w.init
 	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, manages: true}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, detaches: true}, now)
 	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup}, now)
 	for i := range template {
 		s := template[i]
@@ -154,7 +147,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 	if s.kind == "StatefulSet" {
 		p.name = fmt.Sprintf("%s-%d", s.name, len(s.pods))
 	}
-	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup, manages: true}, now)
+	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup}, now)
 	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: firstPodCgroup + uint64(number), pod: p}, now)
 	p.server.vpid = 1
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
@@ -202,11 +195,7 @@ func (w *world) start(parent *process, exe string, now uint64) *process {
 	p := *parent
 	p.pid = w.newPID()
 	p.vpid = p.pid%32768 + 2
-	p.start, p.parent, p.exe = now, parent, exe
-	p.manages, p.task = false, nil
-	if parent.manages {
-		p.session = p.pid
-	}
+	p.start, p.parent, p.exe, p.detaches = now, parent, exe, false
 	return &p
 }
 
