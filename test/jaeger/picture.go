@@ -51,7 +51,7 @@ func (t *Trace) WriteSVG(to io.Writer) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("draw trace %s: it has no spans", t.ID)
 	}
-	p := newPicture(to, rows)
+	p := newPicture(to, t.begin(), rows)
 	p.open(len(rows), p.bars+barsWidth+margin)
 	for i, r := range rows {
 		p.drawRow(r, headHeight+i*rowHeight)
@@ -60,11 +60,11 @@ func (t *Trace) WriteSVG(to io.Writer) error {
 	return p.err
 }
 
-func newPicture(to io.Writer, rows []row) *picture {
-	p := &picture{Writer: to, begin: rows[0].Start}
-	end := p.begin
+func newPicture(to io.Writer, begin int64, rows []row) *picture {
+	p := &picture{Writer: to, begin: begin}
+	end := begin
 	for _, r := range rows {
-		p.begin, end = min(p.begin, r.Start), max(end, r.Start+r.Duration)
+		end = max(end, r.Start+r.Duration)
 		p.bars = max(p.bars, 2*margin+r.depth*indentWidth+int(charWidth*float64(utf8.RuneCountInString(r.Title()))))
 		if !slices.Contains(p.services, r.Service) {
 			p.services = append(p.services, r.Service)

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -107,18 +108,27 @@ func (n *Node) walk(visit func(*Node, int), depth int) {
 	}
 }
 
+// begin is when the first span began. That need not be the root: what a request needed comes before it.
+func (t *Trace) begin() int64 {
+	first := int64(math.MaxInt64)
+	for _, span := range t.Spans {
+		first = min(first, span.Start)
+	}
+	return first
+}
+
 // Text is the trace as indented lines, each with the time since the trace's begin, the span's length and
 // its title.
 func (t *Trace) Text() string {
 	var text strings.Builder
-	roots := t.Trees()
-	for _, root := range roots {
+	begin := t.begin()
+	for _, root := range t.Trees() {
 		root.Walk(func(node *Node, depth int) {
 			mark := ""
 			if node.Failed() {
 				mark = "! "
 			}
-			fmt.Fprintf(&text, "%9s %9s  %s%s%s\n", milliseconds(node.Start-roots[0].Start), milliseconds(node.Duration),
+			fmt.Fprintf(&text, "%9s %9s  %s%s%s\n", milliseconds(node.Start-begin), milliseconds(node.Duration),
 				strings.Repeat("  ", depth), mark, node.Title())
 		})
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// answer has spans in no order, a parent that is missing, and a link that is no parent.
+// answer has spans in no order, one that began before its parent, a parent that is missing, and a link that is no parent.
 const answer = `{"data": [{"traceID": "t", "processes": {"p1": {"serviceName": "curl"}, "p2": {"serviceName": "a&b"}}, "spans": [
 	{"spanID": "3", "operationName": "GET", "startTime": 2500, "duration": 1000, "processID": "p2",
 	 "references": [{"refType": "FOLLOWS_FROM", "traceID": "u", "spanID": "1"}, {"refType": "CHILD_OF", "traceID": "t", "spanID": "2"}],
@@ -27,17 +27,17 @@ const answer = `{"data": [{"traceID": "t", "processes": {"p1": {"serviceName": "
 	{"spanID": "2", "operationName": "GET", "startTime": 2000, "duration": 2000, "processID": "p1",
 	 "references": [{"refType": "CHILD_OF", "traceID": "t", "spanID": "1"}],
 	 "tags": [{"key": "span.kind", "value": "client"}, {"key": "url.full", "value": "http://b/x"}, {"key": "http.response.status_code", "value": 500}]},
-	{"spanID": "4", "operationName": "tcp.connect", "startTime": 1500, "duration": 10, "processID": "p1",
+	{"spanID": "4", "operationName": "tcp.connect", "startTime": 500, "duration": 10, "processID": "p1",
 	 "references": [{"refType": "CHILD_OF", "traceID": "t", "spanID": "1"}],
 	 "tags": [{"key": "network.peer.address", "value": "10.0.0.1"}, {"key": "network.peer.port", "value": 80}, {"key": "error.type", "value": "timed_out"}]},
 	{"spanID": "1", "operationName": "process.exec", "startTime": 1000, "duration": 9000, "processID": "p1",
 	 "references": [{"refType": "CHILD_OF", "traceID": "t", "spanID": "gone"}],
 	 "tags": [{"key": "process.command_args", "value": "[\"curl\",\"http://b/x\"]"}]}]}]}`
 
-const answerText = `  0.00 ms   9.00 ms  curl process.exec curl http://b/x
-  0.50 ms   0.01 ms    curl tcp.connect 10.0.0.1:80 timed_out
-  1.00 ms   2.00 ms    curl GET (client) http://b/x 500
-  1.50 ms   1.00 ms      ! a&b GET (server) /x 500
+const answerText = `  0.50 ms   9.00 ms  curl process.exec curl http://b/x
+  0.00 ms   0.01 ms    curl tcp.connect 10.0.0.1:80 timed_out
+  1.50 ms   2.00 ms    curl GET (client) http://b/x 500
+  2.00 ms   1.00 ms      ! a&b GET (server) /x 500
 `
 
 func readAnswer(t *testing.T) Trace {
@@ -69,7 +69,7 @@ func TestSVG(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []string{
-		"0.00 ms", "2.25 ms", "4.50 ms", "6.75 ms", "9.00 ms",
+		"0.00 ms", "2.37 ms", "4.75 ms", "7.12 ms", "9.50 ms",
 		"curl process.exec curl http://b/x", "9.00 ms",
 		"curl tcp.connect 10.0.0.1:80 timed_out", "0.01 ms",
 		"curl GET (client) http://b/x 500", "2.00 ms",
