@@ -63,14 +63,16 @@ static __always_inline void dedicate_thread(struct task_struct *task, struct htt
 	slot->event.cause.flags = CAUSE_DEDICATED;
 }
 
-static __always_inline void join_process(struct task_struct *task, struct http_slot *slot,
+static __always_inline void join_process(struct process_ref *ref, struct http_slot *slot,
 					 bool dedicated, bool several)
 {
-	struct serving_process *process = make_serving_process(task);
+	struct serving_process *process = serving_process(ref);
 
 	if (!process)
+		process = make_serving_process(ref);
+	if (!process)
 		return;
-	slot->served_by = BPF_CORE_READ(task, tgid);
+	slot->served_by = ref->pid;
 	slot->server_born = process->born;
 	if (dedicated)
 		process->dedicates = true;
@@ -79,32 +81,37 @@ static __always_inline void join_process(struct task_struct *task, struct http_s
 	add_request(process, slot_name(slot));
 }
 
-/* A process has read from a connection whose newest request it had not read from yet. */
-static __noinline void begin_serving(struct sock *sk, struct http_connection *http)
+/*
+ * A process has read from a connection, which is its own by that, and whose newest request it had
+ * not read from yet.
+ */
+static __noinline void begin_serving(struct sock *sk, struct socket_state *state)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct http_connection *http = &state->http;
 	struct http_slot *slot = exchange_slot(http, http->begun - 1);
 	bool several = http->begun - http->answered > 1;
+	struct task_struct *task;
 	bool dedicated;
 
 	if (!slot || slot->event.cause.thread)
 		return;
+	task = (void *)bpf_get_current_task();
 	dedicated = blocks(sk);
 	slot->event.cause.thread = thread_id(task);
 	if (dedicated)
 		dedicate_thread(task, slot, slot_of(http, http->begun - 1), several);
-	join_process(task, slot, dedicated, several);
+	join_process(&state->owner, slot, dedicated, several);
 }
 
-/* In process context. */
+/* In process context, where the socket is owned by the process. */
 static __always_inline void note_read(struct sock *sk, struct socket_state *state)
 {
 	struct http_connection *http = &state->http;
 
 	if (!causes_enabled || !http_enabled || http->role != ROLE_SERVER || !http->confirmed)
 		return;
-	if (waits_for_response(http) && held_by_process(sk))
-		begin_serving(sk, http);
+	if (waits_for_response(http))
+		begin_serving(sk, state);
 }
 
 /* --- something is sent ----------------------------------------------------------------------- */
@@ -129,13 +136,14 @@ static __always_inline bool is_of_thread(struct task_struct *task, struct cause 
 static __noinline void find_cause(struct cause *cause)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
+	__u32 pid = BPF_CORE_READ(task, tgid);
 	struct serving_process *process;
 
 	if (!causes_enabled)
 		return;
 	cause->thread = thread_id(task);
-	process = serving_process(task);
-	if (!process)
+	process = bpf_map_lookup_elem(&serving_processes, &pid);
+	if (!process || process->start_time != start_time_of(task))
 		return;
 	cause->flags = CAUSE_SERVER;
 	if (is_of_thread(task, cause))

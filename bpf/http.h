@@ -976,7 +976,7 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 	if (!slot)
 		return lose_framing(http);
 	slot->heads_frozen = true;
-	if (slot->served_by && stream->direction == EGRESS)
+	if (slot->event.cause.flags & CAUSE_DEDICATED && stream->direction == EGRESS)
 		http_note_answer(slot_of(http, http->answered));
 	reset_response(slot);
 	slot->event.response_start = stream->now;

@@ -69,36 +69,39 @@ static __always_inline __u64 request_name(__u32 sequence, __u32 acknowledged)
 
 /* --- a process ------------------------------------------------------------------------------- */
 
-static __always_inline struct serving_process *serving_process(struct task_struct *task)
+static __always_inline struct serving_process *serving_process(struct process_ref *ref)
 {
-	__u32 pid = BPF_CORE_READ(task, tgid);
-	struct serving_process *process = bpf_map_lookup_elem(&serving_processes, &pid);
+	struct serving_process *process = bpf_map_lookup_elem(&serving_processes, &ref->pid);
 
-	if (!process || process->start_time != start_time_of(task))
+	if (!process || process->start_time != ref->start_time)
 		return NULL;
 	return process;
 }
 
-static __always_inline struct serving_process *make_serving_process(struct task_struct *task)
+static __noinline struct serving_process *make_serving_process(struct process_ref *ref)
 {
-	struct serving_process *process = serving_process(task);
-	struct serving_process fresh = {};
-	__u32 pid;
+	struct serving_process fresh = {.start_time = ref->start_time};
 
-	if (process)
-		return process;
-	pid = BPF_CORE_READ(task, tgid);
-	fresh.start_time = start_time_of(task);
 	fresh.born = bpf_ktime_get_boot_ns();
-	bpf_map_update_elem(&serving_processes, &pid, &fresh, BPF_ANY);
-	return serving_process(task);
+	bpf_map_update_elem(&serving_processes, &ref->pid, &fresh, BPF_ANY);
+	return serving_process(ref);
+}
+
+static __always_inline struct process_ref current_process(struct task_struct *task)
+{
+	return (struct process_ref){
+		.start_time = start_time_of(task),
+		.pid = BPF_CORE_READ(task, tgid),
+	};
 }
 
 /* A process that listens is a server, also before it has served anybody. */
 static __noinline void note_listening(void)
 {
-	if (causes_enabled)
-		make_serving_process((void *)bpf_get_current_task());
+	struct process_ref self = current_process((void *)bpf_get_current_task());
+
+	if (causes_enabled && !serving_process(&self))
+		make_serving_process(&self);
 }
 
 static __always_inline void end_idleness(struct serving_process *process)

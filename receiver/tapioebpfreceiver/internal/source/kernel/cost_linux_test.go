@@ -115,9 +115,15 @@ func BenchmarkPrograms(b *testing.B) {
 // BenchmarkHTTPPrograms shows what the programs cost an HTTP request with both its ends in scope:
 // wrk and nginx, 64 connections, keep-alive.
 func BenchmarkHTTPPrograms(b *testing.B) {
-	for _, families := range [][]string{{familyNetwork}, {familyHTTP}, {familyNetwork, familyHTTP}} {
-		b.Run(strings.Join(families, "+"), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) { withHTTP(o); o.Families = families; o.ResponseHeads = false; o.RingSize = 64 << 20 })
+	for _, c := range []struct {
+		families []string
+		causes   bool
+	}{{[]string{familyNetwork}, false}, {[]string{familyHTTP}, false}, {[]string{familyHTTP}, true}, {[]string{familyNetwork, familyHTTP}, true}} {
+		b.Run(fmt.Sprintf("%s/causes=%t", strings.Join(c.families, "+"), c.causes), func(b *testing.B) {
+			w := newWorld(b, func(o *Options) {
+				withHTTP(o)
+				o.Families, o.Causes, o.ResponseHeads, o.RingSize = c.families, c.causes, false, 64<<20
+			})
 			address := startNginx(b, w)
 			stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 			require.NoError(b, err)
