@@ -114,7 +114,7 @@ func startJaeger(t *testing.T) *backend {
 	require.NoError(t, err)
 	otlp, query := freePort(t), freePort(t)
 	command := exec.Command(binary, "--config", filepath.Join(root, "deploy", "jaeger.yaml"))
-	command.Env = append(os.Environ(), "JAEGER_OTLP_PORT="+otlp, "JAEGER_QUERY_PORT="+query, "JAEGER_GRPC_PORT="+freePort(t))
+	command.Env = append(os.Environ(), "JAEGER_OTLP_PORT="+otlp, "JAEGER_QUERY_PORT="+query, "JAEGER_GRPC_PORT=0")
 	p := start(t, command, here)
 	b := &backend{Server: Server("http://localhost:" + query), endpoint: "localhost:" + otlp}
 	require.Eventually(t, func() bool {
@@ -141,7 +141,7 @@ func startCollector(t *testing.T, jaeger *backend, scope string, overrides ...st
 	command := exec.Command(binary, "--config", filepath.Join(root, "otelcol-config.yaml"), "--config", filepath.Join(root, "otelcol-jaeger.yaml"))
 	for _, override := range append(overrides,
 		"extensions::tapio::endpoint: localhost:"+port,
-		"exporters::prometheus::endpoint: localhost:"+freePort(t),
+		"exporters::prometheus::endpoint: localhost:0",
 		"service::telemetry::metrics: {level: none, readers: []}") {
 		command.Args = append(command.Args, "--config", "yaml:"+override)
 	}
