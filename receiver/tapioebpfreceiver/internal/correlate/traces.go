@@ -312,6 +312,9 @@ func (t *Traces) placeByProgram(place *Place, program *identity.Program, own *re
 
 // Connection finds the place of a connection's opening: a sibling of the request that it was opened for.
 func (t *Traces) Connection(c *Connection) (Place, *Unit) {
+	if len(t.lookups[c.Process]) == 0 && c.Cause.Link == 0 && adopts(c.Program, c.Now) {
+		return t.placeInProgram(c.Program), nil
+	}
 	unit := &Unit{kind: unitConnection, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
 	t.adoptLookups(unit, c)
 	if !t.placeByCause(unit) && c.Link != 0 {
@@ -322,6 +325,9 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 
 // Lookup finds the place of a lookup: a sibling of what it was made for.
 func (t *Traces) Lookup(l *NameLookup) (Place, *Unit) {
+	if l.Cause.Link == 0 && adopts(l.Program, l.End) {
+		return t.placeInProgram(l.Program), nil
+	}
 	unit := &Unit{kind: unitLookup, place: Place{SpanID: t.ids.SpanID()}, program: l.Program, cause: l.Cause, began: l.End}
 	if !t.placeByCause(unit) && len(t.lookups[l.Process]) < maxLookups && t.hasRoom() {
 		unit.lookup = *l
@@ -330,6 +336,13 @@ func (t *Traces) Lookup(l *NameLookup) (Place, *Unit) {
 		t.enqueue(unit, queueRequests)
 	}
 	return t.settle(unit)
+}
+
+// placeInProgram is the place of what needs to wait for nothing.
+func (t *Traces) placeInProgram(program *identity.Program) Place {
+	place, parent := Place{SpanID: t.ids.SpanID()}, PlaceOf(program)
+	place.below(&parent, false)
+	return place
 }
 
 // settle gives a unit that waits for nothing a trace of its own.
