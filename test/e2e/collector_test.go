@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -282,13 +283,26 @@ func get(url string) (code int, body string, err error) {
 	return response.StatusCode, string(content), err
 }
 
-// freePort is one that nobody listens on at the moment.
+// handedOut are the ports that freePort has given.
+var handedOut sync.Map
+
+// freePort is one that nobody listens on at the moment. It is below those that the kernel chooses for
+// connections, and for listeners that ask for any (ip_local_port_range), so that it stays free.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	for range 100 {
+		port := 20000 + rand.N(12000)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // closedPort is one that nobody can listen on: it is taken, but not listened on.
