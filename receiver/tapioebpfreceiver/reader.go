@@ -87,7 +87,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		DNSTimeout:  dnsTimeout(r.config),
 		MaxWaiting:  r.config.Identity.MaxWaiting,
 		Released:    reader.sendIfFull,
-		Waited:      &r.waited,
+		Naming:      &r.naming,
 	}, reader.index, correlate.NewIDs(), &r.ledger)
 	return reader, nil
 }

@@ -40,7 +40,7 @@ type tapioReceiver struct {
 	startErr, shutdownErr   error
 	started                 time.Time
 	ledger                  ledger.Ledger
-	waited                  translate.Waited
+	naming                  translate.Naming
 	status                  status
 	source                  source.Source
 	reader                  *reader

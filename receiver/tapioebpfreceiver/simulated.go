@@ -69,3 +69,6 @@ func (n *simulatedNames) Peer(address netip.Addr) kube.Peer { return n.peers[add
 
 // Version implements identity.Names: nothing changes.
 func (*simulatedNames) Version() uint64 { return 1 }
+
+// Changes implements identity.Names.
+func (*simulatedNames) Changes(func(string)) bool { return false }

@@ -35,6 +35,7 @@ type pods struct {
 	node        atomic.Pointer[[]netip.Addr]
 	nodeName    string
 	changed     func()
+	changes     changes // UIDs and container ids that have other names now, or have any at last
 
 	mu        sync.Mutex
 	now       func() time.Time
@@ -107,9 +108,11 @@ func (p *pods) update(old, pod *observedPod) {
 	defer p.changed()
 	for _, id := range pod.ids() {
 		p.byID.set(id, pod.pod)
+		p.changes.add(id)
 	}
 	for _, entry := range pod.containers() {
 		p.byContainer.set(entry.container.ID, entry)
+		p.changes.add(entry.container.ID)
 	}
 	p.updateAddresses(old, pod)
 	if old != nil {

@@ -185,6 +185,11 @@ func (w *Watcher) changed() { w.version.Add(1) }
 // Version changes with every change of what is known.
 func (w *Watcher) Version() uint64 { return w.version.Load() }
 
+// Changes visits the UIDs of pods, and the ids of containers, that have other names than when it was called
+// last, or have any at last; what was forgotten is not among them. It returns true, and visits nothing, where
+// it may be any. Only one goroutine may call it.
+func (w *Watcher) Changes(visit func(id string)) (isAny bool) { return w.pods.changes.take(visit) }
+
 // Pod of this node by its UID, or by what the kubelet has in place of it for a static pod; nil: it is
 // not known, or not yet. One that is gone stays for a minute.
 func (w *Watcher) Pod(uid string) *Pod { return w.pods.byID.get(uid) }
