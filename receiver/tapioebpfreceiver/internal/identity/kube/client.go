@@ -37,7 +37,7 @@ func newClient(options *Options) (*rest.RESTClient, *http.Client, error) {
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.UserAgent = options.UserAgent
 	config.WarningHandler = rest.NoWarnings{}
-	// Two lists and two watches are all that is asked for. Whatever goes wrong, it is not more often.
+	// Two lists, in pages, and two watches are all that is asked for. Whatever goes wrong, it is not more often.
 	config.QPS, config.Burst = 5, 10
 	connections, err := rest.HTTPClientFor(config)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -19,11 +21,20 @@ const (
 	maxServiceAddresses = 64 // external ones can be as many as fit into the object
 )
 
-// observedService is all that is kept of a Service.
+// observedService is all that is kept of a Service. It is a runtime.Object, as those of lists have to be.
 type observedService struct {
 	metav1.ObjectMeta
 
 	addresses []netip.Addr
+}
+
+// GetObjectKind implements runtime.Object.
+func (*observedService) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements runtime.Object. Nobody changes what it has.
+func (o *observedService) DeepCopyObject() runtime.Object {
+	copied := *o
+	return &copied
 }
 
 // transformService implements cache.TransformFunc.

@@ -112,18 +112,19 @@ func (w *Watcher) watch(client *rest.RESTClient, options *Options) error {
 		labels: options.Labels, annotations: options.Annotations, serviceNameLabels: options.ServiceNameLabels,
 	}
 	ofThisNode := fields.OneTermEqualSelector("spec.nodeName", options.NodeName)
-	err := w.add(client, "pods", &corev1.Pod{}, ofThisNode, reader.transform, w.pods)
+	pods := cache.NewListWatchFromClient(client, "pods", metav1.NamespaceAll, ofThisNode)
+	err := w.add("pods", pods, &corev1.Pod{}, reader.transform, w.pods)
 	if err == nil && options.Services {
-		err = w.add(client, "services", &corev1.Service{}, fields.Everything(), transformService, w.services)
+		all := cache.NewListWatchFromClient(client, "services", metav1.NamespaceAll, fields.Everything())
+		err = w.add("services", inPages(all, transformService), &corev1.Service{}, transformService, w.services)
 	}
 	return err
 }
 
 func (w *Watcher) add(
-	client *rest.RESTClient, resource string, example runtime.Object, selector fields.Selector,
+	resource string, source *cache.ListWatch, example runtime.Object,
 	transform cache.TransformFunc, handler cache.ResourceEventHandler,
 ) error {
-	source := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, selector)
 	informer := cache.NewSharedIndexInformerWithOptions(w.health.watched(resource, source), example, cache.SharedIndexInformerOptions{})
 	if err := informer.SetTransform(transform); err != nil {
 		return fmt.Errorf("watch %s: %w", resource, err)
