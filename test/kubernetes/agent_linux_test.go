@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,7 +31,7 @@ import (
 
 const (
 	patience     = 90 * time.Second // the receiver waits up to a minute between attempts
-	pollInterval = 20 * time.Millisecond
+	pollInterval = 100 * time.Millisecond
 
 	podsPath = "/api/v1/namespaces/default/pods"
 )
@@ -38,39 +39,55 @@ const (
 //go:embed testdata/config.yaml
 var config string
 
-// TestAgent: the collector observes the pods of a node, and knows the API server, also one that dies.
+// TestAgent: the collector observes the pods of a node, and knows the API server. That dies while events are
+// under way, and comes back: nothing is lost, what has a name keeps it, what began meanwhile gets one.
 func TestAgent(t *testing.T) {
 	if !cluster.Enabled() {
 		t.Skip(cluster.Reason)
 	}
 	node := cluster.StartNode(t)
 	agent := startAgent(t, node)
-	runPod(t, node, "before")
-	agent.awaitExec(t, "before")
+	node.Do(t, http.MethodPost, podsPath, manifestOf("before"))
+	agent.awaitExecutions(t, "before", 10)
 	agent.requireNames(t, "before")
 	require.Eventually(t, func() bool { return agent.stats(t).Kubernetes.Pods == 1 }, patience, pollInterval)
 
 	node.Kill()
+	killed := len(agent.executions(t, "before"))
 	require.Eventually(t, func() bool { return agent.stats(t).Kubernetes.Error != "" }, patience, pollInterval)
 	assert.Equal(t, 1, agent.stats(t).Kubernetes.Pods, "what was known stays")
 	code, body := agent.get(t, "/readyz")
 	assert.Equal(t, http.StatusOK, code, body)
+	node.RunStatic(t, "meanwhile", manifestOf("meanwhile"))
+	agent.awaitExecutions(t, "meanwhile", 20)
+	agent.awaitExecutions(t, "before", killed+20)
 
 	node.Restart(t)
-	runPod(t, node, "after")
-	agent.awaitExec(t, "after")
+	node.Do(t, http.MethodPost, podsPath, manifestOf("after"))
+	agent.awaitExecutions(t, "after", 10)
 	agent.requireNames(t, "after")
 	require.Eventually(t, func() bool {
 		kubernetes := agent.stats(t).Kubernetes
-		return kubernetes.Error == "" && kubernetes.Pods == 2 && kubernetes.Synced
+		return kubernetes.Error == "" && kubernetes.Pods == 3 && kubernetes.Synced
 	}, patience, pollInterval)
+	require.Eventually(t, func() bool {
+		all := agent.executions(t, "meanwhile")
+		return all[len(all)-1].resource["k8s.pod.name"] != nil
+	}, patience, pollInterval, "its name is known at last")
 	agent.stop(t)
+
+	agent.requireAll(t, "before", "before", 1)
+	agent.requireAll(t, "after", "after", 1)
+	inTheDark := agent.unnamed(t, "meanwhile")
+	assert.GreaterOrEqual(t, inTheDark, 20, "there was nobody to ask")
+	agent.requireAll(t, "meanwhile", "meanwhile-"+cluster.NodeName, inTheDark+1)
 }
 
-// runPod has a process that can be told from others by its arguments.
-func runPod(t *testing.T, node *cluster.Node, name string) {
-	node.Do(t, http.MethodPost, podsPath, fmt.Sprintf(`{"metadata": {"name": %q, "labels": {"team": "blue"}}, "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
-		"containers": [{"name": "app", "image": %q, "imagePullPolicy": "Never", "command": ["sh", "-c", "echo %s; sleep 1000"]}]}}`, name, cluster.Image, name))
+// manifestOf a pod that begins to count, some dozens of programs a second, each with its number as an argument.
+func manifestOf(name string) string {
+	return fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": %q, "namespace": "default", "labels": {"team": "blue"}},
+		"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [{"name": "app", "image": %q, "imagePullPolicy": "Never",
+		"command": ["sh", "-c", "n=0; while :; do n=$((n+1)); /bin/echo %s-$n; sleep 0.03; done"]}]}}`, name, cluster.Image, name)
 }
 
 type agent struct {
@@ -161,23 +178,61 @@ func (a *agent) stats(t *testing.T) (s stats) {
 	return s
 }
 
-// awaitExec waits for the event of a pod's process in what is exported.
-func (a *agent) awaitExec(t *testing.T, pod string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		output, err := os.ReadFile(a.output)
-		return err == nil && strings.Contains(string(output), "echo "+pod+"; sleep 1000")
-	}, patience, pollInterval, "%s is not observed", pod)
+// execution is the event of one of a pod's programs.
+type execution struct {
+	number   int
+	resource map[string]any
 }
 
-// requireNames: the pod's process has the pod's names, and what was asked for of its labels.
+// awaitExecutions waits until as many of a pod are exported.
+func (a *agent) awaitExecutions(t *testing.T, pod string, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(a.executions(t, pod)) >= n }, patience, pollInterval, "%s is not observed", pod)
+}
+
+// executions of a pod that are exported, by their numbers.
+func (a *agent) executions(t *testing.T, pod string) (found []execution) {
+	t.Helper()
+	output, err := os.ReadFile(a.output)
+	if err != nil {
+		return nil // it is not there yet
+	}
+	for line := range bytes.Lines(output) {
+		isWhole := bytes.HasSuffix(line, []byte("\n"))
+		if !isWhole || !bytes.HasPrefix(line, []byte(`{"resourceLogs"`)) || !bytes.Contains(line, []byte(`"`+pod+"-")) {
+			continue
+		}
+		logs, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(line)
+		require.NoError(t, err)
+		for _, of := range logs.ResourceLogs().All() {
+			for _, record := range of.ScopeLogs().At(0).LogRecords().All() {
+				if number, ok := numberOf(record, pod); ok {
+					found = append(found, execution{number, of.Resource().Attributes().AsRaw()})
+				}
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b execution) int { return a.number - b.number })
+	return found
+}
+
+func numberOf(record plog.LogRecord, pod string) (int, bool) {
+	arguments, ok := record.Attributes().Get("process.command_args")
+	if !ok || record.EventName() != "tapio.process.exec" || arguments.Slice().Len() != 2 {
+		return 0, false
+	}
+	number, ok := strings.CutPrefix(arguments.Slice().At(1).Str(), pod+"-")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(number)
+	return n, err == nil
+}
+
+// requireNames: the pod's processes have the pod's names, and what was asked for of its labels.
 func (a *agent) requireNames(t *testing.T, pod string) {
 	t.Helper()
-	var resource map[string]any
-	require.Eventually(t, func() bool {
-		resource = a.resourceOf(t, "echo "+pod+"; sleep 1000")
-		return resource != nil
-	}, patience, pollInterval, "a whole line of %s", pod)
+	resource := a.executions(t, pod)[0].resource
 	for key, want := range map[string]any{
 		"k8s.pod.name": pod, "k8s.namespace.name": "default", "k8s.node.name": cluster.NodeName, "k8s.pod.label.team": "blue",
 		"service.name": pod, "service.namespace": "default", "container.runtime.name": "containerd", "host.name": cluster.NodeName,
@@ -191,26 +246,29 @@ func (a *agent) requireNames(t *testing.T, pod string) {
 	}
 }
 
-// resourceOf the log record of an exec with this in its arguments; nil: it is not written, or not whole.
-func (a *agent) resourceOf(t *testing.T, argument string) map[string]any {
-	t.Helper()
-	output, err := os.ReadFile(a.output)
-	require.NoError(t, err)
-	for line := range bytes.Lines(output) {
-		if !bytes.HasPrefix(line, []byte(`{"resourceLogs"`)) || !bytes.Contains(line, []byte(argument)) || !bytes.HasSuffix(line, []byte("\n")) {
-			continue
-		}
-		logs, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(line)
-		require.NoError(t, err)
-		for _, of := range logs.ResourceLogs().All() {
-			for _, record := range of.ScopeLogs().At(0).LogRecords().All() {
-				if arguments, ok := record.Attributes().Get("process.command_args"); ok && strings.Contains(arguments.AsString(), argument) {
-					return of.Resource().Attributes().AsRaw()
-				}
-			}
+// unnamed is how many of a pod's programs went out before its name was known.
+func (a *agent) unnamed(t *testing.T, pod string) (n int) {
+	for _, e := range a.executions(t, pod) {
+		if e.resource["k8s.pod.name"] == nil {
+			assert.NotEmpty(t, e.resource["k8s.pod.uid"])
+			assert.Len(t, e.resource["container.id"], 64)
+			n++
 		}
 	}
-	return nil
+	return n
+}
+
+// requireAll: no execution of the pod is missing, and from one number on all have its name.
+func (a *agent) requireAll(t *testing.T, pod, name string, named int) {
+	t.Helper()
+	all := a.executions(t, pod)
+	for i, e := range all {
+		require.Equal(t, i+1, e.number, "%s: each is there, once", pod)
+		if e.number >= named {
+			require.Equal(t, name, e.resource["k8s.pod.name"], "%s: number %d", pod, e.number)
+		}
+	}
+	t.Logf("%s: %d executions, all of them exported, named from number %d on", pod, len(all), named)
 }
 
 // stop also sees to it that nothing was lost.

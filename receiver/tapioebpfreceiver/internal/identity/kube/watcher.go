@@ -193,7 +193,7 @@ func (w *Watcher) Changes(visit func(id string)) (isAny bool) { return w.pods.ch
 
 // Pod of this node by its UID, or by what the kubelet has in place of it for a static pod; nil: it is
 // not known, or not yet. One that is gone stays for a minute.
-func (w *Watcher) Pod(uid string) *Pod { return w.pods.byID.get(uid) }
+func (w *Watcher) Pod(uid string) *Pod { return w.pods.get(uid) }
 
 // Container of a pod of this node by its id, without the runtime's prefix; nil, nil: it is not known,
 // or not yet. The kubelet tells the id some time after the container has started, and never that of
@@ -219,7 +219,7 @@ func (w *Watcher) Peer(address netip.Addr) Peer {
 func (w *Watcher) Status() Status {
 	return Status{
 		Synced:           w.isSynced(),
-		Pods:             int(w.pods.byID.size.Load()),
+		Pods:             int(w.pods.byUID.size.Load()),
 		ServiceAddresses: int(w.services.byAddress.size.Load()),
 		Err:              w.health.err(),
 	}
