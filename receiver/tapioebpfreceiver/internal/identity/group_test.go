@@ -460,13 +460,13 @@ func indexOfAContainer(t testing.TB) (*Index, *event.Header) {
 	return x, &event.Header{CgroupId: 7, Pid: 10, StartTime: second}
 }
 
-// An hour in which a node starts ten containers a second, each with ten processes. Their pods come late, and go.
+// An hour in which a node starts fifty containers a second, each with two processes. Their pods come late, and go.
 func TestMemoryOfChurn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
 	x, names, _ := newNamedIndex(2 * time.Second)
-	const perSecond, processes = 10, 10
+	const perSecond, processes = 50, 2
 	most := 0
 	for now := second; now < 3600*second; now += second {
 		for n := range uint64(perSecond) {
@@ -542,8 +542,8 @@ func BenchmarkResourceOfACgroup(b *testing.B) {
 	}
 }
 
-// BenchmarkChange is what a change of one pod costs, where there are as many containers as 50 pods a second
-// with two each leave behind in the time that cgroups are remembered, and four processes in each. It may be any where more has
+// BenchmarkChange is what a change of one pod costs, where there are as many groups as 50 pods a second
+// with a sandbox and a container each leave behind in the time that cgroups are remembered, and four processes in each. It may be any where more has
 // changed than is kept.
 func BenchmarkChange(b *testing.B) {
 	const containers = 13_000

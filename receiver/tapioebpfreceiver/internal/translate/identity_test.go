@@ -105,7 +105,12 @@ func of(resource attributes, executable, name string) attributes {
 }
 
 func newNamedWorld(maxWaiting int) (*world, *fakeNames) {
-	w, names := &world{account: &ledger.Ledger{}}, &fakeNames{}
+	names := &fakeNames{}
+	return newWorldOfNames(names, maxWaiting), names
+}
+
+func newWorldOfNames(names identity.Names, maxWaiting int) *world {
+	w := &world{account: &ledger.Ledger{}}
 	w.index = identity.NewIndex(identity.Options{Resolver: nobodyKnown{}, Names: names, Wait: 2 * time.Second})
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
@@ -114,7 +119,7 @@ func newNamedWorld(maxWaiting int) (*world, *fakeNames) {
 		DNSTimeout: 5 * time.Second, MaxWaiting: maxWaiting, Naming: &w.naming,
 	}, w.index, correlate.NewIDs(), w.account)
 	w.SetBootTime(bootTime)
-	return w, names
+	return w
 }
 
 func (w *world) refresh(boot uint64) { w.Refresh(wallTime(boot).AsTime()) }
