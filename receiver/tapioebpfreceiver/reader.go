@@ -18,6 +18,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
@@ -65,7 +66,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 	reader := &reader{
 		receiver: r,
 		source:   r.source,
-		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.knownNames(), Wait: r.config.Identity.PodTimeout}),
+		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.names(), Wait: r.config.Identity.PodTimeout}),
 	}
 	reader.translator = translate.New(translate.Options{
 		Signals: translate.Signals{
@@ -95,8 +96,11 @@ func newReader(r *tapioReceiver) (*reader, error) {
 // hostAndNode are the names of what is observed. In a pod the host's own name is not to be had, and the
 // node's is as good; where the records are of another host, its name is with them.
 func (r *tapioReceiver) hostAndNode() (host, node string, err error) {
-	if r.kube != nil {
-		node = r.config.Kubernetes.Get().NodeName
+	node = r.config.nodeName()
+	if played, ok := r.source.(*replay.Source); ok {
+		node = played.NodeName()
+	}
+	if node != "" {
 		return node, node, nil
 	}
 	host, err = r.source.HostName()

@@ -760,7 +760,7 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 			r, err := newReceiver(metadatatest.NewSettings(telemetry), cfg)
 			require.NoError(t, err)
 			sink, fake, names := &consumertest.LogsSink{}, &fakeSource{}, &lateNames{}
-			r.next.logs, r.names = sink, names
+			r.next.logs, r.otherNames = sink, names
 			r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 			require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 			t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
