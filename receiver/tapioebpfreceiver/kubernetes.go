@@ -30,6 +30,8 @@ type KubernetesConfig struct {
 	NodeName string `mapstructure:"node_name"`
 	// Services says whether the addresses of the cluster's Services get names.
 	Services bool `mapstructure:"services"`
+	// EndpointSlices says whether the addresses behind headless Services get names, too.
+	EndpointSlices bool `mapstructure:"endpoint_slices"`
 	// ServiceNameLabels are the labels that name a pod's service, the first that it has.
 	ServiceNameLabels []string `mapstructure:"service_name_labels"`
 	// Labels and Annotations of pods to show.
@@ -133,6 +135,7 @@ func (r *tapioReceiver) startKubernetes() error {
 		Kubeconfig:        cfg.Kubeconfig,
 		NodeName:          cfg.NodeName,
 		Services:          cfg.Services,
+		EndpointSlices:    cfg.EndpointSlices,
 		ServiceNameLabels: cfg.ServiceNameLabels,
 		Labels:            cfg.Labels,
 		Annotations:       cfg.Annotations,

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -56,10 +57,11 @@ func serviceLike(t testing.TB, first []byte, name, address string) []byte {
 	return object
 }
 
+// ipAddress is new, since one that is old and whose Service the API server has not read yet is taken for a leak.
 func ipAddress(service, address string) []byte {
-	return fmt.Appendf(nil, `{"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": %q,
+	return fmt.Appendf(nil, `{"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": %q, "creationTimestamp": %q,
 		"labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
-		"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": %q}}}`, address, service)
+		"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": %q}}}`, address, time.Now().UTC().Format(time.RFC3339), service)
 }
 
 // etcdPut is in the form of etcd's JSON gateway, which has bytes in base64.

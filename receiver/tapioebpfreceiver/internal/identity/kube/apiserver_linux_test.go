@@ -45,6 +45,7 @@ func TestKubernetes(t *testing.T) {
 	lab.fill(t)
 	t.Run("many", lab.testMany)
 	t.Run("heap", lab.testHeap)
+	t.Run("endpoints", lab.testEndpoints)
 	t.Run("visible soon", lab.testVisibleSoon)
 	t.Run("churn", lab.testChurn)
 	t.Run("cut off", lab.testCutOff)
@@ -152,6 +153,28 @@ func (a *apiServer) testHeap(t *testing.T) {
 	assert.Less(t, mib(held), 40.0)
 	assert.Less(t, mib(peak.Load()-before), 40.0)
 	assert.Equal(t, localPods, w.Status().Pods)
+}
+
+// testEndpoints has the role in the README, which allows EndpointSlices only if they are asked for.
+func (a *apiServer) testEndpoints(t *testing.T) {
+	const slicesPath = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+	slice := func(name, labels, address string) {
+		a.Do(t, http.MethodPost, slicesPath, fmt.Sprintf(`{"metadata": {"name": %q, "labels": {%s}},
+			"addressType": "IPv4", "ports": [], "endpoints": [{"addresses": [%q]}]}`, name, labels, address))
+	}
+	slice("db-1", `"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""`, "10.1.0.1")
+	slice("web-1", `"kubernetes.io/service-name": "web"`, "10.1.0.2")
+	w := newWatcher(t, a.Kubeconfig(t, cluster.Agent), func(o *Options) { o.EndpointSlices = true })
+	require.Eventually(t, func() bool { return w.Status().Err != nil }, await, poll)
+	assert.ErrorContains(t, w.Status().Err, ` endpointslices: endpointslices.discovery.k8s.io is forbidden`)
+	assert.ErrorContains(t, w.Status().Err, `the agent's ClusterRole must allow the verbs list and watch on endpointslices`)
+
+	w = newWatcher(t, a.Kubeconfig(t, cluster.Admin), func(o *Options) { o.EndpointSlices = true })
+	awaitSynced(t, w)
+	assert.Equal(t, Peer{Kind: PeerService, Name: "db", Namespace: "default"}, w.Peer(netip.MustParseAddr("10.1.0.1")))
+	assert.Equal(t, PeerNone, w.Peer(netip.MustParseAddr("10.1.0.2")).Kind, "its Service has an address of its own")
+	slice("db-2", `"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""`, "10.1.0.3")
+	require.Eventually(t, func() bool { return w.Peer(netip.MustParseAddr("10.1.0.3")).Name == "db" }, await, poll)
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

@@ -27,7 +27,7 @@ func newWorld() *world {
 	w := &world{Watcher: &Watcher{health: &health{}}, clock: time.Unix(1_700_000_000, 0)}
 	w.pods = newPods("node-1", w.changed)
 	w.pods.now = func() time.Time { return w.clock }
-	w.services = newServices(w.changed)
+	w.services, w.endpoints = newServices(w.changed), newServices(w.changed)
 	return w
 }
 

@@ -6,7 +6,6 @@ package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrece
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,11 +15,11 @@ import (
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -37,6 +36,8 @@ type Options struct {
 	NodeName string
 	// Services says whether the addresses of the cluster's Services get names.
 	Services bool
+	// EndpointSlices says whether the addresses behind Services that have none of their own get names, too.
+	EndpointSlices bool
 	// Labels and Annotations of pods to show.
 	Labels      []string
 	Annotations []string
@@ -55,17 +56,18 @@ type Options struct {
 // Watcher keeps what the API server says. All lookups are safe for any goroutine, take no lock and
 // allocate nothing; what they return is never changed.
 type Watcher struct {
-	pods     *pods
-	services *services
-	health   *health
-	version  atomic.Uint64
+	pods      *pods
+	services  *services
+	endpoints *services // of headless Services
+	health    *health
+	version   atomic.Uint64
 
-	informers   []cache.SharedIndexInformer
-	handlers    []cache.ResourceEventHandlerRegistration
-	onSynced    func()
-	connections *http.Client
-	stop        context.CancelFunc
-	running     sync.WaitGroup
+	informers []cache.SharedIndexInformer
+	handlers  []cache.ResourceEventHandlerRegistration
+	onSynced  func()
+	clients   *clients
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 // Status is how the watcher does.
@@ -74,7 +76,7 @@ type Status struct {
 	Synced bool
 	// Pods of this node that are known, with those that are gone since a moment.
 	Pods int
-	// ServiceAddresses are known.
+	// ServiceAddresses are known, those of endpoints among them.
 	ServiceAddresses int
 	// Err says why the API server is not being watched; nil: it is, or has not been asked yet.
 	Err error
@@ -83,7 +85,7 @@ type Status struct {
 // New makes a watcher. It fails where the configuration cannot be used, as when a file is missing; the
 // API server is not asked yet.
 func New(options Options, logger *zap.Logger) (*Watcher, error) {
-	client, connections, err := newClient(&options)
+	clients, err := newClients(&options)
 	if err != nil {
 		return nil, err
 	}
@@ -94,29 +96,33 @@ func New(options Options, logger *zap.Logger) (*Watcher, error) {
 		options.OnSynced = func() {}
 	}
 	w := &Watcher{
-		onSynced:    options.OnSynced,
-		health:      &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
-		connections: connections,
-		stop:        func() {},
+		onSynced: options.OnSynced,
+		health:   &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
+		clients:  clients,
+		stop:     func() {},
 	}
 	w.pods = newPods(options.NodeName, w.changed)
-	w.services = newServices(w.changed)
-	if err := w.watch(client, &options); err != nil {
+	w.services, w.endpoints = newServices(w.changed), newServices(w.changed)
+	if err := w.watch(&options); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *Watcher) watch(client *rest.RESTClient, options *Options) error {
+func (w *Watcher) watch(options *Options) error {
 	reader := &podReader{
 		labels: options.Labels, annotations: options.Annotations, serviceNameLabels: options.ServiceNameLabels,
 	}
 	ofThisNode := fields.OneTermEqualSelector("spec.nodeName", options.NodeName)
-	pods := cache.NewListWatchFromClient(client, "pods", metav1.NamespaceAll, ofThisNode)
+	pods := cache.NewListWatchFromClient(w.clients.core, "pods", metav1.NamespaceAll, ofThisNode)
 	err := w.add("pods", pods, &corev1.Pod{}, reader.transform, w.pods)
 	if err == nil && options.Services {
-		all := cache.NewListWatchFromClient(client, "services", metav1.NamespaceAll, fields.Everything())
+		all := cache.NewListWatchFromClient(w.clients.core, "services", metav1.NamespaceAll, fields.Everything())
 		err = w.add("services", inPages(all, transformService), &corev1.Service{}, transformService, w.services)
+	}
+	if err == nil && options.EndpointSlices {
+		headless := cache.NewFilteredListWatchFromClient(w.clients.discovery, "endpointslices", metav1.NamespaceAll, ofHeadlessServices)
+		err = w.add("endpointslices", inPages(headless, transformEndpointSlice), &discoveryv1.EndpointSlice{}, transformEndpointSlice, w.endpoints)
 	}
 	return err
 }
@@ -178,7 +184,7 @@ func (w *Watcher) forget(ctx context.Context) {
 func (w *Watcher) Shutdown() {
 	w.stop()
 	w.running.Wait()
-	utilnet.CloseIdleConnectionsFor(w.connections.Transport)
+	utilnet.CloseIdleConnectionsFor(w.clients.connections.Transport)
 }
 
 func (w *Watcher) changed() { w.version.Add(1) }
@@ -205,14 +211,18 @@ func (w *Watcher) Container(id string) (*Pod, *Container) {
 	return nil, nil
 }
 
-// Peer is who has an address: a pod of this node, else the node itself, else a Service. Pods in the
-// node's network have the node's address. One that several Services share has no name.
+// Peer is who has an address: a pod of this node, else the node itself, else a Service, by its own address or as
+// one of its endpoints. Pods in the node's network have the node's address. One that several Services share has
+// no name.
 func (w *Watcher) Peer(address netip.Addr) Peer {
 	address = address.Unmap().WithZone("")
 	if peer := w.pods.peer(address); peer.Kind != PeerNone {
 		return peer
 	}
-	return w.services.peer(address)
+	if peer := w.services.peer(address); peer.Kind != PeerNone {
+		return peer
+	}
+	return w.endpoints.peer(address)
 }
 
 // Status may be called from any goroutine.
@@ -220,7 +230,7 @@ func (w *Watcher) Status() Status {
 	return Status{
 		Synced:           w.isSynced(),
 		Pods:             int(w.pods.byUID.size.Load()),
-		ServiceAddresses: int(w.services.byAddress.size.Load()),
+		ServiceAddresses: int(w.services.byAddress.size.Load() + w.endpoints.byAddress.size.Load()),
 		Err:              w.health.err(),
 	}
 }
