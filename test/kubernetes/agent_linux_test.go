@@ -81,6 +81,7 @@ func TestAgent(t *testing.T) {
 	inTheDark := agent.unnamed(t, "meanwhile")
 	assert.GreaterOrEqual(t, inTheDark, 20, "there was nobody to ask")
 	agent.requireAll(t, "meanwhile", "meanwhile-"+cluster.NodeName, inTheDark+1)
+	agent.requireReplay(t)
 }
 
 // manifestOf a pod that begins to count, some dozens of programs a second, each with its number as an argument.
@@ -94,6 +95,7 @@ type agent struct {
 	command  *exec.Cmd
 	log      bytes.Buffer
 	ended    chan struct{}
+	data     string // folder
 	output   string
 	statsURL string
 }
@@ -113,18 +115,29 @@ type stats struct {
 // startAgent has the node's containers in scope, and waits until it is ready and knows its pods.
 func startAgent(t *testing.T, node *cluster.Node) *agent {
 	t.Helper()
+	a := start(t, []string{"TAPIO_SCOPE=" + node.Scope, "TAPIO_KUBECONFIG=" + node.Kubeconfig(t, cluster.Admin)})
+	require.Eventually(t, func() bool { return a.isReady() && a.stats(t).Kubernetes.Synced }, patience, pollInterval, "the collector does not become ready")
+	return a
+}
+
+// start runs the collector with the config, and changes to it as the flag --config takes them.
+func start(t *testing.T, environment []string, changes ...string) *agent {
+	t.Helper()
 	binary, err := filepath.Abs("../../bin/otelcol-tapio")
 	require.NoError(t, err)
 	require.FileExists(t, binary, "make build")
 	data, port := t.TempDir(), freePort(t)
 	file := filepath.Join(data, "config.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	a := &agent{
-		command: exec.Command(binary, "--config", file), ended: make(chan struct{}),
-		output: filepath.Join(data, "data.jsonl"), statsURL: "http://127.0.0.1:" + strconv.Itoa(port),
+	arguments := []string{"--config", file}
+	for _, change := range changes {
+		arguments = append(arguments, "--config", "yaml:"+change)
 	}
-	a.command.Env = append(os.Environ(), "TAPIO_SCOPE="+node.Scope, "TAPIO_DATA="+data, "TAPIO_STATS_PORT="+strconv.Itoa(port),
-		"TAPIO_KUBECONFIG="+node.Kubeconfig(t, cluster.Admin))
+	a := &agent{
+		command: exec.Command(binary, arguments...), ended: make(chan struct{}),
+		data: data, output: filepath.Join(data, "data.jsonl"), statsURL: "http://127.0.0.1:" + strconv.Itoa(port),
+	}
+	a.command.Env = append(append(os.Environ(), "TAPIO_DATA="+data, "TAPIO_STATS_PORT="+strconv.Itoa(port)), environment...)
 	a.command.Stderr = &a.log
 	a.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, a.command.Start())
@@ -133,7 +146,6 @@ func startAgent(t *testing.T, node *cluster.Node) *agent {
 		_ = a.command.Wait()
 	}()
 	t.Cleanup(func() { a.end(t) })
-	require.Eventually(t, func() bool { return a.isReady() && a.stats(t).Kubernetes.Synced }, patience, pollInterval, "the collector does not become ready")
 	return a
 }
 
@@ -269,6 +281,25 @@ func (a *agent) requireAll(t *testing.T, pod, name string, named int) {
 		}
 	}
 	t.Logf("%s: %d executions, all of them exported, named from number %d on", pod, len(all), named)
+}
+
+// requireReplay plays what was recorded, without a kernel and without an API server: each execution has the names
+// that it had.
+func (a *agent) requireReplay(t *testing.T) {
+	t.Helper()
+	played := start(t, []string{"TAPIO_SCOPE=", "TAPIO_KUBECONFIG="}, "receivers::tapioebpf::source: replay", `receivers::tapioebpf::recording::file: ""`,
+		fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0}", filepath.Join(a.data, "recording")))
+	for _, pod := range []string{"before", "meanwhile", "after"} {
+		want := a.executions(t, pod)
+		played.awaitExecutions(t, pod, len(want))
+		got := played.executions(t, pod)
+		require.Len(t, got, len(want))
+		for i := range want {
+			require.Equal(t, "replay", got[i].resource["tapio.source"])
+			got[i].resource["tapio.source"] = "ebpf"
+			require.Equal(t, want[i], got[i], pod)
+		}
+	}
 }
 
 // stop also sees to it that nothing was lost.
