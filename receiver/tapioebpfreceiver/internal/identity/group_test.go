@@ -509,6 +509,28 @@ func TestMoreCgroupsThanAreRemembered(t *testing.T) {
 	assert.Equal(t, idA, startedIn(t, x, 1, 10, second, "/app").Resource.ContainerID, "it comes back")
 }
 
+// BenchmarkIdentityOfAnEvent is all that is asked of the index for an event, while some pod is waited for.
+func BenchmarkIdentityOfAnEvent(b *testing.B) {
+	x, names, _ := newNamedIndex(time.Second)
+	names.set(uid, web(kube.Container{ID: idA, Name: "nginx"}))
+	x.Refresh(1)
+	x.CgroupMade(made(7, containerPath))
+	x.CgroupMade(made(8, podPath+"x/"+idB))
+	for pid := range uint32(1000) {
+		startedIn(b, x, 7, pid+1, second, "/app")
+	}
+	header := &event.Header{CgroupId: 7, StartTime: second}
+	b.ReportAllocs()
+	for pid := uint32(0); b.Loop(); pid = (pid + 1) % 1000 {
+		header.Pid = pid + 1
+		isKnown := x.Awaiting() && !x.Awaits(header)
+		isKnown = isKnown && x.ResourceOf(header, x.Find(header.Pid, header.StartTime)).Container != nil
+		if !isKnown || x.KnowledgeOf(header) != Named {
+			b.Fatal("not known")
+		}
+	}
+}
+
 func BenchmarkResourceOfAKnownProcess(b *testing.B) {
 	x, names, _ := newNamedIndex(time.Second)
 	names.set(uid, web(kube.Container{ID: idA, Name: "nginx"}))
