@@ -90,6 +90,9 @@ func (r *tapioReceiver) observe() error {
 	if err := r.telemetry.RegisterReceiverTapioebpfIdentityWaitedCallback(r.observeWaited); err != nil {
 		return fmt.Errorf("register the metric of events that waited: %w", err)
 	}
+	if err := r.telemetry.RegisterReceiverTapioebpfIdentityUnnamedCallback(r.observeUnnamed); err != nil {
+		return fmt.Errorf("register the metric of events without names: %w", err)
+	}
 	if err := r.telemetry.RegisterReceiverTapioebpfMissedRunsCallback(r.observeMissedRuns); err != nil {
 		return fmt.Errorf("register the metric of missed runs: %w", err)
 	}
@@ -106,8 +109,15 @@ func (r *tapioReceiver) observeMissedRuns(_ context.Context, observer metric.Int
 }
 
 func (r *tapioReceiver) observeWaited(_ context.Context, observer metric.Int64Observer) error {
-	observer.Observe(int64(r.waited.Named.Load()), metric.WithAttributes(attribute.String("outcome", "named")))
-	observer.Observe(int64(r.waited.Unnamed.Load()), metric.WithAttributes(attribute.String("outcome", "unnamed")))
+	observer.Observe(int64(r.naming.WaitedNamed.Load()), metric.WithAttributes(attribute.String("outcome", "named")))
+	observer.Observe(int64(r.naming.WaitedPodNamed.Load()), metric.WithAttributes(attribute.String("outcome", "pod_named")))
+	observer.Observe(int64(r.naming.WaitedUnnamed.Load()), metric.WithAttributes(attribute.String("outcome", "unnamed")))
+	return nil
+}
+
+func (r *tapioReceiver) observeUnnamed(_ context.Context, observer metric.Int64Observer) error {
+	observer.Observe(int64(r.naming.NoContainer.Load()), metric.WithAttributes(attribute.String("missing", "container")))
+	observer.Observe(int64(r.naming.NoPod.Load()), metric.WithAttributes(attribute.String("missing", "pod")))
 	return nil
 }
 

@@ -122,7 +122,7 @@ func TestConfig(t *testing.T) {
 		}},
 		{"kubernetes_every_key.yaml", func(cfg *Config) {
 			cfg.Kubernetes = configoptional.Some(KubernetesConfig{
-				AuthType: "kubeConfig", Kubeconfig: "/etc/kubernetes/agent.conf", NodeName: "ip-10-0-0-1.eu-north-1.compute.internal",
+				AuthType: "kubeConfig", Kubeconfig: "/etc/kubernetes/agent.conf", NodeName: "ip-10-0-0-1.eu-north-1.compute.internal", EndpointSlices: true,
 				ServiceNameLabels: []string{"app.kubernetes.io/instance", "app.kubernetes.io/name"},
 				Labels:            []string{"team", "app.kubernetes.io/part-of"}, Annotations: []string{"example.com/contact"},
 			})

@@ -30,6 +30,8 @@ type KubernetesConfig struct {
 	NodeName string `mapstructure:"node_name"`
 	// Services says whether the addresses of the cluster's Services get names.
 	Services bool `mapstructure:"services"`
+	// EndpointSlices says whether the addresses behind headless Services get names, too.
+	EndpointSlices bool `mapstructure:"endpoint_slices"`
 	// ServiceNameLabels are the labels that name a pod's service, the first that it has.
 	ServiceNameLabels []string `mapstructure:"service_name_labels"`
 	// Labels and Annotations of pods to show.
@@ -104,12 +106,28 @@ type KubernetesStats struct {
 	Error string `json:"error,omitempty"`
 }
 
+// watched says how the API server is watched; nil: it is not.
+func (c *Config) watched() *KubernetesConfig {
+	if c.Source != kernel.Name {
+		return nil
+	}
+	return c.Kubernetes.Get()
+}
+
+// nodeName is this node's in Kubernetes; empty where that is not asked.
+func (c *Config) nodeName() string {
+	if kubernetes := c.watched(); kubernetes != nil {
+		return kubernetes.NodeName
+	}
+	return ""
+}
+
 // startKubernetes begins to watch the API server, if it is to be. It does not wait for an answer: a
 // node's events must not be lost because its API server is away. What does not come from this kernel
 // has nothing to do with the pods that are here now.
 func (r *tapioReceiver) startKubernetes() error {
-	cfg := r.config.Kubernetes.Get()
-	if cfg == nil || r.config.Source != kernel.Name {
+	cfg := r.config.watched()
+	if cfg == nil {
 		return nil
 	}
 	watcher, err := kube.New(kube.Options{
@@ -117,6 +135,7 @@ func (r *tapioReceiver) startKubernetes() error {
 		Kubeconfig:        cfg.Kubeconfig,
 		NodeName:          cfg.NodeName,
 		Services:          cfg.Services,
+		EndpointSlices:    cfg.EndpointSlices,
 		ServiceNameLabels: cfg.ServiceNameLabels,
 		Labels:            cfg.Labels,
 		Annotations:       cfg.Annotations,

@@ -18,6 +18,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
@@ -65,7 +66,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 	reader := &reader{
 		receiver: r,
 		source:   r.source,
-		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.knownNames(), Wait: r.config.Identity.PodTimeout}),
+		index:    identity.NewIndex(identity.Options{Resolver: r.source, Names: r.names(), Wait: r.config.Identity.PodTimeout}),
 	}
 	reader.translator = translate.New(translate.Options{
 		Signals: translate.Signals{
@@ -88,7 +89,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		MaxWaiting:  r.config.Identity.MaxWaiting,
 		Correlation: r.config.Correlation.options(),
 		Released:    reader.sendIfFull,
-		Waited:      &r.waited,
+		Naming:      &r.naming,
 	}, reader.index, correlate.NewIDs(), &r.ledger)
 	return reader, nil
 }
@@ -96,8 +97,11 @@ func newReader(r *tapioReceiver) (*reader, error) {
 // hostAndNode are the names of what is observed. In a pod the host's own name is not to be had, and the
 // node's is as good; where the records are of another host, its name is with them.
 func (r *tapioReceiver) hostAndNode() (host, node string, err error) {
-	if r.kube != nil {
-		node = r.config.Kubernetes.Get().NodeName
+	node = r.config.nodeName()
+	if played, ok := r.source.(*replay.Source); ok {
+		node = played.NodeName()
+	}
+	if node != "" {
 		return node, node, nil
 	}
 	host, err = r.source.HostName()

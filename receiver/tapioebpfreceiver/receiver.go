@@ -34,13 +34,13 @@ type tapioReceiver struct {
 	obsreport  *receiverhelper.ObsReport
 	telemetry  *metadata.TelemetryBuilder
 	openSource func(*Config, receiver.Settings) (source.Source, error)
-	names      identity.Names // where neither Kubernetes nor the simulator has any; nil but in tests
+	otherNames identity.Names // where there are none; nil but in tests
 
 	startOnce, shutdownOnce sync.Once
 	startErr, shutdownErr   error
 	started                 time.Time
 	ledger                  ledger.Ledger
-	waited                  translate.Waited
+	naming                  translate.Naming
 	status                  status
 	source                  source.Source
 	reader                  *reader

@@ -731,6 +731,7 @@ func (n *lateNames) Container(id string) (*kube.Pod, *kube.Container) {
 }
 func (*lateNames) Peer(netip.Addr) kube.Peer { return kube.Peer{} }
 func (n *lateNames) Version() uint64         { return n.version.Load() }
+func (*lateNames) Changes(func(string)) bool { return true }
 
 // giveInPod makes n executions happen in the pod.
 func (f *fakeSource) giveInPod(n int) {
@@ -761,7 +762,7 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 			r, err := newReceiver(metadatatest.NewSettings(telemetry), cfg)
 			require.NoError(t, err)
 			sink, fake, names := &consumertest.LogsSink{}, &fakeSource{}, &lateNames{}
-			r.next.logs, r.names = sink, names
+			r.next.logs, r.otherNames = sink, names
 			r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 			require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 			t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
@@ -773,16 +774,21 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 			tt.end(r, names)
 			require.Eventually(t, func() bool { return sink.LogRecordCount() == 4 }, 10*time.Second, time.Millisecond)
 			require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 4 }, 10*time.Second, time.Millisecond)
-			assert.EqualValues(t, tt.named, r.waited.Named.Load())
-			assert.EqualValues(t, tt.unnamed, r.waited.Unnamed.Load())
+			assert.EqualValues(t, tt.named, r.naming.WaitedNamed.Load())
+			assert.EqualValues(t, tt.unnamed, r.naming.WaitedUnnamed.Load())
 			if tt.named == 0 {
 				return // the telemetry has ended, too
 			}
 			point := func(outcome string, n int64) metricdata.DataPoint[int64] {
 				return metricdata.DataPoint[int64]{Value: n, Attributes: attribute.NewSet(attribute.String("outcome", outcome))}
 			}
+			none := func(missing string) metricdata.DataPoint[int64] {
+				return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(attribute.String("missing", missing))}
+			}
+			metadatatest.AssertEqualReceiverTapioebpfIdentityUnnamed(t, telemetry,
+				[]metricdata.DataPoint[int64]{none("container"), none("pod")}, metricdatatest.IgnoreTimestamp())
 			metadatatest.AssertEqualReceiverTapioebpfIdentityWaited(t, telemetry,
-				[]metricdata.DataPoint[int64]{point("named", tt.named), point("unnamed", tt.unnamed)}, metricdatatest.IgnoreTimestamp())
+				[]metricdata.DataPoint[int64]{point("named", tt.named), point("pod_named", 0), point("unnamed", tt.unnamed)}, metricdatatest.IgnoreTimestamp())
 		})
 	}
 }

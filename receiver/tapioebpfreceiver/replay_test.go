@@ -65,6 +65,7 @@ func TestAReplayIsLabelled(t *testing.T) {
 			assert.Equal(t, "node-1", textOf(of.Resource().Attributes(), "host.name"))
 		}
 	}
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 100 }, time.Minute, time.Millisecond)
 	stats := r.stats()
 	assert.Equal(t, "replay", stats.Source)
 	assert.True(t, stats.Ready)

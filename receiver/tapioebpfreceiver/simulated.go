@@ -8,7 +8,6 @@ import (
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
 )
 
@@ -20,17 +19,6 @@ type simulatedNames struct {
 }
 
 var _ identity.Names = (*simulatedNames)(nil)
-
-// knownNames are nil where nobody was asked for any.
-func (r *tapioReceiver) knownNames() identity.Names {
-	if r.kube != nil {
-		return r.kube
-	}
-	if simulated, ok := recording.Unwrap(r.source).(*simulator.Source); ok {
-		return namesOf(simulated)
-	}
-	return r.names
-}
 
 func namesOf(s *simulator.Source) *simulatedNames {
 	host, _ := s.HostName() // it has one
@@ -69,3 +57,6 @@ func (n *simulatedNames) Peer(address netip.Addr) kube.Peer { return n.peers[add
 
 // Version implements identity.Names: nothing changes.
 func (*simulatedNames) Version() uint64 { return 1 }
+
+// Changes implements identity.Names.
+func (*simulatedNames) Changes(func(string)) bool { return false }

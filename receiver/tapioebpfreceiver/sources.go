@@ -31,6 +31,7 @@ func openRecording(from source.Source, cfg *Config, set receiver.Settings) (sour
 		MaxSize:   uint64(cfg.Recording.MaxSize),
 		Families:  cfg.families(),
 		Collector: set.BuildInfo.Version,
+		Node:      cfg.nodeName(),
 	}, set.Logger)
 	if err != nil {
 		return nil, errors.Join(err, from.Close())

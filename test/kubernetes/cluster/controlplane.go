@@ -43,6 +43,7 @@ type ControlPlane struct {
 	// Port of the API server on loopback, where it serves HTTPS.
 	Port int
 
+	etcd      string // URL, in the network that it runs in
 	client    *http.Client
 	apiServer *process
 	launch    func() *process
@@ -82,6 +83,7 @@ func (s *setup) startControlPlane(t testing.TB) *ControlPlane {
 	plane := &ControlPlane{
 		Folder: s.folder,
 		Port:   cmp.Or(s.hostPort, s.port),
+		etcd:   "http://127.0.0.1:" + strconv.Itoa(s.etcdPort),
 		client: &http.Client{Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // made by the server itself, on loopback
 			ForceAttemptHTTP2: true,                                  // thousands of objects, one connection

@@ -69,6 +69,16 @@ func StartNode(t testing.TB) *Node {
 // PodCgroups is the folder of the pods' cgroups.
 func (n *Node) PodCgroups() string { return n.cgroups.podFolder() }
 
+func (n *Node) staticPods() string { return filepath.Join(n.Folder, "manifests") }
+
+// RunStatic has the kubelet run a pod by its manifest, also without an API server. There it has the name and the
+// node's, with a hyphen between them.
+func (n *Node) RunStatic(t testing.TB, name, manifest string) {
+	t.Helper()
+	unfinished := n.write(t, name+".json", manifest)
+	require.NoError(t, os.Rename(unfinished, filepath.Join(n.staticPods(), name+".json")))
+}
+
 // Command is one in the node's network and among its mounts.
 func (n *Node) Command(name string, arguments ...string) *exec.Cmd {
 	inside := []string{"--net=/run/netns/" + n.network}
@@ -187,12 +197,15 @@ evictionHard: {memory.available: "1Mi"}
 makeIPTablesUtilChains: false
 resolvConf: ""
 podLogsDir: %s
+staticPodPath: %s
+syncFrequency: 5s
 volumePluginDir: %s
 containerRuntimeEndpoint: unix://%s
 serializeImagePulls: false
 maxPods: 500
 registerWithTaints: []
-`, nodeAddress, n.Scope, filepath.Join(n.Folder, "logs"), filepath.Join(n.Folder, "plugins"), n.socket()))
+`, nodeAddress, n.Scope, filepath.Join(n.Folder, "logs"), n.staticPods(), filepath.Join(n.Folder, "plugins"), n.socket()))
+	require.NoError(t, os.MkdirAll(n.staticPods(), 0o755))
 	n.component(t, "kubelet", "--config="+kubelet, "--kubeconfig="+kubeconfig, "--root-dir="+filepath.Join(n.Folder, "kubelet"),
 		"--cert-dir="+filepath.Join(n.Folder, "kubelet-certificates"), "--hostname-override="+NodeName, "--node-ip="+nodeAddress)
 	n.component(t, "kube-controller-manager", "--kubeconfig="+kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false",

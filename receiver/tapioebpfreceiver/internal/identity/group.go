@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -25,6 +26,9 @@ type Names interface {
 	Peer(address netip.Addr) kube.Peer
 	// Version changes with every change of what is known.
 	Version() uint64
+	// Changes visits the UIDs of pods and the ids of containers that have other names than when it was
+	// called last. It returns true, and visits nothing, where it may be any.
+	Changes(visit func(id string)) (isAny bool)
 }
 
 // Resolver is asked for what no record has told. A source.Source is one.
@@ -50,20 +54,54 @@ func (o *Owner) isNamed() bool {
 	return o.Pod != nil && (o.Container != nil || o.ContainerID == "")
 }
 
-// Resource is what records have in common: one owner, one executable. It is never changed, but for the
-// number of its processes: an owner whose names become known gets new ones.
+// Knowledge is what is known of the pod that a record is of.
+type Knowledge uint8
+
+// What can be known of a pod, from the least to the most.
+const (
+	NoPod    Knowledge = iota // there is none to know
+	Unnamed                   // only what the cgroup's path says
+	PodNamed                  // the pod's names, but not which of its containers it is
+	Named
+)
+
+func (o *Owner) knowledge() Knowledge {
+	switch {
+	case !o.isPods():
+		return NoPod
+	case o.Pod == nil:
+		return Unnamed
+	case o.isNamed():
+		return Named
+	default:
+		return PodNamed
+	}
+}
+
+// Resource is what records have in common: one owner, one executable. It is never changed: an owner whose
+// names become known gets new ones.
 type Resource struct {
 	Owner
 	Key  ResourceKey
 	Name string // the executable's file name; empty: not known
 	Path string // empty: not known
 
-	alive     int       // processes that run it now
-	successor *Resource // with the names that became known later
+	line *lineage
 }
 
-// Alive is how many processes run the executable now.
-func (r *Resource) Alive() int { return r.alive }
+// lineage is what the resources of one owner and executable have in common, through all changes of its names.
+type lineage struct {
+	latest *Resource
+	alive  int // processes that run the executable now
+}
+
+// Alive is how many processes run the executable now. They count for the resource with the latest names.
+func (r *Resource) Alive() int {
+	if r.line.latest != r {
+		return 0
+	}
+	return r.line.alive
+}
 
 // ResourceKey is the same when a resource is forgotten and made anew. It differs where the attributes
 // do, before and after names became known: then a series of metrics ends and another begins.
@@ -121,6 +159,7 @@ func (g *group) make(executable string) *Resource {
 	if executable != "" {
 		r.Name = path.Base(executable)
 	}
+	r.line = &lineage{latest: r}
 	return r
 }
 
@@ -129,7 +168,7 @@ func (g *group) counted() int { return len(g.resources) - 1 }
 
 func (g *group) alive() bool {
 	for _, r := range g.resources {
-		if r.alive > 0 {
+		if r.Alive() > 0 {
 			return true
 		}
 	}
@@ -158,6 +197,7 @@ type groups struct {
 	byCgroup map[uint64]*group
 	notFound map[uint64]uint64 // when it was asked for, CLOCK_BOOTTIME, ns
 	byPlace  map[Place]*group
+	byID     map[string][]*group // those that names can be known of, by their pod's UID and by their container's id
 	nobody   *group
 	sweepAt  int             // groups
 	removed  []removedCgroup // oldest first
@@ -168,7 +208,7 @@ func newGroups(options Options) groups {
 	nobody := newGroup(Place{})
 	return groups{
 		resolver: options.Resolver, names: options.Names, wait: uint64(max(options.Wait, 0)),
-		byCgroup: map[uint64]*group{}, notFound: map[uint64]uint64{}, byPlace: map[Place]*group{{}: nobody}, nobody: nobody, sweepAt: minGroups,
+		byCgroup: map[uint64]*group{}, notFound: map[uint64]uint64{}, byPlace: map[Place]*group{{}: nobody}, byID: map[string][]*group{}, nobody: nobody, sweepAt: minGroups,
 	}
 }
 
@@ -253,6 +293,8 @@ func (x *Index) groupAt(place Place) *group {
 	g := newGroup(place)
 	x.byPlace[place] = g
 	if x.names != nil && g.isContainers() {
+		x.addByID(g.PodUID, g)
+		x.addByID(g.ContainerID, g)
 		x.await(g)
 	}
 	return g
@@ -269,7 +311,24 @@ func (x *Index) dropUnusedGroups() {
 
 func (x *Index) forgetGroup(place Place, g *group) {
 	delete(x.byPlace, place)
+	x.dropByID(g.PodUID, g)
+	x.dropByID(g.ContainerID, g)
 	x.resources -= g.counted()
+}
+
+func (x *Index) addByID(id string, g *group) {
+	if id != "" {
+		x.byID[id] = append(x.byID[id], g)
+	}
+}
+
+func (x *Index) dropByID(id string, g *group) {
+	others := slices.DeleteFunc(x.byID[id], func(other *group) bool { return other == g })
+	if len(others) == 0 {
+		delete(x.byID, id)
+		return
+	}
+	x.byID[id] = others
 }
 
 // retryAfter is how long a cgroup that was not found is not asked for again, ns. Another process may
@@ -373,7 +432,9 @@ func (x *Index) Refresh(now uint64) (ended bool) {
 	}
 	if version := x.names.Version(); version != x.version {
 		x.version = version
-		x.renameAll()
+		if x.names.Changes(x.renameByID) {
+			x.renameAll()
+		}
 	}
 	kept := x.awaited[:0]
 	for _, g := range x.awaited {
@@ -388,37 +449,33 @@ func (x *Index) Refresh(now uint64) (ended bool) {
 	return ended
 }
 
-func (x *Index) renameAll() {
-	renamed := false
-	for _, g := range x.byPlace {
-		if g.isContainers() && x.rename(g) {
-			renamed = true
-		}
-	}
-	if !renamed {
-		return
-	}
-	for _, p := range x.live {
-		p.follow()
-	}
-	for _, p := range x.queue {
-		p.follow()
+func (x *Index) renameByID(id string) {
+	for _, g := range x.byID[id] {
+		x.rename(g)
 	}
 }
 
-// follow takes over the resource with the newer names.
-func (p *Process) follow() {
-	for p.Resource != nil && p.Resource.successor != nil {
-		p.Resource = p.Resource.successor
+func (x *Index) renameAll() {
+	for _, g := range x.byPlace {
+		if g.isContainers() {
+			x.rename(g)
+		}
 	}
+}
+
+// follow takes over the resource with the latest names. It is done for each process when it is found: to visit
+// all of them whenever a name changes would cost more.
+func (p *Process) follow() *Process {
+	p.Resource = p.Resource.line.latest
+	return p
 }
 
 // rename looks a group's names up. Those of a pod or container that is not known any more stay: there may
 // be records under way.
-func (x *Index) rename(g *group) bool {
+func (x *Index) rename(g *group) {
 	pod, container := x.lookUp(g)
 	if pod == nil || pod == g.pod && container == g.container {
-		return false
+		return
 	}
 	g.pod, g.container = pod, container
 	now := Owner{Place: g.Place, Pod: pod, Container: container}
@@ -426,16 +483,16 @@ func (x *Index) rename(g *group) bool {
 		now.Container = g.Container
 	}
 	if sameNames(&g.Owner, &now) {
-		return false
+		return
 	}
 	x.resources -= g.counted()
 	g.Owner = now
 	g.generation++
 	for executable, old := range g.renew() {
 		r := x.resource(g, executable)
-		r.alive, old.alive, old.successor = old.alive, 0, r
+		r.line = old.line
+		r.line.latest = r
 	}
-	return true
 }
 
 func (x *Index) lookUp(g *group) (*kube.Pod, *kube.Container) {
@@ -470,8 +527,10 @@ func (x *Index) Awaits(header *event.Header) bool { return x.groupOfRecord(heade
 // GiveUp ends the wait for a record's pod.
 func (x *Index) GiveUp(header *event.Header) { x.groupOfRecord(header).awaits = false }
 
-// IsNamed says whether the pod of a record that waited is known.
-func (x *Index) IsNamed(header *event.Header) bool { return x.groupOfRecord(header).Pod != nil }
+// KnowledgeOf the pod that a record is of.
+func (x *Index) KnowledgeOf(header *event.Header) Knowledge {
+	return x.groupOfRecord(header).knowledge()
+}
 
 // groupOfRecord is the process's where the cgroup says nothing of a container, as with cgroup v1.
 func (x *Index) groupOfRecord(header *event.Header) *group {

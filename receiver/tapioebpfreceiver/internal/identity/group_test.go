@@ -23,6 +23,8 @@ import (
 type fakeNames struct {
 	pods    map[string]*kube.Pod
 	version uint64
+	changed []string
+	any     bool // more has changed than was kept
 }
 
 func (f *fakeNames) Pod(uid string) *kube.Pod { return f.pods[uid] }
@@ -39,6 +41,17 @@ func (f *fakeNames) Container(id string) (*kube.Pod, *kube.Container) {
 func (f *fakeNames) Peer(netip.Addr) kube.Peer { return kube.Peer{} }
 func (f *fakeNames) Version() uint64           { return f.version }
 
+func (f *fakeNames) Changes(visit func(string)) (isAny bool) {
+	isAny, f.any = f.any, false
+	for _, id := range f.changed {
+		if !isAny {
+			visit(id)
+		}
+	}
+	f.changed = nil
+	return isAny
+}
+
 // set makes a pod known, as it is from now on; nil: it is not any more.
 func (f *fakeNames) set(uid string, pod *kube.Pod) {
 	f.version++
@@ -47,6 +60,10 @@ func (f *fakeNames) set(uid string, pod *kube.Pod) {
 		return
 	}
 	f.pods[uid] = pod
+	f.changed = append(f.changed, uid)
+	for i := range pod.Containers {
+		f.changed = append(f.changed, pod.Containers[i].ID)
+	}
 }
 
 func web(containers ...kube.Container) *kube.Pod {
@@ -242,13 +259,15 @@ func TestNames(t *testing.T) {
 	header := &event.Header{CgroupId: 7, Pid: 10, StartTime: 5 * second}
 	require.True(t, x.Awaiting())
 	assert.True(t, x.Awaits(header))
-	assert.False(t, x.IsNamed(header))
+	assert.Equal(t, Unnamed, x.KnowledgeOf(header))
 	assert.Nil(t, p.Resource.Pod)
 	before := p.Resource
 
 	names.set(uid, web())
 	assert.False(t, x.Refresh(5*second+1), "the container's name is missing")
 	assert.True(t, x.Awaits(header))
+	assert.Equal(t, PodNamed, x.KnowledgeOf(header))
+	require.Same(t, p, x.Find(10, 5*second))
 	assert.Equal(t, "web-1", p.Resource.Pod.Name)
 	assert.Nil(t, p.Resource.Container)
 	assert.Nil(t, before.Pod, "a resource is never changed")
@@ -258,10 +277,12 @@ func TestNames(t *testing.T) {
 	assert.True(t, x.Refresh(5*second+2))
 	assert.False(t, x.Awaits(header))
 	assert.False(t, x.Awaiting())
-	assert.True(t, x.IsNamed(header))
+	assert.Equal(t, Named, x.KnowledgeOf(header))
+	assert.Equal(t, NoPod, x.KnowledgeOf(&event.Header{CgroupId: 8}))
+	require.Same(t, p, x.Find(10, 5*second))
 	assert.Equal(t, "nginx", p.Resource.Container.Name)
 	assert.Equal(t, "/app", p.Resource.Path)
-	assert.Equal(t, p.Resource, x.Find(10, 5*second).Resource)
+	assert.Equal(t, 1, p.Resource.Alive())
 	assert.Equal(t, "nginx", x.ResourceOf(header, nil).Container.Name)
 	requireSound(t, x)
 }
@@ -278,13 +299,13 @@ func TestNamesThatAreTheSameMakeNoNewResource(t *testing.T) {
 	again.Addresses = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	names.set(uid, again)
 	x.Refresh(2 * second)
-	assert.Same(t, before, p.Resource)
+	assert.Same(t, before, x.Find(10, second).Resource)
 
 	again.Labels = []kube.Attribute{{Key: "k8s.pod.label.a", Value: "b"}}
 	changed := *again
 	names.set(uid, &changed)
 	x.Refresh(3 * second)
-	assert.NotSame(t, before, p.Resource)
+	assert.NotSame(t, before, x.Find(10, second).Resource)
 	assert.Equal(t, again.Labels, p.Resource.Pod.Labels)
 	requireSound(t, x)
 }
@@ -297,12 +318,12 @@ func TestDeletedPodsKeepTheirNames(t *testing.T) {
 	p := startedIn(t, x, 7, 10, second, "/app")
 	names.set(uid, web()) // it has ended, and another one has taken its place in the status
 	x.Refresh(2 * second)
-	assert.Equal(t, "nginx", p.Resource.Container.Name)
+	assert.Equal(t, "nginx", x.Find(10, second).Resource.Container.Name)
 	names.set(uid, nil)
 	x.Refresh(3 * second)
 	x.CgroupRemoved(removed(7, 3*second))
 	x.Ended(p, 3*second)
-	assert.Equal(t, "web-1", p.Resource.Pod.Name)
+	assert.Equal(t, "web-1", x.Find(10, second).Resource.Pod.Name)
 	assert.Equal(t, "web-1", x.ResourceOf(&event.Header{CgroupId: 7}, nil).Pod.Name)
 }
 
@@ -370,13 +391,82 @@ func TestWaitOfCgroupV1(t *testing.T) {
 	assert.False(t, x.Awaits(&event.Header{CgroupId: 1, Pid: 11, StartTime: second}))
 }
 
-// An hour in which a node starts ten containers a second, each with ten processes. Their pods come late, and go.
+// Only those whose names have changed are looked at, unless that cannot be told.
+func TestOnlyNamesThatChangedAreLookedUp(t *testing.T) {
+	x, names, _ := newNamedIndex(time.Second)
+	x.CgroupMade(made(7, containerPath))
+	x.CgroupMade(made(8, "/docker/"+idB)) // Kubernetes knows it, its path says nothing of a pod
+	of := func(cgroup uint64) *kube.Pod { return x.ResourceOf(&event.Header{CgroupId: cgroup}, nil).Pod }
+	names.set("other", &kube.Pod{Name: "other", Containers: []kube.Container{{ID: idB}}})
+	x.Refresh(second)
+	assert.Equal(t, "other", of(8).Name)
+
+	names.set(uid, web())
+	names.changed = nil
+	x.Refresh(2 * second)
+	assert.Nil(t, of(7))
+	names.version++
+	names.any = true
+	x.Refresh(3 * second)
+	assert.Equal(t, "web-1", of(7).Name)
+	requireSound(t, x)
+}
+
+// What the index holds for the names must not grow with each change of them.
+func TestNamesThatChangeAgainAndAgain(t *testing.T) {
+	x, names, _ := newNamedIndex(time.Second)
+	x.CgroupMade(made(7, containerPath))
+	p := startedIn(t, x, 7, 10, second, "/app")
+	begun := p.Resource.line
+	for n := range 100 {
+		pod := web(kube.Container{ID: idA, Name: "nginx", Restarts: n})
+		names.set(uid, pod)
+		x.Refresh(uint64(n) * second)
+	}
+	require.Same(t, p, x.Find(10, second))
+	assert.Equal(t, 99, p.Resource.Container.Restarts)
+	assert.Same(t, begun, p.Resource.line, "whoever was not found meanwhile holds no resource but its own and the latest")
+	assert.Equal(t, 1, p.Resource.Alive())
+	requireSound(t, x)
+	x.Ended(p, 100*second)
+	assert.Zero(t, p.Resource.Alive())
+	requireSound(t, x)
+}
+
+// What is known is found without an allocation.
+func TestWhatIsKnownIsFoundWithoutAllocation(t *testing.T) {
+	x, header := indexOfAContainer(t)
+	ofCgroup := &event.Header{CgroupId: 7}
+	for name, find := range map[string]func() bool{
+		"process":   func() bool { return x.ResourceOf(header, x.Find(10, second)).Container != nil },
+		"container": func() bool { return x.ResourceOf(ofCgroup, nil).Container != nil },
+		"knowledge": func() bool { return x.KnowledgeOf(header) == Named },
+		"wait":      func() bool { return !x.Awaits(header) },
+		"no change": func() bool { return !x.Refresh(2 * second) },
+	} {
+		found := true
+		assert.Zero(t, testing.AllocsPerRun(100, func() { found = found && find() }), name)
+		assert.True(t, found, name)
+	}
+}
+
+// indexOfAContainer has a process in it, and all names.
+func indexOfAContainer(t testing.TB) (*Index, *event.Header) {
+	x, names, _ := newNamedIndex(time.Second)
+	names.set(uid, web(kube.Container{ID: idA, Name: "nginx"}))
+	x.Refresh(second)
+	x.CgroupMade(made(7, containerPath))
+	startedIn(t, x, 7, 10, second, "/app")
+	return x, &event.Header{CgroupId: 7, Pid: 10, StartTime: second}
+}
+
+// An hour in which a node starts fifty containers a second, each with two processes. Their pods come late, and go.
 func TestMemoryOfChurn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
 	x, names, _ := newNamedIndex(2 * time.Second)
-	const perSecond, processes = 10, 10
+	const perSecond, processes = 50, 2
 	most := 0
 	for now := second; now < 3600*second; now += second {
 		for n := range uint64(perSecond) {
@@ -419,6 +509,28 @@ func TestMoreCgroupsThanAreRemembered(t *testing.T) {
 	assert.Equal(t, idA, startedIn(t, x, 1, 10, second, "/app").Resource.ContainerID, "it comes back")
 }
 
+// BenchmarkIdentityOfAnEvent is all that is asked of the index for an event, while some pod is waited for.
+func BenchmarkIdentityOfAnEvent(b *testing.B) {
+	x, names, _ := newNamedIndex(time.Second)
+	names.set(uid, web(kube.Container{ID: idA, Name: "nginx"}))
+	x.Refresh(1)
+	x.CgroupMade(made(7, containerPath))
+	x.CgroupMade(made(8, podPath+"x/"+idB))
+	for pid := range uint32(1000) {
+		startedIn(b, x, 7, pid+1, second, "/app")
+	}
+	header := &event.Header{CgroupId: 7, StartTime: second}
+	b.ReportAllocs()
+	for pid := uint32(0); b.Loop(); pid = (pid + 1) % 1000 {
+		header.Pid = pid + 1
+		isKnown := x.Awaiting() && !x.Awaits(header)
+		isKnown = isKnown && x.ResourceOf(header, x.Find(header.Pid, header.StartTime)).Container != nil
+		if !isKnown || x.KnowledgeOf(header) != Named {
+			b.Fatal("not known")
+		}
+	}
+}
+
 func BenchmarkResourceOfAKnownProcess(b *testing.B) {
 	x, names, _ := newNamedIndex(time.Second)
 	names.set(uid, web(kube.Container{ID: idA, Name: "nginx"}))
@@ -449,6 +561,33 @@ func BenchmarkResourceOfACgroup(b *testing.B) {
 		if x.ResourceOf(header, nil).ContainerID == "" {
 			b.Fatal("not known")
 		}
+	}
+}
+
+// BenchmarkChange is what a change of one pod costs, where there are as many groups as 50 pods a second
+// with a sandbox and a container each leave behind in the time that cgroups are remembered, and four processes in each. It may be any where more has
+// changed than is kept.
+func BenchmarkChange(b *testing.B) {
+	const containers = 13_000
+	x, names, _ := newNamedIndex(time.Second)
+	for id := range uint64(containers) {
+		pod := fmt.Sprintf("pod-%d", id/2)
+		x.CgroupMade(made(id+1, fmt.Sprintf("/kubepods/pod%s/%064x", pod, id)))
+		for n := range uint32(4) {
+			startedIn(b, x, id+1, uint32(id)*4+n+1, second, "/app")
+		}
+	}
+	x.Refresh(2 * second) // nobody waits any more
+	pods := [2]*kube.Pod{{UID: "pod-7", Name: "pod-7"}, {UID: "pod-7", Name: "pod-7", Labels: []kube.Attribute{{Key: "a"}}}}
+	for _, isAny := range []bool{false, true} {
+		b.Run(fmt.Sprintf("any=%t", isAny), func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				names.set("pod-7", pods[n%2])
+				names.any = isAny
+				x.Refresh(3 * second)
+			}
+		})
 	}
 }
 

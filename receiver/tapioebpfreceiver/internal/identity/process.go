@@ -183,7 +183,7 @@ func (x *Index) begin(key Key, startTime uint64) *Process {
 	if before := x.ended[key]; before != nil { // it was found gone while its records waited
 		p.joined = before.joined
 	}
-	x.unknown.alive++
+	x.unknown.line.alive++
 	x.live[key.PID] = p
 	return p
 }
@@ -198,9 +198,9 @@ func (x *Index) fresh() *Process {
 }
 
 func (x *Index) setResource(p *Process, r *Resource) {
-	p.Resource.alive--
+	p.Resource.line.alive--
 	p.Resource = r
-	r.alive++
+	r.line.alive++
 }
 
 // Started notes a program's start and returns its process. What the process ran before is replaced.
@@ -247,10 +247,10 @@ func (x *Index) Find(pid uint32, startTime uint64) *Process {
 	}
 	key := KeyOf(pid, startTime)
 	if p := x.live[pid]; p != nil && p.Key == key {
-		return p
+		return p.follow()
 	}
 	if p := x.ended[key]; p != nil {
-		return p
+		return p.follow()
 	}
 	return x.ask(key)
 }
@@ -258,11 +258,11 @@ func (x *Index) Find(pid uint32, startTime uint64) *Process {
 // FindByPID returns the process that has the pid now, or had it last.
 func (x *Index) FindByPID(pid uint32) *Process {
 	if p := x.live[pid]; p != nil {
-		return p
+		return p.follow()
 	}
 	for i := len(x.queue) - 1; i >= 0; i-- {
 		if x.queue[i].PID == pid {
-			return x.queue[i]
+			return x.queue[i].follow()
 		}
 	}
 	return nil
@@ -294,7 +294,7 @@ func (x *Index) Ended(p *Process, now uint64) {
 
 func (x *Index) end(p *Process, now uint64) {
 	p.exitedAt = max(now, 1)
-	p.Resource.alive--
+	p.Resource.line.alive--
 	delete(x.live, p.PID)
 	x.ended[p.Key] = p
 	x.queue = append(x.queue, p)
@@ -331,7 +331,7 @@ func (x *Index) forget(n int) {
 func (x *Index) Resources(visit func(*Resource)) {
 	for _, g := range x.byPlace {
 		for _, r := range g.resources {
-			if r.alive > 0 {
+			if r.Alive() > 0 {
 				visit(r)
 			}
 		}
@@ -377,7 +377,7 @@ func (x *Index) dropUnusedResources() {
 	x.resources = 0
 	for _, g := range x.byPlace {
 		for executable, r := range g.resources {
-			if r.alive == 0 && r != g.unnamed {
+			if r.Alive() == 0 && r != g.unnamed {
 				delete(g.resources, executable)
 			}
 		}

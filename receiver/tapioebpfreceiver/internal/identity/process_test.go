@@ -80,20 +80,31 @@ func requireSound(t testing.TB, x *Index) {
 	for pid, p := range x.live {
 		require.Equal(t, pid, p.PID)
 		require.Zero(t, p.exitedAt)
-		counted[p.Resource]++
+		counted[p.Resource.line.latest]++
 	}
 	sum := 0
 	x.Resources(func(r *Resource) {
 		require.Positive(t, r.Alive())
 		require.Equal(t, counted[r], r.Alive(), r.Path)
+		require.Same(t, r, r.line.latest)
 		sum += r.Alive()
 	})
 	require.Equal(t, x.Active(), sum)
-	resources := 0
+	resources, ids := 0, 0
 	for _, g := range x.byPlace {
 		resources += g.counted()
+		for _, id := range []string{g.PodUID, g.ContainerID} {
+			if id != "" && x.names != nil {
+				require.Contains(t, x.byID[id], g)
+				ids++
+			}
+		}
 	}
 	require.Equal(t, resources, x.resources)
+	for _, groups := range x.byID {
+		ids -= len(groups)
+	}
+	require.Zero(t, ids, "of groups that are forgotten")
 	for key, p := range x.ended {
 		require.Equal(t, key, p.Key)
 		require.NotZero(t, p.exitedAt)
@@ -113,6 +124,13 @@ func requireSound(t testing.TB, x *Index) {
 	}
 }
 
+// onlyOf is the resource of an executable that one process runs.
+func onlyOf(executable, name string) *Resource {
+	r := &Resource{Name: name, Path: executable, Key: ResourceKey{path: executable}}
+	r.line = &lineage{latest: r, alive: 1}
+	return r
+}
+
 func TestStartedTellsAll(t *testing.T) {
 	x := newIndex(nil)
 	p := startedWith(t, x, bpf.WireProcessExec{
@@ -127,7 +145,7 @@ func TestStartedTellsAll(t *testing.T) {
 		VPID:      1,
 		ParentPID: 4,
 		UID:       500,
-		Resource:  &Resource{Name: "curl", Path: "/usr/bin/curl", Key: ResourceKey{path: "/usr/bin/curl"}, alive: 1},
+		Resource:  onlyOf("/usr/bin/curl", "curl"),
 		group:     x.nobody,
 		Directory: "/home/me",
 		Arguments: []string{"curl", "-u", "me:REDACTED"},
@@ -204,7 +222,7 @@ func TestProgramWithoutPathIsOfTheUnknownResource(t *testing.T) {
 	x := newIndex(nil)
 	p := started(t, x, 10, second, second, "")
 	assert.Same(t, x.Unknown(), p.Resource)
-	assert.Equal(t, Resource{alive: 1}, *p.Resource)
+	assert.Equal(t, onlyOf("", ""), p.Resource)
 	requireSound(t, x)
 }
 
@@ -357,7 +375,7 @@ func TestFindAsksTheSource(t *testing.T) {
 
 	assert.Equal(t, &Process{
 		Key: Key{PID: 10, StartTicks: 100}, StartTime: second, VPID: 1, ParentPID: 4, UID: 500, EUID: 501,
-		Resource: &Resource{Name: "sh", Path: "/bin/sh", Key: ResourceKey{path: "/bin/sh"}, alive: 1}, group: x.nobody,
+		Resource: onlyOf("/bin/sh", "sh"), group: x.nobody,
 	}, p)
 	assert.Same(t, p, x.Find(10, second))
 	assert.Len(t, asked.asked, 1)

@@ -25,12 +25,13 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                           metric.Meter
-	mu                              sync.Mutex
-	registrations                   []metric.Registration
-	ReceiverTapioebpfEvents         metric.Int64ObservableCounter
-	ReceiverTapioebpfIdentityWaited metric.Int64ObservableCounter
-	ReceiverTapioebpfMissedRuns     metric.Int64ObservableCounter
+	meter                            metric.Meter
+	mu                               sync.Mutex
+	registrations                    []metric.Registration
+	ReceiverTapioebpfEvents          metric.Int64ObservableCounter
+	ReceiverTapioebpfIdentityUnnamed metric.Int64ObservableCounter
+	ReceiverTapioebpfIdentityWaited  metric.Int64ObservableCounter
+	ReceiverTapioebpfMissedRuns      metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -50,6 +51,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioebpfEventsCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfEvents, obs: o})
 		return nil
 	}, builder.ReceiverTapioebpfEvents)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioebpfIdentityUnnamedCallback sets callback for observable ReceiverTapioebpfIdentityUnnamed metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioebpfIdentityUnnamedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfIdentityUnnamed, obs: o})
+		return nil
+	}, builder.ReceiverTapioebpfIdentityUnnamed)
 	if err != nil {
 		return err
 	}
@@ -120,6 +136,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.ReceiverTapioebpfEvents, err = builder.meter.Int64ObservableCounter(
 		"otelcol_receiver_tapioebpf_events",
 		metric.WithDescription("What became of every event that the kernel reported. [Alpha]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioebpfIdentityUnnamed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapioebpf_identity_unnamed",
+		metric.WithDescription("Events of pods that have not all names, whether they have waited for them or not. [Alpha]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)

@@ -63,6 +63,8 @@ func (f *fakeNames) Peer(address netip.Addr) kube.Peer {
 
 func (f *fakeNames) Version() uint64 { return f.version }
 
+func (f *fakeNames) Changes(func(string)) (isAny bool) { return true }
+
 func (f *fakeNames) set(pod *kube.Pod) {
 	f.version++
 	f.pod = pod
@@ -103,16 +105,21 @@ func of(resource attributes, executable, name string) attributes {
 }
 
 func newNamedWorld(maxWaiting int) (*world, *fakeNames) {
-	w, names := &world{account: &ledger.Ledger{}}, &fakeNames{}
+	names := &fakeNames{}
+	return newWorldOfNames(names, maxWaiting), names
+}
+
+func newWorldOfNames(names identity.Names, maxWaiting int) *world {
+	w := &world{account: &ledger.Ledger{}}
 	w.index = identity.NewIndex(identity.Options{Resolver: nobodyKnown{}, Names: names, Wait: 2 * time.Second})
 	w.index.Load([]source.Process{{PID: 1, UID: 0, Executable: "/sbin/init"}})
 	describe := Describe{Source: "ebpf", HostName: "node", ScopeName: "scope", ScopeVersion: "1.2.3"}
 	w.Translator = New(Options{
 		Signals: allSignals, Describe: describe, Start: wallTime(0), SeriesLimit: 100, Processes: true,
-		DNSTimeout: 5 * time.Second, MaxWaiting: maxWaiting, Waited: &w.waited,
+		DNSTimeout: 5 * time.Second, MaxWaiting: maxWaiting, Naming: &w.naming,
 	}, w.index, correlate.NewIDs(), w.account)
 	w.SetBootTime(bootTime)
-	return w, names
+	return w
 }
 
 func (w *world) refresh(boot uint64) { w.Refresh(wallTime(boot).AsTime()) }
@@ -234,8 +241,8 @@ func TestRecordsWaitForTheirPod(t *testing.T) {
 	}
 	assert.Equal(t, []string{"tapio.process.exec", "tapio.process.exit"}, []string{out.logs[0].Name, out.logs[1].Name}, "in their order")
 	assert.Len(t, out.spans, 1)
-	assert.EqualValues(t, 2, w.waited.Named.Load())
-	assert.Zero(t, w.waited.Unnamed.Load())
+	assert.EqualValues(t, 2, w.naming.WaitedNamed.Load())
+	assert.Zero(t, w.naming.WaitedUnnamed.Load())
 	w.requireClosed(t)
 }
 
@@ -250,10 +257,42 @@ func TestRecordsGoWithoutNamesInTheEnd(t *testing.T) {
 	out := w.take(t)
 	require.Len(t, out.logs, 1)
 	assert.Equal(t, map[string]any(of(unnamedResource, "/usr/bin/curl", "curl")), out.logs[0].Resource)
-	assert.EqualValues(t, 1, w.waited.Unnamed.Load())
+	assert.EqualValues(t, 1, w.naming.WaitedUnnamed.Load())
 	w.handle(exitRecord(10, second, 4*second, 0))
 	assert.Zero(t, w.Held(), "the container has had its time")
+	assert.EqualValues(t, 1, w.naming.WaitedUnnamed.Load(), "the second did not wait")
+	assert.EqualValues(t, 2, w.naming.NoPod.Load(), "and has no name all the same")
+	assert.Zero(t, w.naming.NoContainer.Load())
 	w.requireClosed(t)
+}
+
+// A pod is known before its containers run; the container, when the kubelet has told of it.
+func TestRecordsGoWithoutTheContainersName(t *testing.T) {
+	w, names := newNamedWorld(10)
+	pod := webPod()
+	pod.Containers = nil
+	names.set(pod)
+	w.refresh(second)
+	w.handle(made(7, inPod), made(8, "/docker/"+containerID), curl(2*second))
+	w.refresh(3 * second)
+	w.handle(exitRecord(10, second, 4*second, 0))
+	assert.EqualValues(t, 1, w.naming.WaitedPodNamed.Load())
+	assert.EqualValues(t, 2, w.naming.NoContainer.Load())
+	assert.Zero(t, w.naming.NoPod.Load())
+
+	names.set(webPod())
+	w.refresh(5 * second)
+	w.handle(curl(6*second), dockerExec(11, 6*second))
+	assert.EqualValues(t, 2, w.naming.NoContainer.Load(), "now it is known, and Docker's containers are no pods")
+	assert.Zero(t, w.naming.WaitedNamed.Load())
+	w.requireClosed(t)
+}
+
+// dockerExec is in the cgroup 8.
+func dockerExec(pid uint32, at uint64) []byte {
+	record := execRecord(pid, second, at, 0, "/bin/sh", "/", "sh")
+	(*bpf.WireEventHeader)(keptHeader(record)).CgroupId = 8
+	return record
 }
 
 // What others do meanwhile is told at once, but for those that have a record that waits.
@@ -293,7 +332,7 @@ func TestThereIsNoRoomToWait(t *testing.T) {
 	assert.Zero(t, w.Held())
 	assert.Len(t, w.take(t).logs, 4)
 	assert.Equal(t, 3, released)
-	assert.EqualValues(t, 3, w.waited.Unnamed.Load(), "the fourth did not wait")
+	assert.EqualValues(t, 3, w.naming.WaitedUnnamed.Load(), "the fourth did not wait")
 	w.requireClosed(t)
 }
 
@@ -302,7 +341,7 @@ func TestRecordsThatWaitAreBoundedByTheirSize(t *testing.T) {
 	w.refresh(second)
 	w.handle(made(7, inPod))
 	argument := strings.Repeat("x", 4095)
-	for pid := uint32(10); w.waited.Unnamed.Load() == 0; pid++ {
+	for pid := uint32(10); w.naming.WaitedUnnamed.Load() == 0; pid++ {
 		require.LessOrEqual(t, w.waiting.bytes, maxWaitingBytes+8192)
 		w.handle(execRecord(pid, second, 2*second, 0, "/bin/sh", "/", argument))
 	}

@@ -4,6 +4,7 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -36,7 +37,7 @@ type Options struct {
 	Correlation correlate.Options
 	// Released, if set, is called after each record or span that has waited: there may be many at a time.
 	Released func()
-	Waited   *Waited // counts them; nil: nobody wants to know
+	Naming   *Naming // counts records of pods; nil: nobody wants to know
 }
 
 // Translator turns records into batches and metrics.
@@ -52,6 +53,7 @@ type Translator struct {
 	addresses addressNames
 	peers     peerNames
 	waiting   *waiting
+	naming    *Naming
 	http      httpReader
 	metrics   metrics
 	lookups   *lookups
@@ -71,6 +73,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		addresses: addressNames{},
 		peers:     newPeerNames(index),
 		waiting:   newWaiting(options),
+		naming:    cmp.Or(options.Naming, &Naming{}),
 		http:      newHTTPReader(options.HTTP),
 		metrics:   newMetrics(options),
 		traces:    correlate.NewTraces(options.Correlation, ids),
@@ -130,6 +133,9 @@ func (t *Translator) Handle(record []byte) {
 func (t *Translator) handle(header *event.Header, record []byte) {
 	family := event.Type(header.Type).Family()
 	result, err := t.translate(event.Type(header.Type), record)
+	if t.index.HasNames() && family != event.FamilyCgroup && err == nil {
+		t.naming.handled(t.index.KnowledgeOf(header))
+	}
 	switch {
 	case err != nil:
 		t.ledger.Add(family, ledger.LostUndecodable, 1)

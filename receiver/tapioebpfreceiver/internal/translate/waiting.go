@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 )
 
 // maxWaitingBytes bounds the memory of the records that wait, whatever their number: the largest, of a
@@ -24,20 +25,40 @@ type waiting struct {
 	bytes    int
 	// processes that have a record here, and how many: a later one must not overtake
 	processes map[uint32]int
-	waited    *Waited
 }
 
-// Waited is how many records have waited for the names of their pod, by whether these were known at last.
-// It may be used from any goroutine.
-type Waited struct {
-	Named, Unnamed atomic.Uint64
+// Naming counts records of pods by what was known of their pod. It may be used from any goroutine.
+type Naming struct {
+	// Of those that have waited, by what was known at last: all names, the pod's but not the container's, none.
+	WaitedNamed, WaitedPodNamed, WaitedUnnamed atomic.Uint64
+	// Of all, whether they have waited or not: those without a name of the container, and those without any.
+	NoContainer, NoPod atomic.Uint64
+}
+
+func (n *Naming) waited(known identity.Knowledge) {
+	switch known {
+	case identity.Named:
+		n.WaitedNamed.Add(1)
+	case identity.PodNamed:
+		n.WaitedPodNamed.Add(1)
+	case identity.Unnamed:
+		n.WaitedUnnamed.Add(1)
+	case identity.NoPod: // its cgroup was taken for another
+	}
+}
+
+func (n *Naming) handled(known identity.Knowledge) {
+	switch known {
+	case identity.PodNamed:
+		n.NoContainer.Add(1)
+	case identity.Unnamed:
+		n.NoPod.Add(1)
+	case identity.Named, identity.NoPod:
+	}
 }
 
 func newWaiting(options Options) *waiting {
-	w := &waiting{limit: options.MaxWaiting, released: options.Released, processes: map[uint32]int{}, waited: options.Waited}
-	if w.waited == nil {
-		w.waited = &Waited{}
-	}
+	w := &waiting{limit: options.MaxWaiting, released: options.Released, processes: map[uint32]int{}}
 	if w.released == nil {
 		w.released = func() {}
 	}
@@ -120,11 +141,7 @@ func (t *Translator) releaseIf(isFree func(*event.Header) bool) {
 			t.waiting.keep(header, record)
 			continue
 		}
-		if t.index.IsNamed(header) {
-			t.waiting.waited.Named.Add(1)
-		} else {
-			t.waiting.waited.Unnamed.Add(1)
-		}
+		t.naming.waited(t.index.KnowledgeOf(header))
 		t.handle(header, record)
 		t.waiting.released()
 	}

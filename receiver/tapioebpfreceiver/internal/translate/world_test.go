@@ -33,7 +33,7 @@ type world struct {
 	*Translator
 	index   *identity.Index
 	account *ledger.Ledger
-	waited  Waited
+	naming  Naming
 	handled int
 	taken   int // events, in batches
 }

@@ -13,7 +13,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +45,7 @@ func TestKubernetes(t *testing.T) {
 	lab.fill(t)
 	t.Run("many", lab.testMany)
 	t.Run("heap", lab.testHeap)
+	t.Run("endpoints", lab.testEndpoints)
 	t.Run("visible soon", lab.testVisibleSoon)
 	t.Run("churn", lab.testChurn)
 	t.Run("cut off", lab.testCutOff)
@@ -59,18 +59,8 @@ const (
 	localPods   = 250
 	foreignPods = 3000
 	otherNodes  = 300
+	allServices = 10_000
 )
-
-// allServices can be more, as the cost of one watcher is said for 10,000: the API server takes minutes
-// to make these.
-var allServices = fromEnvironment("TAPIO_KUBERNETES_SERVICES", 1000)
-
-func fromEnvironment(variable string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
-		return n
-	}
-	return otherwise
-}
 
 type apiServer struct{ *cluster.ControlPlane }
 
@@ -78,10 +68,11 @@ type apiServer struct{ *cluster.ControlPlane }
 func (a *apiServer) fill(t *testing.T) {
 	begin := time.Now()
 	parallel(t, foreignPods, func(i int) error {
-		return a.Try(http.MethodPost, podsPath, podJSON(fmt.Sprintf("foreign-%d", i), fmt.Sprintf("node-%d", 2+i%otherNodes)))
+		_, err := a.CreatePod(fmt.Sprintf("foreign-%d", i), fmt.Sprintf("node-%d", 2+i%otherNodes))
+		return err
 	})
 	parallel(t, localPods, func(i int) error { return a.run(fmt.Sprintf("local-%d", i)) })
-	parallel(t, allServices, func(i int) error { return a.Try(http.MethodPost, servicesPath, serviceJSON(i)) })
+	a.MakeServices(t, allServices)
 	t.Logf("%d pods and %d Services took %s", foreignPods+localPods, allServices, time.Since(begin).Round(time.Second))
 }
 
@@ -102,33 +93,15 @@ func parallel(t *testing.T, n int, act func(i int) error) {
 	require.Zero(t, failed.Load())
 }
 
-func podJSON(name, node string) string {
-	return fmt.Sprintf(`{"metadata": {"name": %q, "labels": {"app.kubernetes.io/name": "shop"},
-		"annotations": {"config.example.com/filler": %q}},
-		"spec": {"nodeName": %q, "containers": [{"name": "app", "image": "app:1"}]}}`, name, strings.Repeat("x", 2000), node)
-}
-
-func serviceJSON(i int) string {
-	return fmt.Sprintf(`{"metadata": {"name": "service-%d", "labels": {"app.kubernetes.io/name": "shop", "team": "blue"}},
-		"spec": {"selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80}, {"name": "metrics", "port": 9090}]}}`, i)
-}
-
 // run makes a pod of node-1 whose container has started, as a kubelet would. Its id is containerID(name).
 func (a *apiServer) run(name string) error {
-	if err := a.Try(http.MethodPost, podsPath, podJSON(name, "node-1")); err != nil {
+	if _, err := a.CreatePod(name, "node-1"); err != nil {
 		return err
 	}
-	return a.Try(http.MethodPatch, podsPath+"/"+name+"/status", fmt.Sprintf(`{"status": {"phase": "Running", "hostIP": "192.168.0.9",
-		"containerStatuses": [{"name": "app", "image": "app:1", "imageID": "sha256:1", "ready": true, "restartCount": 0, "containerID": "containerd://%s",
-		"state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}`, containerID(name)))
+	return a.ReportRunning(name, containerID(name))
 }
 
 func containerID(pod string) string { return strings.Repeat("0", 64-len(pod)) + pod }
-
-// remove deletes a pod at once, as a kubelet does when all has ended.
-func (a *apiServer) remove(name string) error {
-	return a.Try(http.MethodDelete, podsPath+"/"+name, `{"gracePeriodSeconds": 0}`)
-}
 
 // newWatcher starts a watcher, until the test ends.
 func newWatcher(t *testing.T, kubeconfig string, change ...func(*Options)) *Watcher {
@@ -178,7 +151,30 @@ func (a *apiServer) testHeap(t *testing.T) {
 	t.Logf("heap of the watcher with %d pods and %d Services: %.1f MiB, at its peak %.1f MiB",
 		localPods, allServices, mib(held), mib(peak.Load()-before))
 	assert.Less(t, mib(held), 40.0)
+	assert.Less(t, mib(peak.Load()-before), 40.0)
 	assert.Equal(t, localPods, w.Status().Pods)
+}
+
+// testEndpoints has the role in the README, which allows EndpointSlices only if they are asked for.
+func (a *apiServer) testEndpoints(t *testing.T) {
+	const slicesPath = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+	slice := func(name, labels, address string) {
+		a.Do(t, http.MethodPost, slicesPath, fmt.Sprintf(`{"metadata": {"name": %q, "labels": {%s}},
+			"addressType": "IPv4", "ports": [], "endpoints": [{"addresses": [%q]}]}`, name, labels, address))
+	}
+	slice("db-1", `"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""`, "10.1.0.1")
+	slice("web-1", `"kubernetes.io/service-name": "web"`, "10.1.0.2")
+	w := newWatcher(t, a.Kubeconfig(t, cluster.Agent), func(o *Options) { o.EndpointSlices = true })
+	require.Eventually(t, func() bool { return w.Status().Err != nil }, await, poll)
+	assert.ErrorContains(t, w.Status().Err, ` endpointslices: endpointslices.discovery.k8s.io is forbidden`)
+	assert.ErrorContains(t, w.Status().Err, `the agent's ClusterRole must allow the verbs list and watch on endpointslices`)
+
+	w = newWatcher(t, a.Kubeconfig(t, cluster.Admin), func(o *Options) { o.EndpointSlices = true })
+	awaitSynced(t, w)
+	assert.Equal(t, Peer{Kind: PeerService, Name: "db", Namespace: "default"}, w.Peer(netip.MustParseAddr("10.1.0.1")))
+	assert.Equal(t, PeerNone, w.Peer(netip.MustParseAddr("10.1.0.2")).Kind, "its Service has an address of its own")
+	slice("db-2", `"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""`, "10.1.0.3")
+	require.Eventually(t, func() bool { return w.Peer(netip.MustParseAddr("10.1.0.3")).Name == "db" }, await, poll)
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
@@ -221,7 +217,7 @@ func (a *apiServer) testVisibleSoon(t *testing.T) {
 		begin := time.Now() // the API server has answered
 		require.Eventually(t, func() bool { return knows(w, name) }, await, 100*time.Microsecond)
 		delays = append(delays, time.Since(begin))
-		require.NoError(t, a.remove(name))
+		require.NoError(t, a.DeletePod(name))
 	}
 	slices.Sort(delays)
 	t.Logf("a container is known after its status was posted: median %s, p99 %s", delays[50], delays[98])
@@ -256,7 +252,7 @@ func (a *apiServer) churn(t *testing.T, n int, prefix string) (made []string) {
 			end := time.After(200 * time.Millisecond)
 			err := a.run(name)
 			<-end
-			if err == nil && a.remove(name) == nil {
+			if err == nil && a.DeletePod(name) == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				made = append(made, name)
@@ -313,7 +309,7 @@ func (a *apiServer) testCutOff(t *testing.T) {
 	gate.shut()
 	require.Eventually(t, func() bool { return w.Status().Err != nil }, await, poll)
 	require.NoError(t, a.run("made-meanwhile"))
-	require.NoError(t, a.remove("removed-meanwhile"))
+	require.NoError(t, a.DeletePod("removed-meanwhile"))
 	before := gate.attempts.Load()
 	const outage = 10 * time.Second
 	<-time.After(outage)
@@ -324,7 +320,7 @@ func (a *apiServer) testCutOff(t *testing.T) {
 	gate.open()
 	require.Eventually(t, func() bool { return knows(w, "made-meanwhile") && w.Status().Err == nil }, await, poll)
 	require.Eventually(t, func() bool { return len(w.pods.leaving()) > 0 }, await, poll, "that a pod was removed is noticed")
-	require.NoError(t, a.remove("made-meanwhile"))
+	require.NoError(t, a.DeletePod("made-meanwhile"))
 }
 
 // leaving are the departures of names.

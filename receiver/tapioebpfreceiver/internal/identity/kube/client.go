@@ -9,7 +9,9 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
@@ -22,32 +24,57 @@ const (
 	AuthKubeConfig     = "kubeConfig"     // a file as kubectl has it
 )
 
-// newClient makes a client for the core group alone, which is all that is watched. It does not connect.
-func newClient(options *Options) (*rest.RESTClient, *http.Client, error) {
+// clients are those of the groups that are watched. They share their connections.
+type clients struct {
+	core        *rest.RESTClient
+	discovery   *rest.RESTClient
+	connections *http.Client
+}
+
+// newClients does not connect.
+func newClients(options *Options) (*clients, error) {
+	config, err := clientConfig(options)
+	if err != nil {
+		return nil, err
+	}
+	c := &clients{}
+	if c.connections, err = rest.HTTPClientFor(config); err != nil {
+		return nil, fmt.Errorf("use the credentials for %s: %w", config.Host, err)
+	}
+	if c.core, err = c.of(config, "/api", corev1.SchemeGroupVersion); err != nil {
+		return nil, err
+	}
+	c.discovery, err = c.of(config, "/apis", discoveryv1.SchemeGroupVersion)
+	return c, err
+}
+
+func (c *clients) of(config *rest.Config, path string, group schema.GroupVersion) (*rest.RESTClient, error) {
+	of := rest.CopyConfig(config)
+	of.APIPath, of.GroupVersion = path, &group
+	client, err := rest.RESTClientForConfigAndClient(of, c.connections)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", config.Host, err)
+	}
+	return client, nil
+}
+
+func clientConfig(options *Options) (*rest.Config, error) {
 	config, err := restConfig(options)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	scheme := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(scheme))
-	config.APIPath = "/api"
-	config.GroupVersion = &corev1.SchemeGroupVersion
+	utilruntime.Must(discoveryv1.AddToScheme(scheme))
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.UserAgent = options.UserAgent
 	config.WarningHandler = rest.NoWarnings{}
-	// Two lists and two watches are all that is asked for. Whatever goes wrong, it is not more often.
+	// A list, in pages, and a watch of each resource are all that is asked for. Whatever goes wrong, it is not
+	// more often.
 	config.QPS, config.Burst = 5, 10
-	connections, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("use the credentials for %s: %w", config.Host, err)
-	}
-	client, err := rest.RESTClientForConfigAndClient(config, connections)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a client for %s: %w", config.Host, err)
-	}
-	return client, connections, nil
+	return config, nil
 }
 
 func restConfig(options *Options) (*rest.Config, error) {

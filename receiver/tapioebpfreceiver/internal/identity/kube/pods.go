@@ -29,12 +29,14 @@ const (
 
 // pods are those of this node. The informer's goroutine and the one that forgets write, under mu.
 type pods struct {
-	byID        *table[string, *Pod] // UID, and of static pods also what the kubelet has in its place
+	byUID       *table[string, *Pod]
+	byStaticUID *table[string, *Pod] // of static pods: what the kubelet has in place of the UID
 	byContainer *table[string, *podContainer]
 	byAddress   *table[netip16, *Pod]
 	node        atomic.Pointer[[]netip.Addr]
 	nodeName    string
 	changed     func()
+	changes     changes // UIDs and container ids that have other names now, or have any at last
 
 	mu        sync.Mutex
 	now       func() time.Time
@@ -53,7 +55,8 @@ type netip16 [16]byte
 
 func newPods(nodeName string, changed func()) *pods {
 	return &pods{
-		byID:        newTable[string, *Pod](podBuckets),
+		byUID:       newTable[string, *Pod](podBuckets),
+		byStaticUID: newTable[string, *Pod](1), // there are a few
 		byContainer: newTable[string, *podContainer](podBuckets),
 		byAddress:   newTable[netip16, *Pod](podBuckets),
 		nodeName:    nodeName,
@@ -105,11 +108,13 @@ func (p *pods) update(old, pod *observedPod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.changed()
-	for _, id := range pod.ids() {
-		p.byID.set(id, pod.pod)
+	for _, name := range p.idsOf(pod) {
+		name.table.set(name.id, pod.pod)
+		p.changes.add(name.id)
 	}
 	for _, entry := range pod.containers() {
 		p.byContainer.set(entry.container.ID, entry)
+		p.changes.add(entry.container.ID)
 	}
 	p.updateAddresses(old, pod)
 	if old != nil {
@@ -151,12 +156,12 @@ func (p *pods) departContainers(old, pod *observedPod) {
 func (p *pods) remove(pod *observedPod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, id := range pod.ids() {
-		gone := p.byID.get(id)
+	for _, name := range p.idsOf(pod) {
+		gone := name.table.get(name.id)
 		p.names.add(p.now(), func() {
 			// it may be back: the list after a while without the API server had it again
-			if p.byID.get(id) == gone {
-				p.byID.remove(id)
+			if name.table.get(name.id) == gone {
+				name.table.remove(name.id)
 			}
 		})
 	}
@@ -210,12 +215,25 @@ func (p *pods) peer(address netip.Addr) Peer {
 // uid is a string, unlike the field of the informer.
 func (p *observedPod) uid() string { return p.pod.UID }
 
-// ids are the pod's names in cgroup paths.
-func (p *observedPod) ids() []string {
-	if p.staticUID != "" && p.staticUID != p.pod.UID {
-		return []string{p.pod.UID, p.staticUID}
+// podID is what a pod can have in cgroup paths, and where it is found by that.
+type podID struct {
+	table *table[string, *Pod]
+	id    string
+}
+
+func (p *pods) idsOf(pod *observedPod) []podID {
+	ids := []podID{{p.byUID, pod.pod.UID}}
+	if pod.staticUID != "" && pod.staticUID != pod.pod.UID {
+		ids = append(ids, podID{p.byStaticUID, pod.staticUID})
 	}
-	return []string{p.pod.UID}
+	return ids
+}
+
+func (p *pods) get(uid string) *Pod {
+	if pod := p.byUID.get(uid); pod != nil {
+		return pod
+	}
+	return p.byStaticUID.get(uid)
 }
 
 // containers are those with an id.

@@ -27,7 +27,7 @@ func newWorld() *world {
 	w := &world{Watcher: &Watcher{health: &health{}}, clock: time.Unix(1_700_000_000, 0)}
 	w.pods = newPods("node-1", w.changed)
 	w.pods.now = func() time.Time { return w.clock }
-	w.services = newServices(w.changed)
+	w.services, w.endpoints = newServices(w.changed), newServices(w.changed)
 	return w
 }
 
@@ -165,11 +165,36 @@ func TestContainerIsRestarted(t *testing.T) {
 
 func TestStaticPod(t *testing.T) {
 	w := newWorld()
-	w.pods.OnAdd(podOf("1", "10.0.0.1", func(pod *corev1.Pod) {
+	mirror := podOf("1", "10.0.0.1", func(pod *corev1.Pod) {
 		pod.Annotations = map[string]string{"kubernetes.io/config.mirror": "0123456789abcdef"}
-	}), true)
+	})
+	w.pods.OnAdd(mirror, true)
 	assert.Equal(t, "1", w.Pod("0123456789abcdef").UID)
 	assert.Equal(t, "1", w.Pod("1").UID)
+	assert.EqualValues(t, 1, w.pods.byUID.size.Load(), "it is one pod")
+	assert.Subset(t, w.changes(), []string{"1", "0123456789abcdef"})
+	w.pods.OnDelete(mirror)
+	w.pass(namesGrace)
+	assert.Nil(t, w.Pod("0123456789abcdef"))
+	assert.Nil(t, w.Pod("1"))
+}
+
+// changes are the ids that are handed over.
+func (w *world) changes() (ids []string) {
+	w.Changes(func(id string) { ids = append(ids, id) })
+	return ids
+}
+
+func TestOnlyWhatChangedIsHandedOver(t *testing.T) {
+	w := newWorld()
+	pod := podOf("1", "10.0.0.1")
+	w.pods.OnAdd(pod, true)
+	w.pods.OnAdd(podOf("2", "10.0.0.2"), true)
+	assert.ElementsMatch(t, []string{"1", "c1", "2", "c2"}, w.changes())
+	w.pods.OnUpdate(pod, podOf("1", "10.0.0.1"))
+	assert.Empty(t, w.changes())
+	w.pods.OnUpdate(pod, podOf("1", "10.0.0.1", func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].RestartCount = 1 }))
+	assert.ElementsMatch(t, []string{"1", "c1"}, w.changes())
 }
 
 func TestNodeAddress(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -19,11 +21,22 @@ const (
 	maxServiceAddresses = 64 // external ones can be as many as fit into the object
 )
 
-// observedService is all that is kept of a Service.
+// observedService is all that is kept of a Service, or of an EndpointSlice. It is a runtime.Object, as those of
+// lists have to be.
 type observedService struct {
 	metav1.ObjectMeta
 
+	service   string // its name
 	addresses []netip.Addr
+}
+
+// GetObjectKind implements runtime.Object.
+func (*observedService) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements runtime.Object. Nobody changes what it has.
+func (o *observedService) DeepCopyObject() runtime.Object {
+	copied := *o
+	return &copied
 }
 
 // transformService implements cache.TransformFunc.
@@ -32,7 +45,7 @@ func transformService(object any) (any, error) {
 	if !ok {
 		return object, nil // it is called twice for some
 	}
-	return &observedService{ObjectMeta: keptMeta(&service.ObjectMeta), addresses: serviceAddresses(service)}, nil
+	return &observedService{ObjectMeta: keptMeta(&service.ObjectMeta), service: service.Name, addresses: serviceAddresses(service)}, nil
 }
 
 // serviceAddresses are those that the cluster gave it, those it was told to have, and those of its load
@@ -51,10 +64,10 @@ func serviceAddresses(service *corev1.Service) (addresses []netip.Addr) {
 	return addresses
 }
 
-// services are those of the cluster.
+// services are those of the cluster, by their own addresses or by those of their endpoints.
 type services struct {
-	// byAddress has several Services for some addresses: those with the same external one. No name
-	// is certain then.
+	// byAddress has several Services for some addresses: those with the same external one, or the same pods. No
+	// name is certain then. A Service is there twice where two of its EndpointSlices have the address.
 	byAddress *table[netip16, []Peer]
 	changed   func()
 
@@ -92,18 +105,19 @@ func (s *services) OnDelete(object any) {
 // change moves addresses; either is nil for none.
 func (s *services) change(old, service *observedService) {
 	before, after := old.held(), service.held()
-	if slices.Equal(before, after) {
+	isRenamed := old != nil && service != nil && old.peer() != service.peer() // an EndpointSlice can be
+	if slices.Equal(before, after) && !isRenamed {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, address := range before {
-		if !slices.Contains(after, address) {
+		if isRenamed || !slices.Contains(after, address) {
 			s.release(address, old.peer())
 		}
 	}
 	for _, address := range after {
-		if !slices.Contains(before, address) {
+		if isRenamed || !slices.Contains(before, address) {
 			s.claim(address, service.peer())
 		}
 	}
@@ -119,7 +133,10 @@ func (s *services) claim(address netip.Addr, peer Peer) {
 
 func (s *services) release(address netip.Addr, peer Peer) {
 	key := address.As16()
-	others := slices.DeleteFunc(slices.Clone(s.byAddress.get(key)), func(p Peer) bool { return p == peer })
+	others := slices.Clone(s.byAddress.get(key))
+	if i := slices.Index(others, peer); i >= 0 {
+		others = slices.Delete(others, i, i+1)
+	}
 	if len(others) == 0 {
 		s.byAddress.remove(key)
 		return
@@ -128,10 +145,11 @@ func (s *services) release(address netip.Addr, peer Peer) {
 }
 
 func (s *services) peer(address netip.Addr) Peer {
-	if peers := s.byAddress.get(address.As16()); len(peers) == 1 {
-		return peers[0]
+	peers := s.byAddress.get(address.As16())
+	if len(peers) == 0 || slices.ContainsFunc(peers, func(p Peer) bool { return p != peers[0] }) {
+		return Peer{}
 	}
-	return Peer{}
+	return peers[0]
 }
 
 func (o *observedService) held() []netip.Addr {
@@ -142,5 +160,5 @@ func (o *observedService) held() []netip.Addr {
 }
 
 func (o *observedService) peer() Peer {
-	return Peer{Kind: PeerService, Name: o.Name, Namespace: o.Namespace}
+	return Peer{Kind: PeerService, Name: o.service, Namespace: o.Namespace}
 }

@@ -6,7 +6,6 @@ package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrece
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,11 +15,11 @@ import (
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -37,6 +36,8 @@ type Options struct {
 	NodeName string
 	// Services says whether the addresses of the cluster's Services get names.
 	Services bool
+	// EndpointSlices says whether the addresses behind Services that have none of their own get names, too.
+	EndpointSlices bool
 	// Labels and Annotations of pods to show.
 	Labels      []string
 	Annotations []string
@@ -55,17 +56,18 @@ type Options struct {
 // Watcher keeps what the API server says. All lookups are safe for any goroutine, take no lock and
 // allocate nothing; what they return is never changed.
 type Watcher struct {
-	pods     *pods
-	services *services
-	health   *health
-	version  atomic.Uint64
+	pods      *pods
+	services  *services
+	endpoints *services // of headless Services
+	health    *health
+	version   atomic.Uint64
 
-	informers   []cache.SharedIndexInformer
-	handlers    []cache.ResourceEventHandlerRegistration
-	onSynced    func()
-	connections *http.Client
-	stop        context.CancelFunc
-	running     sync.WaitGroup
+	informers []cache.SharedIndexInformer
+	handlers  []cache.ResourceEventHandlerRegistration
+	onSynced  func()
+	clients   *clients
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 // Status is how the watcher does.
@@ -74,7 +76,7 @@ type Status struct {
 	Synced bool
 	// Pods of this node that are known, with those that are gone since a moment.
 	Pods int
-	// ServiceAddresses are known.
+	// ServiceAddresses are known, those of endpoints among them.
 	ServiceAddresses int
 	// Err says why the API server is not being watched; nil: it is, or has not been asked yet.
 	Err error
@@ -83,7 +85,7 @@ type Status struct {
 // New makes a watcher. It fails where the configuration cannot be used, as when a file is missing; the
 // API server is not asked yet.
 func New(options Options, logger *zap.Logger) (*Watcher, error) {
-	client, connections, err := newClient(&options)
+	clients, err := newClients(&options)
 	if err != nil {
 		return nil, err
 	}
@@ -94,36 +96,41 @@ func New(options Options, logger *zap.Logger) (*Watcher, error) {
 		options.OnSynced = func() {}
 	}
 	w := &Watcher{
-		onSynced:    options.OnSynced,
-		health:      &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
-		connections: connections,
-		stop:        func() {},
+		onSynced: options.OnSynced,
+		health:   &health{logger: logger, onChange: options.OnStatus, failing: map[string]error{}},
+		clients:  clients,
+		stop:     func() {},
 	}
 	w.pods = newPods(options.NodeName, w.changed)
-	w.services = newServices(w.changed)
-	if err := w.watch(client, &options); err != nil {
+	w.services, w.endpoints = newServices(w.changed), newServices(w.changed)
+	if err := w.watch(&options); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *Watcher) watch(client *rest.RESTClient, options *Options) error {
+func (w *Watcher) watch(options *Options) error {
 	reader := &podReader{
 		labels: options.Labels, annotations: options.Annotations, serviceNameLabels: options.ServiceNameLabels,
 	}
 	ofThisNode := fields.OneTermEqualSelector("spec.nodeName", options.NodeName)
-	err := w.add(client, "pods", &corev1.Pod{}, ofThisNode, reader.transform, w.pods)
+	pods := cache.NewListWatchFromClient(w.clients.core, "pods", metav1.NamespaceAll, ofThisNode)
+	err := w.add("pods", pods, &corev1.Pod{}, reader.transform, w.pods)
 	if err == nil && options.Services {
-		err = w.add(client, "services", &corev1.Service{}, fields.Everything(), transformService, w.services)
+		all := cache.NewListWatchFromClient(w.clients.core, "services", metav1.NamespaceAll, fields.Everything())
+		err = w.add("services", inPages(all, transformService), &corev1.Service{}, transformService, w.services)
+	}
+	if err == nil && options.EndpointSlices {
+		headless := cache.NewFilteredListWatchFromClient(w.clients.discovery, "endpointslices", metav1.NamespaceAll, ofHeadlessServices)
+		err = w.add("endpointslices", inPages(headless, transformEndpointSlice), &discoveryv1.EndpointSlice{}, transformEndpointSlice, w.endpoints)
 	}
 	return err
 }
 
 func (w *Watcher) add(
-	client *rest.RESTClient, resource string, example runtime.Object, selector fields.Selector,
+	resource string, source *cache.ListWatch, example runtime.Object,
 	transform cache.TransformFunc, handler cache.ResourceEventHandler,
 ) error {
-	source := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, selector)
 	informer := cache.NewSharedIndexInformerWithOptions(w.health.watched(resource, source), example, cache.SharedIndexInformerOptions{})
 	if err := informer.SetTransform(transform); err != nil {
 		return fmt.Errorf("watch %s: %w", resource, err)
@@ -177,7 +184,7 @@ func (w *Watcher) forget(ctx context.Context) {
 func (w *Watcher) Shutdown() {
 	w.stop()
 	w.running.Wait()
-	utilnet.CloseIdleConnectionsFor(w.connections.Transport)
+	utilnet.CloseIdleConnectionsFor(w.clients.connections.Transport)
 }
 
 func (w *Watcher) changed() { w.version.Add(1) }
@@ -185,9 +192,14 @@ func (w *Watcher) changed() { w.version.Add(1) }
 // Version changes with every change of what is known.
 func (w *Watcher) Version() uint64 { return w.version.Load() }
 
+// Changes visits the UIDs of pods, and the ids of containers, that have other names than when it was called
+// last, or have any at last; what was forgotten is not among them. It returns true, and visits nothing, where
+// it may be any. Only one goroutine may call it.
+func (w *Watcher) Changes(visit func(id string)) (isAny bool) { return w.pods.changes.take(visit) }
+
 // Pod of this node by its UID, or by what the kubelet has in place of it for a static pod; nil: it is
 // not known, or not yet. One that is gone stays for a minute.
-func (w *Watcher) Pod(uid string) *Pod { return w.pods.byID.get(uid) }
+func (w *Watcher) Pod(uid string) *Pod { return w.pods.get(uid) }
 
 // Container of a pod of this node by its id, without the runtime's prefix; nil, nil: it is not known,
 // or not yet. The kubelet tells the id some time after the container has started, and never that of
@@ -199,22 +211,26 @@ func (w *Watcher) Container(id string) (*Pod, *Container) {
 	return nil, nil
 }
 
-// Peer is who has an address: a pod of this node, else the node itself, else a Service. Pods in the
-// node's network have the node's address. One that several Services share has no name.
+// Peer is who has an address: a pod of this node, else the node itself, else a Service, by its own address or as
+// one of its endpoints. Pods in the node's network have the node's address. One that several Services share has
+// no name.
 func (w *Watcher) Peer(address netip.Addr) Peer {
 	address = address.Unmap().WithZone("")
 	if peer := w.pods.peer(address); peer.Kind != PeerNone {
 		return peer
 	}
-	return w.services.peer(address)
+	if peer := w.services.peer(address); peer.Kind != PeerNone {
+		return peer
+	}
+	return w.endpoints.peer(address)
 }
 
 // Status may be called from any goroutine.
 func (w *Watcher) Status() Status {
 	return Status{
 		Synced:           w.isSynced(),
-		Pods:             int(w.pods.byID.size.Load()),
-		ServiceAddresses: int(w.services.byAddress.size.Load()),
+		Pods:             int(w.pods.byUID.size.Load()),
+		ServiceAddresses: int(w.services.byAddress.size.Load() + w.endpoints.byAddress.size.Load()),
 		Err:              w.health.err(),
 	}
 }

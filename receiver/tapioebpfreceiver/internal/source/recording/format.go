@@ -53,15 +53,22 @@ const (
 	KindEnd         Kind = 7 // JSON: End
 	KindCgroups     Kind = 8 // JSON: []source.Cgroup, those that were older than the source
 	KindCgroup      Kind = 9 // JSON: CgroupAnswer, to a question that the record before it led to
+
+	// KindNames is JSON: what was known of a pod, a container or an address when it was asked for, by the record
+	// or at the end of the turn before it, and was not known so before. Its form is its user's. Recordings from
+	// before there was this kind have none, and are read as ever.
+	KindNames Kind = 10
 )
 
 // Description of a recording.
 type Description struct {
-	Source    string    `json:"source"`
-	HostName  string    `json:"host_name"`
-	Families  []string  `json:"families"`
-	Collector string    `json:"collector"` // the version that wrote it
-	Started   time.Time `json:"started"`
+	Source    string   `json:"source"`
+	HostName  string   `json:"host_name"`
+	Families  []string `json:"families"`
+	Collector string   `json:"collector"` // the version that wrote it
+	// Node is the host's name in Kubernetes; empty: it is in none, or nobody was asked for names.
+	Node    string    `json:"node,omitempty"`
+	Started time.Time `json:"started"`
 }
 
 // Answer is what was known of a process when it was asked for.

@@ -119,7 +119,7 @@ func (r *Reader) check(frame Frame) error {
 		if len(frame.Payload) < recordMinimum {
 			return r.damaged(fmt.Sprintf("a record of %d bytes", len(frame.Payload)))
 		}
-	case KindDescription, KindProcesses, KindProcess, KindGone, KindEnd, KindCgroups, KindCgroup:
+	case KindDescription, KindProcesses, KindProcess, KindGone, KindEnd, KindCgroups, KindCgroup, KindNames:
 	default:
 		return r.damaged(fmt.Sprintf("a frame of the unknown kind %d", frame.Kind))
 	}

@@ -21,6 +21,8 @@ type Options struct {
 	MaxSize   uint64
 	Families  []string
 	Collector string // its version
+	// Node is the host's name in Kubernetes; empty: it is in none, or nobody is asked for names.
+	Node string
 }
 
 // fileMode: a recording has request lines, names that were looked up and command lines in it as they
@@ -60,6 +62,7 @@ func Record(from source.Source, options Options, logger *zap.Logger) (*Recorder,
 		HostName:  host,
 		Families:  options.Families,
 		Collector: options.Collector,
+		Node:      options.Node,
 		Started:   from.Wall(),
 	})
 	if err != nil {
@@ -125,6 +128,9 @@ func (r *Recorder) Gone(pid uint32, startTicks uint64) bool {
 	}
 	return gone
 }
+
+// WriteNames adds what has become known of names. It belongs to the goroutine that reads.
+func (r *Recorder) WriteNames(told any) { r.writeJSON(KindNames, told) }
 
 // Read implements source.Source.
 func (r *Recorder) Read(handle func(record []byte)) error {

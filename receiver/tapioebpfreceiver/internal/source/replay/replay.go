@@ -46,7 +46,9 @@ type Source struct {
 	played    int       // turns
 	endedAt   time.Time // when the last turn was played; zero: it was not
 	wall      atomic.Int64
-	record    []byte // that waits for the answers that follow it
+	record    []byte           // that waits for the answers that follow it
+	ahead     *recording.Frame // that was read to find all answers at the end of a turn; nil: none
+	onNames   func(recording.Frame) error
 	answers   map[uint32]*source.Process
 	gone      map[recording.Gone]struct{}
 	paths     map[uint64]string // of cgroups that were asked for
@@ -62,6 +64,7 @@ func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{
 		options: options, logger: logger,
 		answers: map[uint32]*source.Process{}, gone: map[recording.Gone]struct{}{}, paths: map[uint64]string{},
+		onNames: func(recording.Frame) error { return nil },
 	}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("recording %s: %w", options.File, err)
@@ -111,6 +114,16 @@ func (*Source) Name() string { return Name }
 
 // HostName implements source.Source.
 func (s *Source) HostName() (string, error) { return s.contents.description.HostName, nil }
+
+// NodeName is the host's in Kubernetes; empty where it is not known.
+func (s *Source) NodeName() string { return s.contents.description.Node }
+
+// HasNames says whether anything was recorded of the names of pods and Services.
+func (s *Source) HasNames() bool { return s.contents.hasNames }
+
+// OnNames has learn called with what was recorded of names, in its place among the records. It must be called
+// before the first Read, whose goroutine learn then runs in.
+func (s *Source) OnNames(learn func(recording.Frame) error) { s.onNames = learn }
 
 // Patient implements source.Source.
 func (*Source) Patient() bool { return true }
@@ -167,7 +180,7 @@ func (s *Source) untilNextTurn() time.Duration {
 // play hands out the records of the next turn.
 func (s *Source) play(handle func(record []byte)) error {
 	for {
-		frame, err := s.reader.Next()
+		frame, err := s.next()
 		if err != nil {
 			return fmt.Errorf("recording %s: %w", s.options.File, err) // it has changed since it was surveyed
 		}
@@ -179,11 +192,39 @@ func (s *Source) play(handle func(record []byte)) error {
 			s.record = append(s.record[:0], frame.Payload...)
 		case recording.KindClock:
 			s.endTurn(frame.Clock())
-			return nil
+			return s.readAhead()
 		default:
 			if err := s.learn(frame); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+func (s *Source) next() (recording.Frame, error) {
+	if ahead := s.ahead; ahead != nil {
+		s.ahead = nil
+		return *ahead, nil
+	}
+	return s.reader.Next()
+}
+
+// readAhead learns the answers to what is asked when a turn has ended. Behind the last turn there may be what was
+// cut off.
+func (s *Source) readAhead() error {
+	for {
+		frame, err := s.reader.Next()
+		switch {
+		case err != nil && s.played == len(s.contents.turns):
+			return nil
+		case err != nil:
+			return fmt.Errorf("recording %s: %w", s.options.File, err)
+		case frame.Kind == recording.KindRecord, frame.Kind == recording.KindClock:
+			s.ahead = &frame
+			return nil
+		}
+		if err := s.learn(frame); err != nil {
+			return err
 		}
 	}
 }
@@ -245,6 +286,8 @@ func (s *Source) learn(frame recording.Frame) error {
 			return err
 		}
 		s.paths[answer.ID] = answer.Path
+	case recording.KindNames:
+		return s.onNames(frame)
 	}
 	return nil
 }

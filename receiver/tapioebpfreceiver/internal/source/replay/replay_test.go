@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -172,10 +173,58 @@ func TestAnswersAreAsTheyWere(t *testing.T) {
 	assert.False(t, found, "it was asked once")
 	_, found = s.Cgroup(2, 2)
 	assert.False(t, found, "it was asked once")
-	readTurn(t, s)
-	assert.True(t, s.Gone(31, 5))
+	assert.True(t, s.Gone(31, 5), "asked at the end of this turn")
 	assert.False(t, s.Gone(32, 5))
 	assert.False(t, s.Gone(31, 6))
+}
+
+// What is asked for at the end of a turn is told before Read returns, and what a record asks for with the record.
+func TestNamesAreToldWhenTheyWere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "recording")
+	r, err := recording.Record(&turns{records: [][][]byte{{oomKill(1), oomKill(2)}, {oomKill(3)}}, now: boot},
+		recording.Options{File: file, MaxSize: 1 << 20, Node: "node-7.example"}, zap.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, r.Read(func(record []byte) { r.WriteNames(pidOf(record)) }))
+	r.WriteNames("the first turn has ended")
+	require.NoError(t, r.Read(func([]byte) {}))
+	r.WriteNames("the last turn has ended")
+	require.NoError(t, r.Close())
+
+	s := open(t, file, 0).(*replay.Source)
+	assert.True(t, s.HasNames())
+	assert.Equal(t, "node-7.example", s.NodeName())
+	var told []string
+	s.OnNames(func(frame recording.Frame) error {
+		told = append(told, string(frame.Payload))
+		return nil
+	})
+	read := func() {
+		require.NoError(t, s.Read(func(record []byte) { told = append(told, "record "+strconv.Itoa(int(pidOf(record)))) }))
+	}
+	read()
+	assert.Equal(t, []string{"1", "record 1", "2", "record 2", `"the first turn has ended"`}, told)
+	told = nil
+	read()
+	assert.Equal(t, []string{"record 3", `"the last turn has ended"`}, told)
+	read()
+	assert.Len(t, told, 2)
+}
+
+func TestARecordingWithoutNames(t *testing.T) {
+	s := open(t, record(t, [][]byte{oomKill(1)}), 0).(*replay.Source)
+	assert.False(t, s.HasNames())
+	assert.Empty(t, s.NodeName())
+}
+
+func TestNamesThatCannotBeReadEndTheReplay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "recording")
+	r, err := recording.Record(&turns{records: [][][]byte{{oomKill(1)}}, now: boot}, recording.Options{File: file, MaxSize: 1 << 20}, zap.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, r.Read(func([]byte) { r.WriteNames("?") }))
+	require.NoError(t, r.Close())
+	s := open(t, file, 0).(*replay.Source)
+	s.OnNames(func(recording.Frame) error { return assert.AnError })
+	assert.ErrorIs(t, s.Read(func([]byte) {}), assert.AnError)
 }
 
 func TestFamiliesThatAreOffAreNotPlayed(t *testing.T) {

@@ -18,6 +18,7 @@ type contents struct {
 	processes   []source.Process
 	turns       []recording.Clock // at their ends; at least one
 	records     int
+	hasNames    bool
 	end         recording.End
 	cut         bool
 }
@@ -56,6 +57,8 @@ func (c *contents) note(frame recording.Frame) error {
 		return frame.JSON(&c.cgroups)
 	case recording.KindProcesses:
 		return frame.JSON(&c.processes)
+	case recording.KindNames:
+		c.hasNames = true
 	case recording.KindEnd:
 		return frame.JSON(&c.end)
 	}
