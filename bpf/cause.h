@@ -26,12 +26,15 @@ static __always_inline bool blocks(struct sock *sk)
 	return file && !(BPF_CORE_READ(file, f_flags) & O_NONBLOCK);
 }
 
-/* The request that the thread works on; NULL: it is answered, or given up. */
+/*
+ * The request that the thread works on; NULL: it is answered, or given up. A later connection's may
+ * have the same slot, and a socket at the same address.
+ */
 static __always_inline struct http_slot *slot_of_thread(struct serving_thread *thread)
 {
 	struct http_slot *slot = http_slot(thread->slot);
 
-	if (!slot || slot->socket != thread->socket || slot->number != thread->number)
+	if (!slot || !slot->socket || slot->event.request_start != thread->request)
 		return NULL;
 	return slot;
 }
@@ -51,8 +54,7 @@ static __always_inline void dedicate_thread(struct task_struct *task, struct htt
 	struct serving_thread *before = bpf_map_lookup_elem(&serving_threads, &id);
 	struct serving_thread now = {
 		.start_time = BPF_CORE_READ(task, start_boottime),
-		.socket = slot->socket,
-		.number = slot->number,
+		.request = slot->event.request_start,
 		.slot = number,
 		.mixes = several,
 	};
@@ -95,6 +97,8 @@ static __noinline void begin_serving(struct sock *sk, struct socket_state *state
 
 	if (!slot || slot->event.cause.thread)
 		return;
+	if (!several)
+		expect_response(slot, &http->streams[EGRESS]);
 	task = (void *)bpf_get_current_task();
 	dedicated = blocks(sk);
 	slot->event.cause.thread = thread_id(task);

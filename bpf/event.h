@@ -232,8 +232,13 @@ struct http_exchange {
 	__u64 response_end;	 /* its last byte so far; 0: none came */
 	__u64 request_body_size; /* payload that was seen, without the framing of chunks, bytes */
 	__u64 response_body_size;
-	__u32 request_sequence; /* TCP sequence and acknowledgment number of the first byte: both */
-	__u32 request_acknowledged; /* ends see the same, also through NAT */
+	/*
+	 * TCP sequence and acknowledgment number of the first byte: both ends see the same, also through
+	 * NAT. The second is where the response begins, if one came: a pipelined request may have been
+	 * sent earlier.
+	 */
+	__u32 request_sequence;
+	__u32 request_acknowledged;
 	struct cause cause;
 	__s32 error;  /* errno that ended the connection; 0: none */
 	__u16 status; /* of the final response; 0: none came */

@@ -99,7 +99,8 @@ struct http_slot {
 	__u8 flags[2];	   /* by enum http_part */
 	__u8 has_line;	   /* the request's first line was read: it is one */
 	__u8 early;	   /* the connection has no socket of its own yet */
-	__u8 reserved[2];
+	__u8 expected;	   /* where the response begins is known */
+	__u8 reserved;
 };
 
 /* Set by the loader. */
@@ -245,7 +246,7 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 	slot->live = now;
 	slot->served_by = 0;
 	slot->method = METHOD_OTHER;
-	slot->heads_frozen = slot->has_line = slot->early = false;
+	slot->heads_frozen = slot->has_line = slot->early = slot->expected = false;
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
 }
 
@@ -966,6 +967,18 @@ static __always_inline void reset_response(struct http_slot *slot)
 	reset_message(&slot->messages[RESPONSE], at, at + MAX_RESPONSE_HEAD);
 }
 
+/*
+ * The response, also an interim one, begins where a request that is sent on its own acknowledges. One
+ * that is pipelined may be sent again with another number: both ends go by the response then, which is
+ * the same for both.
+ */
+static __always_inline void expect_response(struct http_slot *slot, struct http_stream *stream)
+{
+	if (!slot->expected)
+		slot->event.request_acknowledged = stream->next;
+	slot->expected = true;
+}
+
 static __always_inline int begin_response(struct http_connection *http, struct http_stream *stream)
 {
 	struct http_slot *slot;
@@ -976,6 +989,7 @@ static __always_inline int begin_response(struct http_connection *http, struct h
 	if (!slot)
 		return lose_framing(http);
 	slot->heads_frozen = true;
+	expect_response(slot, stream);
 	if (slot->event.cause.flags & CAUSE_DEDICATED && stream->direction == EGRESS)
 		http_note_answer(slot_of(http, http->answered));
 	reset_response(slot);

@@ -47,11 +47,10 @@ struct {
 /* The request that a thread has read last, from a socket that blocks. */
 struct serving_thread {
 	__u64 start_time; /* of the thread, ns */
-	__u64 socket;	  /* as in struct http_slot, as number */
-	__u32 number;
+	__u64 request;	  /* when it began to arrive, ns: with slot, no other one has it */
 	__u32 slot;
 	__u8 mixes; /* it has read a request before it began to answer another: never again */
-	__u8 reserved[7];
+	__u8 reserved[3];
 };
 
 /* By thread id. */
