@@ -209,7 +209,7 @@ func (l *lookups) tellSearch(search *correlate.Lookup, first *dns.Exchange) {
 // noteNames of the addresses that were answered.
 func (l *lookups) noteNames(x *dns.Exchange, name string, answers []string) {
 	if len(answers) > 0 && x.Header.Pid != 0 {
-		l.names.Answered(identity.KeyOf(x.Header.Pid, x.Header.StartTime), name, answers, x.TTL, x.End)
+		l.names.Answered(askerOf(&x.Header, &x.Cause), name, answers, x.TTL, x.End)
 	}
 }
 

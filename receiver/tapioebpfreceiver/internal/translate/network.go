@@ -28,7 +28,7 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 	errorType := event.ErrorType(e.Error)
 	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
 	failed := errorType != ""
-	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(&e.Header, &e.Ends, e.Opened)}
+	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(&e.Header, &e.Ends, &e.Cause, e.Opened)}
 	if !t.signals.Traces {
 		if t.signals.Logs && failed {
 			t.fillConnectFailure(t.builder.record(r), &c, [8]byte{})
@@ -103,11 +103,19 @@ func (t *Translator) fillConnectFailure(log plog.LogRecord, c *connect, span [8]
 }
 
 // nameOf the server that a connection was opened to, as the process has looked it up; empty if it has not.
-func (t *Translator) nameOf(header *event.Header, ends *bpf.WireConnectionEnds, opened uint64) string {
+func (t *Translator) nameOf(header *event.Header, ends *bpf.WireConnectionEnds, cause *bpf.WireCause, opened uint64) string {
 	if ends.Role != event.RoleClient {
 		return ""
 	}
-	return t.names.Name(identity.KeyOf(header.Pid, header.StartTime), event.Address(ends.PeerAddress), opened)
+	return t.names.Name(askerOf(header, cause), event.Address(ends.PeerAddress), opened)
+}
+
+// askerOf what a process sent; the empty cause does not say which thread it was.
+func askerOf(header *event.Header, cause *bpf.WireCause) correlate.Asker {
+	return correlate.Asker{
+		Process: identity.KeyOf(header.Pid, header.StartTime),
+		Thread:  cause.Thread, Dedicated: cause.Flags&event.CauseThread != 0,
+	}
 }
 
 func (t *Translator) describeConnect(attributes pcommon.Map, c *connect) {
@@ -158,7 +166,7 @@ func endOf(e *bpf.WireConnectionStats) string {
 func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
 	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends) + statsAttributes)
 	t.putOwner(attributes, e.Header.Pid, p)
-	t.putEnds(attributes, &e.Ends, t.nameOf(&e.Header, &e.Ends, e.Opened))
+	t.putEnds(attributes, &e.Ends, t.nameOf(&e.Header, &e.Ends, &bpf.WireCause{}, e.Opened))
 	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
 	attributes.PutInt(attrNetworkReceivedBytes, int64(e.ReceivedBytes))
 	if e.Opened != 0 {
