@@ -40,9 +40,25 @@ type item struct {
 	traceID    pcommon.TraceID
 	spanID     pcommon.SpanID
 	parentID   pcommon.SpanID
+	flags      uint32 // of a span
+	traceState string
+	links      []link
 	severity   plog.SeverityNumber
 	status     ptrace.StatusCode
 	kind       ptrace.SpanKind
+}
+
+// link of a span to another one, which may be in another trace.
+type link struct {
+	traceID pcommon.TraceID
+	spanID  pcommon.SpanID
+}
+
+func linksOf(span ptrace.Span) (links []link) {
+	for _, l := range span.Links().All() {
+		links = append(links, link{l.TraceID(), l.SpanID()})
+	}
+	return links
 }
 
 func (i item) text(key string) string {
@@ -120,6 +136,9 @@ func (o *output) addTraces(traces ptrace.Traces) {
 					traceID:    span.TraceID(),
 					spanID:     span.SpanID(),
 					parentID:   span.ParentSpanID(),
+					flags:      span.Flags(),
+					traceState: span.TraceState().AsRaw(),
+					links:      linksOf(span),
 					status:     span.Status().Code(),
 					kind:       span.Kind(),
 				})
