@@ -9,7 +9,7 @@
  * alone, and has read no other request since. User space checks that it also sent the response.
  *
  * By exclusion: it is the only request that the process has read and not answered, and the process
- * has been watched for long while it served nothing, and has sent nothing then.
+ * has been watched for long while it served nothing, right before, too, and has sent nothing then.
  */
 #ifndef TAPIO_SERVING_H
 #define TAPIO_SERVING_H
@@ -18,6 +18,10 @@
 #include "kernel.h"
 #include "socket.h"
 #include "task.h"
+
+#define IDLE_SHARE 10 /* how much longer it must have been idle before than it is busy now */
+#define WATCH_SHARE                                                                                \
+	100 /* of the watch, it must have been idle right before: a stall is no idle time */
 
 /* Set by the loader. */
 const volatile bool causes_enabled = false;
@@ -31,6 +35,8 @@ struct serving_process {
 	__u64 requests;	  /* the sum of their names; of one, its name */
 	__u64 idle_since; /* when the last one was answered, ns; 0: none was served yet */
 	__u64 idle;	  /* how long it served none in all, ns */
+	__u64 last_idle;  /* how long before those that are served now, ns */
+	__u64 busy_since; /* when the first of these was read, ns */
 	__u8 by_itself;	  /* it has sent something while it served none */
 	__u8 dedicates;	  /* it has threads that serve one request at a time */
 	__u8 reserved[6];
@@ -106,9 +112,14 @@ static __noinline void note_listening(void)
 static __always_inline void end_idleness(struct serving_process *process)
 {
 	__u64 since = process->idle_since;
+	__u64 now;
 
-	if (since && !process->served)
-		process->idle += bpf_ktime_get_boot_ns() - since;
+	if (process->served)
+		return;
+	now = bpf_ktime_get_boot_ns();
+	process->busy_since = now;
+	process->last_idle = since ? now - since : 0;
+	process->idle += process->last_idle;
 }
 
 /* The name first, so that where it is the only one its name is there. */
@@ -138,13 +149,25 @@ static __noinline void end_serving(__u32 pid, __u64 born, __u64 name)
 
 /* --- what is sent ---------------------------------------------------------------------------- */
 
+/*
+ * What a process does by itself, it may begin to do at any time. That it comes just now, for the first
+ * time, and not in the idle time before, must be unlikely.
+ */
+static __always_inline bool was_idle_for_long(struct serving_process *process)
+{
+	__u64 busy = bpf_ktime_get_boot_ns() - process->busy_since;
+
+	return process->idle >= idle_watch && process->last_idle >= idle_watch / WATCH_SHARE &&
+	       process->last_idle / IDLE_SHARE >= busy;
+}
+
 /* Whether it sends for the only request that there is. */
 static __always_inline bool is_sole(struct serving_process *process, struct cause *cause)
 {
 	__u64 name;
 
-	if (process->by_itself || process->dedicates || process->idle < idle_watch ||
-	    process->served != 1)
+	if (process->by_itself || process->dedicates || process->served != 1 ||
+	    !was_idle_for_long(process))
 		return false;
 	name = process->requests;
 	barrier();

@@ -114,7 +114,7 @@ func TestHandlersLookupAndRequest(t *testing.T) {
 	port := freePort(t)
 	command := shop.within(scope.command(t, "python3", testdata(t, "threaded.py"), strconv.Itoa(port), backend, "{}."+shopDomain, "job"))
 	server := startServer(t, newServer(command, "", port))
-	l := level{8, 15}
+	l := level{8, 15, 0}
 	asking.do(round{Network: "tcp4", Address: server.address, Connections: l.connections, Requests: l.requests, Truth: "handled", Depth: 1})
 	asking.end()
 	c.awaitExchanges(2*l.total(), 2*l.total())

@@ -32,6 +32,7 @@ const (
 	threaded  = "threads"
 	pooled    = "thread pool"
 	eventLoop = "asyncio"
+	lateLoop  = "asyncio, whose job begins under load"
 	node      = "Node.js"
 	goroutine = "Go"
 )
@@ -62,6 +63,8 @@ func (g cgroup) startRelay(t *testing.T, kind, backend string, job bool) relayed
 		command = g.command(t, "python3", testdata(t, "pool.py"), own, backendPort, word)
 	case eventLoop:
 		command = g.command(t, "python3", testdata(t, "eventloop.py"), own, backendPort, word)
+	case lateLoop:
+		command = g.command(t, "python3", testdata(t, "eventloop.py"), own, backendPort, "late")
 	case node:
 		command = g.command(t, "node", testdata(t, "relay.js"), own, backendPort, word)
 	}
@@ -70,10 +73,24 @@ func (g cgroup) startRelay(t *testing.T, kind, backend string, job bool) relayed
 	return r
 }
 
-// level is how many connections ask at once, and how much.
-type level struct{ connections, requests int64 }
+// level is how many connections ask at once, how much, and how long each waits before it asks again.
+type level struct {
+	connections, requests int64
+	pause                 time.Duration
+}
 
-var levels = []level{{1, 100}, {8, 25}, {64, 6}}
+var levels = []level{{1, 100, 0}, {8, 25, 0}, {64, 6, 0}}
+
+// nowAndThen is how often services are asked for whose requests can be told to be the only ones.
+var nowAndThen = level{1, 20, 300 * time.Millisecond}
+
+// levelsOf a relay. What tells the requests of those with a job apart needs no pause.
+func levelsOf(job bool) []level {
+	if job {
+		return levels
+	}
+	return append([]level{nowAndThen}, levels...)
+}
 
 func (l level) total() int { return int(l.connections * l.requests) }
 
@@ -86,7 +103,7 @@ func (r relayed) round(l level) round {
 	if r.perCall {
 		depth = 0
 	}
-	return round{Network: "tcp4", Address: r.address, Connections: l.connections, Requests: l.requests, Truth: r.prefix(l), Depth: depth}
+	return round{Network: "tcp4", Address: r.address, Connections: l.connections, Requests: l.requests, Truth: r.prefix(l), Depth: depth, Pause: l.pause}
 }
 
 // idleTime is more than the time for which a server must be seen to send nothing while it serves nothing.
@@ -108,17 +125,20 @@ func TestPrecision(t *testing.T) {
 			relays[job] = append(relays[job], scope.startRelay(t, kind, backend, job))
 		}
 	}
-	requests := askRelays(asking, relays[false], level{1, 1}) // they are watched from here on
+	late := scope.startRelay(t, lateLoop, backend, true)
+	watched := append([]relayed{late}, relays[false]...)
+	requests := askRelays(asking, watched, level{1, 1, 0}) // they are watched from here on
 	idle := time.After(idleTime)
 	requests += askRelays(asking, relays[true], levels...)
 	<-idle
-	requests += askRelays(asking, relays[false], levels...)
+	requests += askRelays(asking, []relayed{late}, levels...) + askRelays(asking, relays[false], levelsOf(false)...)
 	asking.end()
 	c.stopWithLittleLoss(4 * requests) // and what the jobs did
 
 	tree := newTruths(t, &c.output)
 	tree.checkPairs(t)
 	var table []score
+	relays[true] = append(relays[true], late)
 	for _, job := range []bool{true, false} {
 		for _, r := range relays[job] {
 			table = append(table, tree.scores(t, r)...)
@@ -195,7 +215,7 @@ type score struct {
 
 func (tree *truths) scores(t *testing.T, r relayed) (scores []score) {
 	t.Helper()
-	for _, l := range levels {
+	for _, l := range levelsOf(r.job) {
 		scores = append(scores, tree.score(r, l))
 	}
 	jobs, wrong := tree.scoreJobs(r)
@@ -248,7 +268,16 @@ func (tree *truths) describe(id pcommon.SpanID) string {
 // certain says whether each request's parent can be known: the thread that serves it is no other's. The
 // rule for the others is about processes that never do anything unasked.
 func (s score) certain() bool {
-	return s.kind == threaded || s.kind == pooled || !s.job && s.connections == 1
+	return s.kind == threaded || s.kind == pooled || !s.job && s.pause > 0
+}
+
+// allowed are wrong parents of a job's requests. One that begins late may be mistaken for a request's doing
+// once, or once more if both were held up together.
+func (s score) allowed() int {
+	if s.kind == lateLoop {
+		return 2
+	}
+	return 0
 }
 
 func (s score) check(t *testing.T) {
@@ -256,7 +285,7 @@ func (s score) check(t *testing.T) {
 	what := fmt.Sprintf("%s, %d at once, job %t", s.kind, s.connections, s.job)
 	assert.GreaterOrEqual(t, s.seen, s.total()*95/100, what)
 	assert.Zero(t, s.wrong, "%s: wrong parents, such as %v", what, s.examples[:min(len(s.examples), 3)])
-	assert.Zero(t, s.wrongJobs, "%s: requests of the background job with a parent", what)
+	assert.LessOrEqual(t, s.wrongJobs, s.allowed(), "%s: requests of the background job with a parent", what)
 	if s.certain() {
 		assert.GreaterOrEqual(t, s.recall(), 0.99, what)
 	}
@@ -267,17 +296,17 @@ func (s score) recall() float64 { return float64(s.right) / float64(max(s.seen, 
 // format is a table, as in docs/correlation.md.
 func format(table []score) string {
 	var text strings.Builder
-	text.WriteString("| Server | Background job | At once | Requests | Right parent | Wrong parent | No parent | Recall |\n" +
-		"| ------ | -------------- | ------: | -------: | -----------: | -----------: | --------: | -----: |\n")
+	text.WriteString("| Server | Background job | At once | Pause | Requests | Right parent | Wrong parent | No parent | Recall |\n" +
+		"| ------ | -------------- | ------: | ----: | -------: | -----------: | -----------: | --------: | -----: |\n")
 	for _, s := range table {
 		job := "none"
 		if s.job {
 			job = "yes"
 		}
-		fmt.Fprintf(&text, "| %s | %s | %d | %d | %d | %d | %d | %.1f %% |\n", s.kind, job, s.connections, s.seen,
+		fmt.Fprintf(&text, "| %s | %s | %d | %s | %d | %d | %d | %d | %.1f %% |\n", s.kind, job, s.connections, s.pause, s.seen,
 			s.right, s.wrong, s.seen-s.right-s.wrong, 100*s.recall())
 		if s.job && s.connections == 1 {
-			fmt.Fprintf(&text, "| %s: the job itself | | | %d | | %d | %d | |\n", s.kind, s.jobs, s.wrongJobs, s.jobs-s.wrongJobs)
+			fmt.Fprintf(&text, "| %s: the job itself | | | | %d | | %d | %d | |\n", s.kind, s.jobs, s.wrongJobs, s.jobs-s.wrongJobs)
 		}
 	}
 	return text.String()

@@ -107,6 +107,7 @@ type round struct {
 	Truth                 string // the beginning of each request's
 	Depth                 int64  // how many are on the way at a time; 0: each has a connection of its own
 	MaxBody               int64
+	Pause                 time.Duration // before each request of a connection
 }
 
 // load prints a line, then does each round that it is given on a line, and prints a line after it.
@@ -153,6 +154,7 @@ func (r round) runOn(connection int64) error {
 			}
 			responses.Reset(conn)
 		}
+		time.Sleep(r.Pause)
 		ahead := min(received+max(r.Depth, 1), r.Requests)
 		if _, err := io.WriteString(conn, r.messages(connection, sent, ahead)); err != nil {
 			return err

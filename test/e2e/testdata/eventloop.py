@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """eventloop.py PORT BACKEND JOB serves all connections in one thread, and asks the back end (a port) before it
-answers. If JOB is "job", it also asks on its own account."""
+answers. If JOB is "job", it also asks on its own account; if it is "late", from its fifth request on."""
 import asyncio
 import os
 import random
@@ -27,12 +27,20 @@ async def work():
         n += 1
 
 
+served = 0
+working = None
+
+
 async def serve(reader, writer):
+    global served, working
     while True:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             break
+        served += 1
+        if JOB == "late" and served == 5:
+            working = asyncio.create_task(work())
         first, *fields = head.decode().strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
         await asyncio.sleep(random.uniform(0, 0.004))
@@ -43,9 +51,10 @@ async def serve(reader, writer):
 
 
 async def main():
+    global working
     server = await asyncio.start_server(serve, "127.0.0.1", PORT, backlog=128)
     if JOB == "job":
-        working = asyncio.create_task(work())  # noqa: F841 - without a name it might be collected
+        working = asyncio.create_task(work())
     async with server:
         await server.serve_forever()
 
