@@ -99,9 +99,10 @@ func (n *recordedNames) Peer(address netip.Addr) kube.Peer {
 	return peer
 }
 
-// isNew says whether an answer is another than the last one. Nothing is no news at first.
+// isNew says whether an answer is another than the last one. Nothing is news, too: where the last ones were
+// forgotten, it may be that there was something.
 func isNew[K, V comparable](last map[K]V, key K, answer V) bool {
-	if last[key] == answer {
+	if known, ok := last[key]; ok && known == answer {
 		return false
 	}
 	if len(last) >= maxRecordedNames {

@@ -196,3 +196,13 @@ func TestPlayedNames(t *testing.T) {
 	assert.Empty(t, n.peers)
 	assert.Error(t, n.learn(frameOf([]byte("{"))))
 }
+
+// A name that is gone is told, also after the last ones were forgotten.
+func TestNothingIsNews(t *testing.T) {
+	last := map[int]string{}
+	assert.True(t, isNew(last, 1, "a"))
+	assert.False(t, isNew(last, 1, "a"))
+	clear(last)
+	assert.True(t, isNew(last, 1, ""))
+	assert.False(t, isNew(last, 1, ""))
+}

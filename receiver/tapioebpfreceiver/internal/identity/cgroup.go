@@ -54,20 +54,25 @@ var runtimesByParent = map[string]string{
 
 // PlaceOf reads a cgroup's path, below its hierarchy's root.
 //
-// Of pods within pods, as where the node is a container itself, the innermost counts. Of a pod it is
-// the container right below it, since that is the one that Kubernetes knows; without a pod, the
-// innermost. What is no container's id in any known form is none.
+// Where the node is a container itself, as kind's are, a pod within it counts. A pod within a pod does
+// not: it is not one that the API server of this node knows, and whoever may make cgroups in a container
+// could name one after a neighbour. Of a pod it is the container right below it, since that is the one
+// that Kubernetes knows; without a pod, the innermost. What is no container's id in any known form is none.
 func PlaceOf(path string) Place {
 	var place Place
 	parent, inKubepods := "", false
 	for rest := strings.TrimSuffix(path, " (deleted)"); rest != ""; {
 		var name string
 		name, rest = nextName(rest)
+		uid := ""
+		if place.PodUID == "" {
+			uid = podOf(name, parent, inKubepods)
+		}
 		switch {
-		case isKubepods(name) && podOf(name, inKubepods) == "":
+		case uid != "":
+			place = Place{PodUID: uid}
+		case isKubepods(name):
 			inKubepods = true
-		case podOf(name, inKubepods) != "":
-			place = Place{PodUID: podOf(name, inKubepods)}
 		default:
 			place.add(name, parent)
 		}
@@ -79,12 +84,15 @@ func PlaceOf(path string) Place {
 	return place
 }
 
-// nextName of a path. A colon separates, too: see runtimesByParent.
+// nextName of a path. Where containerd was given a slice's name although its driver is cgroupfs, a colon
+// separates, too: <slice>:cri-containerd:<id>.
 func nextName(path string) (name, rest string) {
-	if i := strings.IndexAny(path, "/:"); i >= 0 {
-		return path[:i], path[i+1:]
+	name, rest, _ = strings.Cut(path, "/")
+	before, _, hasColon := strings.Cut(name, ":")
+	if hasColon && (strings.HasSuffix(before, ".slice") || runtimesByParent[before] != "") {
+		return before, path[len(before)+1:]
 	}
-	return path, ""
+	return name, rest
 }
 
 // add what one more name says.
@@ -114,19 +122,20 @@ func isKubepods(name string) bool {
 	return name == "kubepods" || strings.HasSuffix(name, "-kubepods")
 }
 
-// podOf a cgroup: "pod<uid>" below kubepods with cgroupfs, "kubepods-burstable-pod<uid>.slice" with
-// systemd, where a dash means a level and is an underscore in the uid.
-func podOf(name string, inKubepods bool) (uid string) {
+// podOf a cgroup: "pod<uid>" below kubepods or a class of quality with cgroupfs, "kubepods-burstable-
+// pod<uid>.slice" with systemd, where a dash means a level and is an underscore in the uid. A slice is
+// below the one that its name says, but for what containerd makes of it with cgroupfs.
+func podOf(name, parent string, inKubepods bool) (uid string) {
 	slice, isSlice := strings.CutSuffix(name, ".slice")
 	if !isSlice {
 		uid, isPod := strings.CutPrefix(name, "pod")
-		if isPod && inKubepods && isPodUID(uid) {
+		if isPod && inKubepods && (isKubepods(parent) || parent == "burstable" || parent == "besteffort") && isPodUID(uid) {
 			return uid
 		}
 		return ""
 	}
 	i := strings.LastIndex(slice, "-pod")
-	if i < 0 || !strings.Contains(slice[:i], "kubepods") {
+	if i < 0 || !strings.Contains(slice[:i], "kubepods") || parent != slice[:i]+".slice" && !strings.HasSuffix(parent, ".service") {
 		return ""
 	}
 	uid = strings.ReplaceAll(slice[i+len("-pod"):], "_", "-")

@@ -61,6 +61,12 @@ var placesOfPaths = []struct {
 	{"cgroupfs in kind, seen from its host", "/docker/" + idB + "/kubelet/kubepods/pod" + uid + "/" + idA, Place{ContainerID: idA, PodUID: uid}},
 	{"cgroupfs, nested", "/kubepods/burstable/pod" + uid + "/" + idA + "/init", Place{ContainerID: idA, PodUID: uid}},
 	{"a service's name for the driver systemd, and the driver is cgroupfs", "/system.slice/containerd.service/kubepods-burstable-pod" + uidUnit + ".slice:cri-containerd:" + idA, Place{Runtime: "containerd", ContainerID: idA, PodUID: uid}},
+	{"podman in a pod", "/kubepods/burstable/pod" + uid + "/" + idA + "/podman", Place{ContainerID: idA, PodUID: uid}},
+	{"a folder of a pod's called after a neighbour", "/kubepods/burstable/pod" + uid + "/" + idA + "/pod" + hashUID, Place{ContainerID: idA, PodUID: uid}},
+	{"and below a kubepods of its own", "/kubepods/burstable/pod" + uid + "/" + idA + "/kubepods/pod" + hashUID + "/" + idB, Place{ContainerID: idA, PodUID: uid}},
+	{"a slice of a pod's called after a neighbour", "/kubepods.slice/kubepods-pod" + uidUnit + ".slice/cri-containerd-" + idA + ".scope/kubepods-podman.slice", Place{Runtime: "containerd", ContainerID: idA, PodUID: uid}},
+	{"a slice that is not where its name says", "/system.slice/docker-" + idA + ".scope/kubepods-pod" + uidUnit + ".slice", Place{Runtime: "docker", ContainerID: idA}},
+	{"a pod in a folder of kubepods", "/kubepods/tools/pod" + uid, Place{}},
 	{"pod outside of kubepods", "/pod" + uid, Place{}},
 
 	// containers without Kubernetes
@@ -84,6 +90,7 @@ var placesOfPaths = []struct {
 	{"service with cgroups of its own", "/system.slice/systemd-udevd.service/udev", Place{Unit: "systemd-udevd.service"}},
 	{"session", "/user.slice/user-1000.slice/session-3.scope", Place{Unit: "session-3.scope"}},
 	{"a user's service", "/user.slice/user-1000.slice/user@1000.service/app.slice/dbus.service", Place{Unit: "user@1000.service"}},
+	{"a service of D-Bus", `/system.slice/system-dbus\x2d:1.2\x2dorg.freedesktop.problems.slice/dbus-:1.2-org.freedesktop.problems@0.service`, Place{Unit: "dbus-:1.2-org.freedesktop.problems@0.service"}},
 	{"escaped", "/system.slice/_cpu.service", Place{Unit: "cpu.service"}},
 	{"the kubelet", "/system.slice/kubelet.service", Place{Unit: "kubelet.service"}},
 	{"containerd", "/system.slice/containerd.service", Place{Unit: "containerd.service"}},

@@ -188,11 +188,12 @@ type removedCgroup struct {
 
 // groups know whose a cgroup is.
 type groups struct {
-	resolver Resolver
-	names    Names  // nil: no Kubernetes
-	wait     uint64 // ns
-	now      uint64 // CLOCK_BOOTTIME, ns, of the last turn
-	version  uint64
+	hasJoined bool // a v1 hierarchy has said something
+	resolver  Resolver
+	names     Names  // nil: no Kubernetes
+	wait      uint64 // ns
+	now       uint64 // CLOCK_BOOTTIME, ns, of the last turn
+	version   uint64
 
 	byCgroup map[uint64]*group
 	notFound map[uint64]uint64 // when it was asked for, CLOCK_BOOTTIME, ns
@@ -257,7 +258,7 @@ func (x *Index) join(p *Process, place Place) {
 	if place == (Place{}) || p.joined != nil && p.joined.isContainers() && place.Unit != "" {
 		return
 	}
-	p.joined = x.groupAt(place)
+	p.joined, x.hasJoined = x.groupAt(place), true
 }
 
 // learn whose a cgroup is.
@@ -538,7 +539,12 @@ func (x *Index) groupOfRecord(header *event.Header) *group {
 	if g.isContainers() {
 		return g
 	}
-	if p := x.live[header.Pid]; p != nil && p.group != nil && p.Key == KeyOf(header.Pid, header.StartTime) {
+	key := KeyOf(header.Pid, header.StartTime)
+	p := x.live[header.Pid]
+	if p == nil || p.Key != key {
+		p = x.ended[key]
+	}
+	if p != nil && p.group != nil {
 		return p.group
 	}
 	return g

@@ -107,6 +107,23 @@ func forkedIn(x *Index, cgroup uint64, pid uint32, since uint64, parent *Process
 	})
 }
 
+// A fork that was lost loses no container, nor does it for those that come after.
+func TestAContainerOfAVersion1IsInheritedWithoutAFork(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 10, second, second, "/bin/sh")
+	x.join(parent, PlaceOf("/docker/"+idA))
+	child := startedWith(t, x, bpf.WireProcessExec{
+		Header:  bpf.WireEventHeader{Pid: 11, StartTime: 2 * second, Time: 2 * second},
+		Process: bpf.WireProcessIdentity{ParentPid: 10, ParentStartTime: second},
+	}, "/bin/sh", "/")
+	assert.Equal(t, idA, child.Resource.ContainerID)
+	assert.Equal(t, idA, forkedIn(x, 0, 12, 3*second, child).Resource.ContainerID)
+
+	x.Ended(child, 4*second)
+	header := &event.Header{Pid: 11, StartTime: 2 * second}
+	assert.Equal(t, idA, x.groupOfRecord(header).ContainerID, "what it leaves behind is the container's, too")
+}
+
 func TestProcessOfAContainer(t *testing.T) {
 	x := newIndex(nil)
 	x.CgroupMade(made(7, "/system.slice/docker-"+idA+".scope"))

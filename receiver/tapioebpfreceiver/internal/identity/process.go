@@ -205,7 +205,12 @@ func (x *Index) setResource(p *Process, r *Resource) {
 
 // Started notes a program's start and returns its process. What the process ran before is replaced.
 func (x *Index) Started(e *event.ProcessExec) *Process {
-	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
+	key := KeyOf(e.Header.Pid, e.Header.StartTime)
+	known := x.live[key.PID]
+	p := x.begin(key, e.Header.StartTime)
+	if p != known && p.joined == nil {
+		p.joined = x.joinedBy(&e.Process)
+	}
 	setIdentity(p, &e.Process)
 	p.cgroup = e.Header.CgroupId
 	x.settle(p, x.internExecutable(e.Exe, e.Flags&event.ExecExeTruncated != 0))
@@ -213,6 +218,18 @@ func (x *Index) Started(e *event.ProcessExec) *Process {
 	p.Arguments = x.internArguments(e.Args)
 	p.Exec = Exec{Time: e.Header.Time, Flags: e.Flags}
 	return p
+}
+
+// joinedBy is the place of the parent of a process whose fork was not seen, so that it is not lost for all
+// that come after it.
+func (x *Index) joinedBy(identity *bpf.WireProcessIdentity) *group {
+	if !x.hasJoined {
+		return nil // there are no v1 hierarchies that say anything
+	}
+	if parent := x.Find(identity.ParentPid, identity.ParentStartTime); parent != nil {
+		return parent.joined
+	}
+	return nil
 }
 
 // Forked notes a new process, which runs what its parent runs.
