@@ -18,12 +18,24 @@ static __always_inline __u32 thread_id(struct task_struct *task)
 
 /* --- a request is read ----------------------------------------------------------------------- */
 
+/* Others wait for it by epoll. Before Linux 5.11 that cannot be told. */
+static __always_inline bool is_polled(struct file *file)
+{
+	return bpf_core_field_exists(file->f_ep) && BPF_CORE_READ(file, f_ep);
+}
+
+static __always_inline bool uses_io_uring(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->io_uring) && BPF_CORE_READ(task, io_uring);
+}
+
 /* A read waits for this socket's bytes, and for nothing else. */
-static __always_inline bool blocks(struct sock *sk)
+static __always_inline bool blocks(struct task_struct *task, struct sock *sk)
 {
 	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
 
-	return file && !(BPF_CORE_READ(file, f_flags) & O_NONBLOCK);
+	return file && !(BPF_CORE_READ(file, f_flags) & O_NONBLOCK) && !is_polled(file) &&
+	       !uses_io_uring(task);
 }
 
 /*
@@ -100,7 +112,7 @@ static __noinline void begin_serving(struct sock *sk, struct socket_state *state
 	if (!several)
 		expect_response(slot, &http->streams[EGRESS]);
 	task = (void *)bpf_get_current_task();
-	dedicated = blocks(sk);
+	dedicated = blocks(task, sk);
 	slot->event.cause.thread = thread_id(task);
 	if (dedicated)
 		dedicate_thread(task, slot, slot_of(http, http->begun - 1), several);

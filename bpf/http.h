@@ -196,7 +196,8 @@ static __always_inline __u64 slot_name(struct http_slot *slot)
 static __always_inline void free_slot(struct http_slot *slot, __u32 number)
 {
 	if (slot->served_by)
-		end_serving(slot->served_by, slot->server_born, slot_name(slot));
+		end_serving(slot->served_by, slot->server_born, slot_name(slot),
+			    slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE);
 	slot->socket = 0;
 	bpf_map_push_elem(&http_free, &number, BPF_ANY);
 }

@@ -130,6 +130,7 @@ struct file {
 	struct inode *f_inode;
 	unsigned int f_flags;
 	void *private_data;
+	void *f_ep; /* Linux 5.11 and newer */
 };
 
 struct fs_struct {
@@ -188,6 +189,7 @@ struct task_struct {
 	struct task_io_accounting ioac;
 	struct list_head thread_node;
 	struct css_set *cgroups;
+	void *io_uring; /* with CONFIG_IO_URING */
 	char comm[16];
 };
 

@@ -33,7 +33,7 @@ struct serving_process {
 	__u64 born;	  /* when this was made, ns */
 	__u64 served;	  /* requests that were read and not answered yet */
 	__u64 requests;	  /* the sum of their names; of one, its name */
-	__u64 idle_since; /* when the last one was answered, ns; 0: none was served yet */
+	__u64 idle_since; /* when the last one was answered, ns; 0: none was, or one is served */
 	__u64 idle;	  /* how long it served none in all, ns */
 	__u64 last_idle;  /* how long before those that are served now, ns */
 	__u64 busy_since; /* when the first of these was read, ns */
@@ -120,6 +120,7 @@ static __always_inline void end_idleness(struct serving_process *process)
 	process->busy_since = now;
 	process->last_idle = since ? now - since : 0;
 	process->idle += process->last_idle;
+	process->idle_since = 0; /* used up: another CPU may be about to begin one anew */
 }
 
 /* The name first, so that where it is the only one its name is there. */
@@ -138,13 +139,19 @@ static __always_inline void take_request(struct serving_process *process, __u64 
 		process->idle_since = bpf_ktime_get_boot_ns();
 }
 
-/* A request is answered, or given up. born: it may be another process's entry by now. */
-static __noinline void end_serving(__u32 pid, __u64 born, __u64 name)
+/*
+ * A request is answered. If it is given up, the process may go on with it and nobody sees. born: it may
+ * be another process's entry by now.
+ */
+static __noinline void end_serving(__u32 pid, __u64 born, __u64 name, bool answered)
 {
 	struct serving_process *process = bpf_map_lookup_elem(&serving_processes, &pid);
 
-	if (process && process->born == born)
-		take_request(process, name);
+	if (!process || process->born != born)
+		return;
+	if (!answered)
+		process->by_itself = true;
+	take_request(process, name);
 }
 
 /* --- what is sent ---------------------------------------------------------------------------- */
@@ -171,7 +178,7 @@ static __always_inline bool is_sole(struct serving_process *process, struct caus
 		return false;
 	name = process->requests;
 	barrier();
-	if (process->served != 1)
+	if (process->served != 1 || process->requests != name)
 		return false;
 	cause->sequence = name >> 32;
 	cause->acknowledged = name;
@@ -181,7 +188,9 @@ static __always_inline bool is_sole(struct serving_process *process, struct caus
 /* What it sends while it serves nothing, it sends by itself. At its start it may, to get ready. */
 static __always_inline void note_sending(struct serving_process *process)
 {
-	if (!process->served && process->idle_since)
+	if (process->served)
+		return;
+	if (process->idle_since || bpf_ktime_get_boot_ns() - process->born > idle_watch)
 		process->by_itself = true;
 }
 

@@ -6,6 +6,8 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
@@ -109,7 +112,25 @@ func (r *tapioReceiver) hostAndNode() (host, node string, err error) {
 }
 
 func (r *reader) start() {
+	if r.source.Name() == kernel.Name {
+		r.learnAddresses()
+	}
 	r.done.Go(r.run)
+}
+
+// learnAddresses of this host: a client's may be one of them where it is translated. In a pod these are the
+// pod's, and all that is known.
+func (r *reader) learnAddresses() {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		r.receiver.set.Logger.Warn("The addresses of this host cannot be told; those that are seen are known", zap.Error(err))
+		return
+	}
+	for _, address := range addresses {
+		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
+			r.translator.Local(prefix.Addr())
+		}
+	}
 }
 
 // stop returns when all that was seen is translated and in the sender's queue.

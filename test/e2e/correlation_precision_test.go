@@ -250,7 +250,7 @@ func (tree *truths) scoreJobs(r relayed) (jobs, wrong int) {
 			continue
 		}
 		jobs++
-		if parent, ok := tree.byID[client.parentID]; ok && parent.name != "process.exec" {
+		if !client.parentID.IsEmpty() {
 			wrong++
 		}
 	}

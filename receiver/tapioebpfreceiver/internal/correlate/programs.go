@@ -9,7 +9,7 @@ import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/id
 const (
 	maxDepth        = 64
 	maxProgramAge   = 3600e9 // ns
-	maxDaemonAge    = 600e9  // ns, of one that looks like a daemon
+	maxDaemonAge    = 60e9   // ns, of one that looks like a daemon
 	maxProgramSpans = 1000
 )
 
@@ -17,7 +17,8 @@ const (
 // the process that it was forked from, ran before.
 func Start(p *identity.Process, before *identity.Program, ids *IDs, session uint32) {
 	program := &identity.Program{Owner: p.Key, Session: session, Started: p.Exec.Time, SpanID: ids.SpanID()}
-	program.LooksLikeDaemon = p.ParentPID <= 1 || p.VPID == 1
+	program.IsFirst = p.VPID == 1
+	program.LooksLikeDaemon = p.ParentPID <= 1 || program.IsFirst || before != nil && before.IsFirst && before.Owner != p.Key
 	p.Program = program
 	if !beginsAnew(program, before) && adopts(before, p.Exec.Time) && before.Depth+1 < maxDepth {
 		program.TraceID, program.ParentID, program.Depth = before.TraceID, before.SpanID, before.Depth+1

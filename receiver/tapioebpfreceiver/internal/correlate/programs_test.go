@@ -73,5 +73,7 @@ func TestWhatLooksLikeADaemon(t *testing.T) {
 		p := &identity.Process{Key: identity.Key{PID: 10}, ParentPID: tt.parent, VPID: tt.vpid}
 		Start(p, nil, NewIDs(), 10)
 		assert.Equal(t, tt.want, p.Program.LooksLikeDaemon)
+		child := start(11, 9, second, p.Program)
+		assert.Equal(t, tt.vpid == 1, child.LooksLikeDaemon, "started by the first process of a container")
 	}
 }

@@ -74,7 +74,7 @@ type Request struct {
 	Header  Context // its headers name
 	Cause   Cause   // of a client's
 	Program *identity.Program
-	// Answered says of a server's that the thread which read it sent the response, or that none was sent.
+	// Answered says of a server's that the thread which read it sent the response.
 	Answered bool
 	Peer     netip.Addr
 	Now      uint64 // CLOCK_BOOTTIME, ns
@@ -166,9 +166,13 @@ type Traces struct {
 
 // queue of units that wait equally long, the oldest first.
 type queue struct {
-	units []*Unit
-	wait  uint64 // ns
+	units     []*Unit
+	wait      uint64 // ns
+	compacted int    // how many were left when those with a place were taken out
 }
+
+// minCompact units are left as they are.
+const minCompact = 1024
 
 const (
 	queueClients  = iota // servers' sides wait for them
@@ -477,7 +481,15 @@ func (t *Traces) enqueue(unit *Unit, number int) {
 	t.held++
 }
 
-func (q *queue) add(unit *Unit) { q.units = append(q.units, unit) }
+// add a unit. Those that have their place are taken out when they are the most, so that one that waits long
+// keeps no others.
+func (q *queue) add(unit *Unit) {
+	if len(q.units) >= minCompact && len(q.units) >= 2*q.compacted {
+		q.units = slices.DeleteFunc(q.units, func(u *Unit) bool { return u.placed })
+		q.compacted = max(len(q.units), minCompact/2)
+	}
+	q.units = append(q.units, unit)
+}
 
 func (u *Unit) isQueued() bool { return u.queued && !u.placed }
 
@@ -589,11 +601,10 @@ func (q *queue) take() *Unit {
 
 // expire gives up on what a unit waits for, unless that has come and will have its place.
 func (t *Traces) expire(unit *Unit, number int) {
+	hasConnection := unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit)
 	switch {
 	case unit.placed:
-	case unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit):
-		t.queues[queueSeen].add(unit) // its connection waits
-	case number != queueSeen && unit.waitsOn != nil && unit.waitsOn.seen:
+	case number != queueSeen && (hasConnection || unit.waitsOn != nil && unit.waitsOn.seen):
 		t.queues[queueSeen].add(unit)
 	default:
 		t.giveUp(unit)
@@ -628,12 +639,25 @@ func (t *Traces) request(key requestKey, now uint64) *request {
 		return known
 	}
 	if len(t.requests) >= maxRequests {
+		t.keepAwaited()
 		t.forgetOldest()
 	}
 	r := &request{key: key, since: now}
 	t.requests[key] = r
 	t.order = append(t.order, r)
 	return r
+}
+
+// keepAwaited puts those at the end that others wait for, which are no more than may be held.
+func (t *Traces) keepAwaited() {
+	for range t.held {
+		r := t.order[0]
+		if len(r.waiters) == 0 {
+			return
+		}
+		t.order[0] = nil
+		t.order = append(t.order[1:], r)
+	}
 }
 
 func (t *Traces) forgetOldest() {

@@ -445,3 +445,46 @@ func TestACircleIsBroken(t *testing.T) {
 		assert.Contains(t, s.places, "client", name)
 	}
 }
+
+// A lookup whose connection waits for longer than all may wait.
+func TestALookupDoesNotOutliveItsConnectionsWait(t *testing.T) {
+	for _, wait := range []time.Duration{0, 100 * time.Millisecond} {
+		s := newScene(t)
+		s.Traces = NewTraces(Options{MaxWait: wait, MaxHeld: 100}, NewIDs())
+		process := identity.Key{PID: 10}
+		s.lookup("lookup", NameLookup{Process: process, Name: "web", Answers: []string{peer.String()}, End: 1})
+		s.connection("connection", Connection{Link: 1, Process: process, Peer: peer.String(), Opened: 2, Now: second / 2})
+		s.waits("lookup", "connection")
+		for now := second; now < 10*second; now += second / 10 {
+			s.Tick(now)
+		}
+		s.waits()
+		assert.Contains(t, s.places, "lookup")
+		assert.Contains(t, s.places, "connection")
+	}
+}
+
+// One that waits long keeps no others that have their place.
+func TestWhatHasItsPlaceIsLetGo(t *testing.T) {
+	s := newScene(t)
+	s.client("long", Request{Link: 1, Peer: peer, Cause: Cause{Link: 2}})
+	for i := range 20_000 {
+		link := Link(10 + 2*i)
+		_, unit := s.Client(&Request{Link: link, Peer: peer, Cause: Cause{Link: link + 1}})
+		unit.HoldBy(unread{})
+		s.Server(&Request{Link: link + 1, Peer: public, Answered: true})
+	}
+	s.waits("long")
+	assert.LessOrEqual(t, len(s.queues[queueServed].units), 2*minCompact)
+}
+
+func TestRequestsThatAreWaitedForAreNotForgotten(t *testing.T) {
+	s := newScene(t)
+	s.client("client", Request{Link: 1, Peer: peer, Cause: Cause{Link: 2}})
+	for i := range 2 * maxRequests {
+		s.Client(&Request{Link: Link(i + 10), Peer: peer})
+	}
+	assert.Len(t, s.requests, maxRequests)
+	s.server("server", Request{Link: 2, Peer: public})
+	s.requireChild("client", "server")
+}

@@ -72,7 +72,8 @@ type Program struct {
 	Depth            int  // spans of programs above it
 	Spans            int  // children so far
 	Serves           bool // it has received requests
-	LooksLikeDaemon  bool // init has started it, or it is one
+	IsFirst          bool // of its pid namespace
+	LooksLikeDaemon  bool // init, or the first one of a container, has started it, or it is one
 }
 
 // Limits. Where a cache is full it is begun anew: what is still in use comes back by itself.

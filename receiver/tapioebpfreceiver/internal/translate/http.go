@@ -153,7 +153,7 @@ func (t *Translator) placeHTTP(x *exchange) (correlate.Place, *correlate.Unit) {
 	t.traces.Local(event.Address(x.Ends.LocalAddress))
 	request := correlate.Request{
 		Link:     correlate.LinkOf(x.RequestSequence, x.RequestAcknowledged),
-		Answered: x.Cause.Flags&event.CauseAnswered != 0 || !x.HasResponse(),
+		Answered: x.Cause.Flags&event.CauseAnswered != 0,
 		Peer:     event.Address(x.Ends.PeerAddress),
 		Now:      x.Header.Time,
 	}

@@ -6,6 +6,7 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -82,6 +83,9 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 	t.lookups = newLookups(t, options)
 	return t
 }
+
+// Local notes that an address is this node's, before it is seen in a record.
+func (t *Translator) Local(address netip.Addr) { t.traces.Local(address.Unmap()) }
 
 // clockNoise is how far two measurements of the same clocks may lie apart, ns.
 const clockNoise = 100_000

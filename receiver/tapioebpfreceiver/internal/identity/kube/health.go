@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"syscall"
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -91,8 +92,8 @@ func (h *health) report(resource string, err error) {
 	} else {
 		h.failing[resource] = err
 	}
-	if (err == nil) == (before == nil) && apierrors.ReasonForError(err) == apierrors.ReasonForError(before) {
-		return
+	if causeOf(err) == causeOf(before) {
+		return // it has been told
 	}
 	if err == nil {
 		h.logger.Info("The API server is watched again", zap.String("resource", resource))
@@ -100,6 +101,22 @@ func (h *health) report(resource string, err error) {
 		h.logger.Warn("The API server cannot be watched; what is known of it stays, and it is tried again", zap.Error(err))
 	}
 	h.onChange(h.join())
+}
+
+// causeOf an error, without what changes each time, as a port does. Empty: there is none.
+func causeOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	reason := apierrors.ReasonForError(err)
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return fmt.Sprintf("%s %T", reason, err)
 }
 
 // watchEnded implements cache.WatchErrorHandlerWithContext, in place of one that writes to the

@@ -122,6 +122,9 @@ func withoutExchange(spec *ebpf.CollectionSpec) {
 	}
 }
 
+// followsCauses says whether it is found out what is sent for which request.
+func (o *Options) followsCauses() bool { return o.Causes && slices.Contains(o.Families, familyHTTP) }
+
 func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 	return &loader{
 		constants: map[string]any{

@@ -5,10 +5,7 @@
 // this kernel supports, attaches these, and reads what they send.
 package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Name is what the source's resources carry as tapio.source.
 const Name = "ebpf"
@@ -39,5 +36,3 @@ type Options struct {
 	// It takes the family http.
 	Causes bool
 }
-
-func (o *Options) followsCauses() bool { return o.Causes && slices.Contains(o.Families, familyHTTP) }
