@@ -63,10 +63,12 @@ func PlaceOf(path string) Place {
 	parent, inKubepods := "", false
 	for rest := strings.TrimSuffix(path, " (deleted)"); rest != ""; {
 		var name string
+		whole := rest
 		name, rest = nextName(rest)
 		uid := ""
 		if place.PodUID == "" {
-			uid = podOf(name, parent, inKubepods)
+			isContainerds := len(name) < len(whole) && whole[len(name)] == ':'
+			uid = podOf(name, parent, inKubepods, isContainerds)
 		}
 		switch {
 		case uid != "":
@@ -124,8 +126,8 @@ func isKubepods(name string) bool {
 
 // podOf a cgroup: "pod<uid>" below kubepods or a class of quality with cgroupfs, "kubepods-burstable-
 // pod<uid>.slice" with systemd, where a dash means a level and is an underscore in the uid. A slice is
-// below the one that its name says, but for what containerd makes of it with cgroupfs.
-func podOf(name, parent string, inKubepods bool) (uid string) {
+// below the one that its name says, but for what containerd makes of it with cgroupfs: see nextName.
+func podOf(name, parent string, inKubepods, isContainerds bool) (uid string) {
 	slice, isSlice := strings.CutSuffix(name, ".slice")
 	if !isSlice {
 		uid, isPod := strings.CutPrefix(name, "pod")
@@ -135,7 +137,7 @@ func podOf(name, parent string, inKubepods bool) (uid string) {
 		return ""
 	}
 	i := strings.LastIndex(slice, "-pod")
-	if i < 0 || !strings.Contains(slice[:i], "kubepods") || parent != slice[:i]+".slice" && !strings.HasSuffix(parent, ".service") {
+	if i < 0 || !strings.Contains(slice[:i], "kubepods") || parent != slice[:i]+".slice" && !isContainerds {
 		return ""
 	}
 	uid = strings.ReplaceAll(slice[i+len("-pod"):], "_", "-")

@@ -60,6 +60,8 @@ var placesOfPaths = []struct {
 	{"cgroupfs below a root of the kubelet's", "/kubelet/kubepods/besteffort/pod" + uid + "/" + idA, Place{ContainerID: idA, PodUID: uid}},
 	{"cgroupfs in kind, seen from its host", "/docker/" + idB + "/kubelet/kubepods/pod" + uid + "/" + idA, Place{ContainerID: idA, PodUID: uid}},
 	{"cgroupfs, nested", "/kubepods/burstable/pod" + uid + "/" + idA + "/init", Place{ContainerID: idA, PodUID: uid}},
+	{"the same at the root", "/kubepods-burstable-pod" + uidUnit + ".slice:cri-containerd:" + idA, Place{Runtime: "containerd", ContainerID: idA, PodUID: uid}},
+	{"the same in kind", "/docker/" + idB + "/kubepods-burstable-pod" + uidUnit + ".slice:cri-containerd:" + idA, Place{Runtime: "containerd", ContainerID: idA, PodUID: uid}},
 	{"a service's name for the driver systemd, and the driver is cgroupfs", "/system.slice/containerd.service/kubepods-burstable-pod" + uidUnit + ".slice:cri-containerd:" + idA, Place{Runtime: "containerd", ContainerID: idA, PodUID: uid}},
 	{"podman in a pod", "/kubepods/burstable/pod" + uid + "/" + idA + "/podman", Place{ContainerID: idA, PodUID: uid}},
 	{"a folder of a pod's called after a neighbour", "/kubepods/burstable/pod" + uid + "/" + idA + "/pod" + hashUID, Place{ContainerID: idA, PodUID: uid}},
