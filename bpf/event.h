@@ -133,9 +133,8 @@ enum cause_flags {
 	CAUSE_THREAD = 1 << 1, /* it is the request that the thread was working on */
 	CAUSE_SOLE = 1 << 2,   /* it was the only one, of a process that sends nothing by itself */
 	/* of a request that was received: */
-	CAUSE_DEDICATED =
-		1 << 3, /* thread read it from a socket that blocks: it waits for nothing else */
-	CAUSE_ANSWERED = 1 << 4, /* thread sent the response, too */
+	CAUSE_DEDICATED = 1 << 3, /* thread read it from a socket that blocks */
+	CAUSE_ANSWERED = 1 << 4,  /* thread sent the response, too */
 };
 
 /*

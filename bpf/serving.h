@@ -19,9 +19,8 @@
 #include "socket.h"
 #include "task.h"
 
-#define IDLE_SHARE 10 /* how much longer it must have been idle before than it is busy now */
-#define WATCH_SHARE                                                                                \
-	100 /* of the watch, it must have been idle right before: a stall is no idle time */
+#define IDLE_SHARE 10	/* how much longer it must have been idle before than it is busy now */
+#define WATCH_SHARE 100 /* of the watch, it must have been idle right before */
 
 /* Set by the loader. */
 const volatile bool causes_enabled = false;

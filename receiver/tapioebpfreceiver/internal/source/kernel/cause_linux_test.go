@@ -403,7 +403,7 @@ func TestTheOnlyRequestIsTheCause(t *testing.T) {
 	h.front.say("alone")
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/alone").Cause.Flags)
 	for range 3 {
-		time.Sleep(pause)
+		time.Sleep(pause) // it is idle meanwhile, which is what is asked for: there is nothing to poll
 		require.False(t, isSole(), "it sends by itself, too")
 	}
 }
