@@ -314,6 +314,8 @@ enum security_flags {
 	SECURITY_PATH_UNREADABLE = 1 << 8, /* the page with the name was not in memory */
 };
 
+#define NO_SENSITIVE_PATH 0xffffffff
+
 /* Of a thread: include/linux/cred.h. All ids are of the host's user namespace. */
 struct credentials {
 	__u32 uid, euid, suid, fsuid;
@@ -330,13 +332,14 @@ struct credentials {
  *
  * values, by kind:
  *   FILE_ACCESS      the flags of open(2); the file's inode number (0: not opened); its st_mode;
- *                    the number of the path in the configured list that it fits
+ *                    the number of the path in the configured list that it fits (NO_SENSITIVE_PATH:
+ *                    refused before it was known which file it is; whether its text fits is still to see)
  *   SETUID_BIT       the mode that was asked for
  *   CREDENTIALS      -
  *   CAPABILITY       the capability's number
- *   PTRACE           the request
- *   MEMORY_WRITE     bytes written, or asked to be where it was refused (OPERATION_PROCESS_VM_WRITEV);
- *                    the flags of open(2) (OPERATION_OPEN, of /proc/PID/mem)
+ *   PTRACE           the request; the other process's id as the caller numbers it
+ *   MEMORY_WRITE     OPERATION_PROCESS_VM_WRITEV: bytes written, 0 where it was refused; the other process's
+ *                    id as the caller numbers it. OPERATION_OPEN, of /proc/PID/mem: flags of open(2)
  *   FILELESS_EXEC    inode number; st_mode
  *   SHELL_ON_SOCKET  the peer's port, the socket's family
  *   SETUID_EXEC      inode number; st_mode; owner's user id; owner's group id

@@ -7,3 +7,4 @@ package bpf
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Process process.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Network network.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Cgroup cgroup.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -no-global-types Security security.bpf.c -- -O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu

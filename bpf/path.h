@@ -78,9 +78,8 @@ static __always_inline enum walked walk(struct step *at, struct dentry **compone
 }
 
 /* The components of a path from the last to the first; returns false where a limit cut it off. */
-static __always_inline bool append_path(char *tail, __u64 *used, struct path *path)
+static __always_inline bool append_steps(char *tail, __u64 *used, struct step at)
 {
-	struct step at = {BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)};
 	__u64 limit = *used + MAX_PATH_BYTES - MAX_NAME_BYTES;
 
 	for (int i = 0; i < MAX_PATH_COMPONENTS && *used < limit; i++) {
@@ -96,6 +95,13 @@ static __always_inline bool append_path(char *tail, __u64 *used, struct path *pa
 			return true;
 	}
 	return false;
+}
+
+static __always_inline bool append_path(char *tail, __u64 *used, struct path *path)
+{
+	struct step from = {BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)};
+
+	return append_steps(tail, used, from);
 }
 
 #endif
