@@ -138,9 +138,9 @@ static __always_inline void begin_refused_open(struct security_buffer *buffer,
 	buffer->event.values[3] = NO_SENSITIVE_PATH;
 }
 
-static __always_inline bool is_error(void *pointer)
+static __always_inline bool is_error(__u64 pointer)
 {
-	return (unsigned long)pointer >= (unsigned long)-MAX_ERRNO;
+	return pointer >= (__u64)-MAX_ERRNO;
 }
 
 /* Where all opens come by, io_uring's too: what was opened is at hand, and the name is the kernel's copy. */
@@ -149,13 +149,14 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 	     struct file *file)
 {
 	struct task_struct *task = current_task();
+	__u64 opened = number_of(ctx, 3);
+	long result = is_error(opened) ? (long)opened : 0;
 	struct security_buffer *buffer;
-	long result = is_error(file) ? (long)file : 0;
 
 	if (!is_outcome(result) || !task_in_scope(task))
 		return 0;
 	if (!result) {
-		file_opened(BUFFER_OPEN, number_of(ctx, 3));
+		file_opened(BUFFER_OPEN, opened);
 		return 0;
 	}
 	buffer = buffer_numbered(BUFFER_OPEN);

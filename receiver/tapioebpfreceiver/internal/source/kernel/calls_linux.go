@@ -8,6 +8,7 @@ package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfre
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -64,48 +65,94 @@ func canWatchFunctions() bool {
 }
 
 // loadCalls returns the programs for calls that the kernel took.
-func (l *loader) loadCalls(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, options Options, features kernelFeatures) ([]program, error) {
+func (l *loader) loadCalls(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, options Options, features kernelFeatures) (loaded []program, err error) {
+	calls := o.calls.calls(options, l.isLoaded)
 	if features.functions {
-		return l.loadEachCall(o, spec, objectMaps, o.calls.calls(options, l.isLoaded))
+		if loaded, calls, err = l.loadEachCall(o, spec, objectMaps, calls); err != nil {
+			return nil, err
+		}
 	}
-	calls := o.calls.calls(options, func(string) bool { return false })
+	if len(calls) == 0 {
+		return loaded, nil
+	}
 	if !options.Security.SyscallTracepoints {
-		l.report(o.families, "tp_btf/sys_exit", errCallsOff)
-		return nil, nil
+		l.report(o.families, "tp_btf/sys_exit", callsOffError(calls))
+		return loaded, nil
 	}
-	return l.loadAnyCall(o, spec, objectMaps, calls)
+	ofAny, err := l.loadAnyCall(o, spec, objectMaps, calls)
+	return append(loaded, ofAny...), err
 }
 
-var errCallsOff = errors.New("this kernel has no way to look at single system calls, and families::security::syscall_tracepoints says not to look at all")
+func callsOffError(calls []call) error {
+	names := make([]string, len(calls))
+	for i, c := range calls {
+		names[i] = c.name
+	}
+	return fmt.Errorf("this kernel has no way to look at just the calls %s, and families::security::syscall_tracepoints says not to look at all", strings.Join(names, ", "))
+}
 
 func (l *loader) isLoaded(program string) bool { return l.loaded[program] }
 
-// loadEachCall loads a program of its own for each call. A call that this kernel does not have costs nothing.
-func (l *loader) loadEachCall(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, calls []call) (loaded []program, err error) {
+// loadEachCall loads a program of its own for each call. Those calls remain for which that cannot be done;
+// one that this kernel does not have costs nothing.
+func (l *loader) loadEachCall(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, calls []call) (loaded []program, remaining []call, err error) {
+	types, err := l.types.Kernel()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
 	for _, c := range calls {
-		for _, name := range []string{o.calls.entered, o.calls.left} {
-			if name == o.calls.entered && !c.before {
-				continue
-			}
-			one := spec.Copy()
-			p := program{families: o.families, name: name + " " + c.name, spec: one.Programs[name], maps: objectMaps}
-			p.spec.AttachTo = callPrefix + c.name
-			p.spec.SectionName = sectionOf(p.spec)
-			if err := one.Variables["only_call"].Set(c.code()); err != nil {
-				return nil, fmt.Errorf("set only_call to %s: %w", c.name, err)
-			}
-			p.program, err = l.loadProgram(one, name, objectMaps)
-			if errors.Is(err, btf.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				l.report(p.families, p.hook(), err)
-				continue
-			}
-			loaded = append(loaded, p)
+		if _, err := types.AnyTypesByName(callPrefix + c.name); errors.Is(err, btf.ErrNotFound) {
+			continue
 		}
+		ofCall, err := l.loadOneCall(o, spec, objectMaps, c)
+		if err != nil {
+			remaining = append(remaining, c)
+			continue
+		}
+		loaded = append(loaded, ofCall...)
+	}
+	return loaded, remaining, nil
+}
+
+// loadOneCall fails also where a kernel has two functions of the call's name, of which one is for kernels
+// that are built without it: which to attach to cannot be told.
+func (l *loader) loadOneCall(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, c call) (loaded []program, err error) {
+	for _, name := range []string{o.calls.left, o.calls.entered} {
+		if name == o.calls.entered && !c.before {
+			continue
+		}
+		one := spec.Copy()
+		p := program{families: o.families, name: name + " " + c.name, spec: one.Programs[name], maps: objectMaps}
+		p.spec.AttachTo = callPrefix + c.name
+		p.spec.SectionName = sectionOf(p.spec)
+		if err := one.Variables["only_call"].Set(c.code()); err != nil {
+			return nil, fmt.Errorf("set only_call to %s: %w", c.name, err)
+		}
+		if p.program, err = l.loadProgram(one, name, objectMaps); err != nil {
+			return nil, err
+		}
+		loaded = append(loaded, p)
 	}
 	return loaded, nil
+}
+
+// renameTargets has programs attach to functions by the names that this kernel has for them.
+func (l *loader) renameTargets(spec *ebpf.CollectionSpec) error {
+	types, err := l.types.Kernel()
+	if err != nil {
+		return fmt.Errorf("read the kernel's types: %w", err)
+	}
+	for _, p := range spec.Programs {
+		newName, ok := newNames[p.AttachTo]
+		if !ok {
+			continue
+		}
+		if _, err := types.AnyTypesByName(p.AttachTo); errors.Is(err, btf.ErrNotFound) {
+			p.AttachTo = newName
+			p.SectionName = sectionOf(p)
+		}
+	}
+	return nil
 }
 
 func sectionOf(spec *ebpf.ProgramSpec) string {
@@ -117,9 +164,6 @@ func sectionOf(spec *ebpf.ProgramSpec) string {
 
 // loadAnyCall loads the programs that see all calls, and tells them which matter.
 func (l *loader) loadAnyCall(o object, spec *ebpf.CollectionSpec, objectMaps map[string]*ebpf.Map, calls []call) (loaded []program, err error) {
-	if len(calls) == 0 {
-		return nil, nil
-	}
 	var codes [maxCalls]uint16
 	before := false
 	for _, c := range calls {

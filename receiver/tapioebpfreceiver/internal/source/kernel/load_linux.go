@@ -224,6 +224,9 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	if !features.exchange {
 		withoutExchange(spec)
 	}
+	if err := l.renameTargets(spec); err != nil {
+		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
+	}
 	sizeMaps(spec, options, features)
 	l.sizeSensitivePaths(spec)
 	objectMaps, err := l.createMaps(spec)

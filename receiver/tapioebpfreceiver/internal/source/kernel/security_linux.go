@@ -24,6 +24,9 @@ const (
 	programRawSocket = "raw_socket_created"
 )
 
+// newNames are those that functions have in newer kernels, with the same arguments.
+var newNames = map[string]string{"do_filp_open": "do_file_open"} // fs/namei.c, Linux 7
+
 var securityCalls = &callPrograms{
 	entered: "security_call_entered", left: "security_call_left",
 	anyEntered: "security_any_call_entered", anyLeft: "security_any_call_left",
