@@ -155,6 +155,7 @@ func join(t *testing.T, dir string, pid int) {
 func TestCgroupsOlderThanTheSource(t *testing.T) {
 	var older []string
 	w := newOwnWorld(t, func(o *Options) {
+		o.Families = []string{familyProcess}
 		mount, err := cgroup2Mount()
 		require.NoError(t, err)
 		scope := filepath.Join(mount, o.Cgroups[0])
