@@ -23,6 +23,7 @@ FOR_GO(connection_stats);
 FOR_GO(dns_message);
 FOR_GO(http_exchange);
 FOR_GO(cgroup_change);
+FOR_GO(security_action);
 FOR_GO(event_counters);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
@@ -33,6 +34,9 @@ enum connection_flags for_go_connection_flags __attribute__((unused));
 enum cause_flags for_go_cause_flags __attribute__((unused));
 enum dns_flags for_go_dns_flags __attribute__((unused));
 enum http_flags for_go_http_flags __attribute__((unused));
+enum security_kind for_go_security_kind __attribute__((unused));
+enum security_operation for_go_security_operation __attribute__((unused));
+enum security_flags for_go_security_flags __attribute__((unused));
 
 /*
  * Run once by the loader, never attached: the pid that the other programs will see for it, which

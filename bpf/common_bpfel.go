@@ -99,6 +99,23 @@ type WireConnectionStats struct {
 	Reserved           uint32
 }
 
+type WireCredentials struct {
+	_           structs.HostLayout
+	Uid         uint32
+	Euid        uint32
+	Suid        uint32
+	Fsuid       uint32
+	Gid         uint32
+	Egid        uint32
+	Sgid        uint32
+	Fsgid       uint32
+	Permitted   uint64
+	Effective   uint64
+	Inheritable uint64
+	Groups      uint32
+	Reserved    uint32
+}
+
 type WireDnsFlags uint32
 
 const (
@@ -128,12 +145,13 @@ type WireEventCounters struct {
 type WireEventFamily uint32
 
 const (
-	WireEventFamilyFAMILY_PROCESS WireEventFamily = 1
-	WireEventFamilyFAMILY_NETWORK WireEventFamily = 2
-	WireEventFamilyFAMILY_DNS     WireEventFamily = 3
-	WireEventFamilyFAMILY_HTTP    WireEventFamily = 4
-	WireEventFamilyFAMILY_CGROUP  WireEventFamily = 15
-	WireEventFamilyFAMILY_COUNT   WireEventFamily = 16
+	WireEventFamilyFAMILY_PROCESS  WireEventFamily = 1
+	WireEventFamilyFAMILY_NETWORK  WireEventFamily = 2
+	WireEventFamilyFAMILY_DNS      WireEventFamily = 3
+	WireEventFamilyFAMILY_HTTP     WireEventFamily = 4
+	WireEventFamilyFAMILY_SECURITY WireEventFamily = 5
+	WireEventFamilyFAMILY_CGROUP   WireEventFamily = 15
+	WireEventFamilyFAMILY_COUNT    WireEventFamily = 16
 )
 
 type WireEventHeader struct {
@@ -159,6 +177,7 @@ const (
 	WireEventTypeDNS_MESSAGE        WireEventType = 769
 	WireEventTypeDNS_SEGMENT        WireEventType = 770
 	WireEventTypeHTTP_EXCHANGE      WireEventType = 1025
+	WireEventTypeSECURITY_ACTION    WireEventType = 1281
 	WireEventTypeCGROUP_MADE        WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED     WireEventType = 3842
 	WireEventTypeCGROUP_JOINED      WireEventType = 3843
@@ -259,6 +278,95 @@ type WireProcessOomKill struct {
 	Header WireEventHeader
 }
 
+type WireSecurityAction struct {
+	_               structs.HostLayout
+	Header          WireEventHeader
+	Process         WireProcessIdentity
+	Thread          uint32
+	Kind            uint16
+	Operation       uint16
+	Error           int32
+	Flags           uint32
+	Values          [4]uint64
+	TargetStartTime uint64
+	TargetPid       uint32
+	PathSize        uint16
+	BaseSize        uint16
+	TextSize        uint16
+	Reserved        uint16
+	Reserved2       uint32
+	Before          WireCredentials
+	After           WireCredentials
+}
+
+type WireSecurityFlags uint32
+
+const (
+	WireSecurityFlagsSECURITY_PATH_RESOLVED   WireSecurityFlags = 1
+	WireSecurityFlagsSECURITY_PATH_TRUNCATED  WireSecurityFlags = 2
+	WireSecurityFlagsSECURITY_BASE_TRUNCATED  WireSecurityFlags = 4
+	WireSecurityFlagsSECURITY_TEXT_TRUNCATED  WireSecurityFlags = 8
+	WireSecurityFlagsSECURITY_UNLINKED        WireSecurityFlags = 16
+	WireSecurityFlagsSECURITY_HAS_CREDENTIALS WireSecurityFlags = 32
+	WireSecurityFlagsSECURITY_HAS_AFTER       WireSecurityFlags = 64
+	WireSecurityFlagsSECURITY_HAS_TARGET      WireSecurityFlags = 128
+	WireSecurityFlagsSECURITY_PATH_UNREADABLE WireSecurityFlags = 256
+)
+
+type WireSecurityKind uint32
+
+const (
+	WireSecurityKindSECURITY_FILE_ACCESS     WireSecurityKind = 1
+	WireSecurityKindSECURITY_SETUID_BIT      WireSecurityKind = 2
+	WireSecurityKindSECURITY_CREDENTIALS     WireSecurityKind = 3
+	WireSecurityKindSECURITY_CAPABILITY      WireSecurityKind = 4
+	WireSecurityKindSECURITY_PTRACE          WireSecurityKind = 5
+	WireSecurityKindSECURITY_MEMORY_WRITE    WireSecurityKind = 6
+	WireSecurityKindSECURITY_FILELESS_EXEC   WireSecurityKind = 7
+	WireSecurityKindSECURITY_SHELL_ON_SOCKET WireSecurityKind = 8
+	WireSecurityKindSECURITY_SETUID_EXEC     WireSecurityKind = 9
+	WireSecurityKindSECURITY_NAMESPACE       WireSecurityKind = 10
+	WireSecurityKindSECURITY_MOUNT           WireSecurityKind = 11
+	WireSecurityKindSECURITY_MODULE_LOAD     WireSecurityKind = 12
+	WireSecurityKindSECURITY_BPF             WireSecurityKind = 13
+	WireSecurityKindSECURITY_RAW_SOCKET      WireSecurityKind = 14
+	WireSecurityKindSECURITY_KERNEL_LOG      WireSecurityKind = 15
+	WireSecurityKindSECURITY_KEXEC           WireSecurityKind = 16
+)
+
+type WireSecurityOperation uint32
+
+const (
+	WireSecurityOperationOPERATION_NONE              WireSecurityOperation = 0
+	WireSecurityOperationOPERATION_OPEN              WireSecurityOperation = 1
+	WireSecurityOperationOPERATION_CHMOD             WireSecurityOperation = 2
+	WireSecurityOperationOPERATION_SETUID            WireSecurityOperation = 3
+	WireSecurityOperationOPERATION_SETREUID          WireSecurityOperation = 4
+	WireSecurityOperationOPERATION_SETRESUID         WireSecurityOperation = 5
+	WireSecurityOperationOPERATION_SETFSUID          WireSecurityOperation = 6
+	WireSecurityOperationOPERATION_SETGID            WireSecurityOperation = 7
+	WireSecurityOperationOPERATION_SETREGID          WireSecurityOperation = 8
+	WireSecurityOperationOPERATION_SETRESGID         WireSecurityOperation = 9
+	WireSecurityOperationOPERATION_SETFSGID          WireSecurityOperation = 10
+	WireSecurityOperationOPERATION_SETGROUPS         WireSecurityOperation = 11
+	WireSecurityOperationOPERATION_CAPSET            WireSecurityOperation = 12
+	WireSecurityOperationOPERATION_PTRACE            WireSecurityOperation = 13
+	WireSecurityOperationOPERATION_PROCESS_VM_WRITEV WireSecurityOperation = 14
+	WireSecurityOperationOPERATION_UNSHARE           WireSecurityOperation = 15
+	WireSecurityOperationOPERATION_SETNS             WireSecurityOperation = 16
+	WireSecurityOperationOPERATION_CLONE             WireSecurityOperation = 17
+	WireSecurityOperationOPERATION_MOUNT             WireSecurityOperation = 18
+	WireSecurityOperationOPERATION_MOVE_MOUNT        WireSecurityOperation = 19
+	WireSecurityOperationOPERATION_INIT_MODULE       WireSecurityOperation = 20
+	WireSecurityOperationOPERATION_FINIT_MODULE      WireSecurityOperation = 21
+	WireSecurityOperationOPERATION_BPF               WireSecurityOperation = 22
+	WireSecurityOperationOPERATION_SOCKET            WireSecurityOperation = 23
+	WireSecurityOperationOPERATION_SYSLOG            WireSecurityOperation = 24
+	WireSecurityOperationOPERATION_KEXEC_LOAD        WireSecurityOperation = 25
+	WireSecurityOperationOPERATION_KEXEC_FILE_LOAD   WireSecurityOperation = 26
+	WireSecurityOperationOPERATION_COUNT             WireSecurityOperation = 27
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -285,6 +393,10 @@ const (
 	WireVarForGoProcessExitFlags  = "for_go_process_exit_flags"
 	WireVarForGoProcessFork       = "for_go_process_fork"
 	WireVarForGoProcessOomKill    = "for_go_process_oom_kill"
+	WireVarForGoSecurityAction    = "for_go_security_action"
+	WireVarForGoSecurityFlags     = "for_go_security_flags"
+	WireVarForGoSecurityKind      = "for_go_security_kind"
+	WireVarForGoSecurityOperation = "for_go_security_operation"
 )
 
 // LoadWire returns the embedded CollectionSpec for Wire.
@@ -363,6 +475,10 @@ type WireVariableSpecs struct {
 	ForGoProcessExitFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.VariableSpec `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.VariableSpec `ebpf:"for_go_process_oom_kill"`
+	ForGoSecurityAction    *ebpf.VariableSpec `ebpf:"for_go_security_action"`
+	ForGoSecurityFlags     *ebpf.VariableSpec `ebpf:"for_go_security_flags"`
+	ForGoSecurityKind      *ebpf.VariableSpec `ebpf:"for_go_security_kind"`
+	ForGoSecurityOperation *ebpf.VariableSpec `ebpf:"for_go_security_operation"`
 }
 
 // WireObjects contains all objects after they have been loaded into the kernel.
@@ -415,6 +531,10 @@ type WireVariables struct {
 	ForGoProcessExitFlags  *ebpf.Variable `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.Variable `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.Variable `ebpf:"for_go_process_oom_kill"`
+	ForGoSecurityAction    *ebpf.Variable `ebpf:"for_go_security_action"`
+	ForGoSecurityFlags     *ebpf.Variable `ebpf:"for_go_security_flags"`
+	ForGoSecurityKind      *ebpf.Variable `ebpf:"for_go_security_kind"`
+	ForGoSecurityOperation *ebpf.Variable `ebpf:"for_go_security_operation"`
 }
 
 // WirePrograms contains all programs after they have been loaded into the kernel.

@@ -15,6 +15,7 @@ enum event_family {
 	FAMILY_NETWORK = 2,
 	FAMILY_DNS = 3,
 	FAMILY_HTTP = 4,
+	FAMILY_SECURITY = 5,
 	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
 	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
 };
@@ -30,6 +31,7 @@ enum event_type {
 	DNS_MESSAGE = 0x0301,
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
+	SECURITY_ACTION = 0x0501,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -245,6 +247,136 @@ struct http_exchange {
 	__u16 request_head_size;
 	__u16 response_head_size;
 	__u32 reserved;
+};
+
+/* What was done, or tried. The values of each: see struct security_action. */
+enum security_kind {
+	SECURITY_FILE_ACCESS = 1,
+	SECURITY_SETUID_BIT = 2,
+	SECURITY_CREDENTIALS = 3,
+	SECURITY_CAPABILITY = 4,
+	SECURITY_PTRACE = 5,
+	SECURITY_MEMORY_WRITE = 6,
+	SECURITY_FILELESS_EXEC = 7,
+	SECURITY_SHELL_ON_SOCKET = 8,
+	SECURITY_SETUID_EXEC = 9,
+	SECURITY_NAMESPACE = 10,
+	SECURITY_MOUNT = 11,
+	SECURITY_MODULE_LOAD = 12,
+	SECURITY_BPF = 13,
+	SECURITY_RAW_SOCKET = 14,
+	SECURITY_KERNEL_LOG = 15,
+	SECURITY_KEXEC = 16,
+};
+
+/* What was called. One name for all calls that differ in nothing but their arguments' form. */
+enum security_operation {
+	OPERATION_NONE =
+		0, /* no call of its own: seen when a program is started, a process is forked */
+	OPERATION_OPEN = 1,
+	OPERATION_CHMOD = 2,
+	OPERATION_SETUID = 3,
+	OPERATION_SETREUID = 4,
+	OPERATION_SETRESUID = 5,
+	OPERATION_SETFSUID = 6,
+	OPERATION_SETGID = 7,
+	OPERATION_SETREGID = 8,
+	OPERATION_SETRESGID = 9,
+	OPERATION_SETFSGID = 10,
+	OPERATION_SETGROUPS = 11,
+	OPERATION_CAPSET = 12,
+	OPERATION_PTRACE = 13,
+	OPERATION_PROCESS_VM_WRITEV = 14,
+	OPERATION_UNSHARE = 15,
+	OPERATION_SETNS = 16,
+	OPERATION_CLONE = 17,
+	OPERATION_MOUNT = 18,
+	OPERATION_MOVE_MOUNT = 19,
+	OPERATION_INIT_MODULE = 20,
+	OPERATION_FINIT_MODULE = 21,
+	OPERATION_BPF = 22,
+	OPERATION_SOCKET = 23,
+	OPERATION_SYSLOG = 24,
+	OPERATION_KEXEC_LOAD = 25,
+	OPERATION_KEXEC_FILE_LOAD = 26,
+	OPERATION_COUNT = 27,
+};
+
+enum security_flags {
+	SECURITY_PATH_RESOLVED = 1 << 0, /* path is what was really opened, in components */
+	SECURITY_PATH_TRUNCATED = 1 << 1,
+	SECURITY_BASE_TRUNCATED = 1 << 2,
+	SECURITY_TEXT_TRUNCATED = 1 << 3,
+	SECURITY_UNLINKED = 1 << 4,	   /* the file has no name any more */
+	SECURITY_HAS_CREDENTIALS = 1 << 5, /* before and after are there */
+	SECURITY_HAS_AFTER = 1 << 6,	   /* only after is */
+	SECURITY_HAS_TARGET = 1 << 7,
+	SECURITY_PATH_UNREADABLE = 1 << 8, /* the page with the name was not in memory */
+};
+
+#define NO_SENSITIVE_PATH 0xffffffff
+
+/* Of a thread: include/linux/cred.h. All ids are of the host's user namespace. */
+struct credentials {
+	__u32 uid, euid, suid, fsuid;
+	__u32 gid, egid, sgid, fsgid;
+	__u64 permitted; /* capabilities, bit by number: include/uapi/linux/capability.h */
+	__u64 effective;
+	__u64 inheritable;
+	__u32 groups; /* how many supplementary groups */
+	__u32 reserved;
+};
+
+/*
+ * An action that matters for security, tried or done: one record for both the attempt and its result.
+ *
+ * values, by kind:
+ *   FILE_ACCESS      the flags of open(2); the file's inode number (0: not opened); its st_mode;
+ *                    the number of the path in the configured list that it fits (NO_SENSITIVE_PATH:
+ *                    refused before it was known which file it is; whether its text fits is still to see)
+ *   SETUID_BIT       the mode that was asked for
+ *   CREDENTIALS      -
+ *   CAPABILITY       the capability's number
+ *   PTRACE           the request; the other process's id as the caller numbers it
+ *   MEMORY_WRITE     OPERATION_PROCESS_VM_WRITEV: bytes written, 0 where it was refused; the other process's
+ *                    id as the caller numbers it. OPERATION_OPEN, of /proc/PID/mem: flags of open(2)
+ *   FILELESS_EXEC    inode number; st_mode
+ *   SHELL_ON_SOCKET  the peer's port, the socket's family
+ *   SETUID_EXEC      inode number; st_mode; owner's user id; owner's group id
+ *   NAMESPACE        the CLONE_NEW* flags of the kinds that were asked for, or changed (OPERATION_CLONE)
+ *   MOUNT            flags
+ *   MODULE_LOAD      flags
+ *   BPF              the command; the type of the program (BPF_PROG_LOAD)
+ *   RAW_SOCKET       family; type without flags; protocol
+ *   KERNEL_LOG       the action of syslog(2)
+ *   KEXEC            flags
+ *
+ * Behind the fixed part stand, without gaps and with the sizes given:
+ * path: of the file, the mount's target, the module or the program. With SECURITY_PATH_RESOLVED its components
+ *   from the last to the first, each ending with NUL, as in struct process_exec; without, the text that
+ *   the caller gave, with its NUL. Nothing (0) where there is no file;
+ * base: the directory that a path not resolved starts at, in components; nothing where the path is absolute;
+ * text: with its NUL, by kind: MOUNT "source\0type\0"; MODULE_LOAD the module's name; else nothing. SHELL_ON_SOCKET:
+ *   the peer's address, 16 bytes, IPv4 as ::ffff:a.b.c.d.
+ */
+struct security_action {
+	struct event_header header;
+	struct process_identity process;
+	__u32 thread;	 /* host's pid namespace */
+	__u16 kind;	 /* enum security_kind */
+	__u16 operation; /* enum security_operation */
+	__s32 error;	 /* errno that it was refused with; 0: allowed */
+	__u32 flags;	 /* enum security_flags */
+	__u64 values[4];
+	__u64 target_start_time; /* of the other process, CLOCK_BOOTTIME, ns */
+	__u32 target_pid;	 /* host's pid namespace */
+	__u16 path_size;
+	__u16 base_size;
+	__u16 text_size;
+	__u16 reserved;
+	__u32 reserved2;
+	struct credentials before; /* this action */
+	struct credentials after;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -34,7 +34,34 @@ typedef _Bool bool;
 #define SOCK_DEAD_BIT 0 /* enum sock_flags, include/net/sock.h: no process has it open any more */
 #define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
+#define EPERM 1
+#define EACCES 13
 #define EEXIST 17
+#define EKEYREJECTED 129
+#define MAX_ERRNO 4095
+#define S_ISUID 04000
+#define S_ISGID 02000
+#define S_IXGRP 00010
+#define AT_FDCWD (-100)
+#define AF_PACKET 17
+#define SOCK_RAW 3
+#define SOCK_TYPE_MASK 0xf
+#define O_ACCMODE 3
+#define O_PATH 010000000	 /* of amd64 and arm64 */
+#define FMODE_WRITE 0x2		 /* include/linux/fs.h */
+#define FMODE_EXEC 0x20		 /* the file is opened to be run */
+#define FMODE_CREATED 0x100000	 /* the file was made by this open */
+#define PROC_SUPER_MAGIC 0x9fa0	 /* include/uapi/linux/magic.h */
+#define TS_COMPAT 0x2		 /* arch/x86/include/asm/thread_info.h: a 32-bit system call */
+#define TIF_32BIT (1 << 22)	 /* arch/arm64/include/asm/thread_info.h */
+#define CLONE_NEWTIME 0x00000080 /* include/uapi/linux/sched.h */
+#define CLONE_NEWNS 0x00020000
+#define CLONE_NEWCGROUP 0x02000000
+#define CLONE_NEWUTS 0x04000000
+#define CLONE_NEWIPC 0x08000000
+#define CLONE_NEWUSER 0x10000000
+#define CLONE_NEWPID 0x20000000
+#define CLONE_NEWNET 0x40000000
 
 /* include/net/tcp_states.h */
 enum tcp_state {
@@ -81,9 +108,56 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+/* Two words of 32 bits before Linux 6.3, one of 64 since: the same bytes where these are little endian. */
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
+
+struct group_info {
+	int ngroups;
+};
+
+struct user_namespace;
+
 struct cred {
 	kuid_t uid;
+	kgid_t gid;
+	kuid_t suid;
+	kgid_t sgid;
 	kuid_t euid;
+	kgid_t egid;
+	kuid_t fsuid;
+	kgid_t fsgid;
+	kernel_cap_t cap_inheritable;
+	kernel_cap_t cap_permitted;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
+	struct group_info *group_info;
+};
+
+/* Before Linux 6.18. */
+struct proc_ns_operations {
+	int type; /* CLONE_NEW* */
+};
+
+struct ns_common {
+	const struct proc_ns_operations *ops;
+	unsigned int inum;
+	__u32 ns_type; /* CLONE_NEW*, Linux 6.18 and newer */
+};
+
+struct nsproxy {
+	void *uts_ns;
+	void *ipc_ns;
+	void *mnt_ns;
+	void *pid_ns_for_children;
+	void *net_ns;
+	void *time_ns_for_children;
+	void *cgroup_ns;
 };
 
 struct upid {
@@ -99,9 +173,23 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct super_block {
+	unsigned long s_magic;
+};
+
 struct inode {
 	unsigned short i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	struct super_block *i_sb;
+	unsigned long i_ino;
 	unsigned int i_nlink;
+	void *i_private;
+};
+
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
 };
 
 struct dentry {
@@ -128,9 +216,41 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	unsigned int f_mode;
 	unsigned int f_flags;
 	void *private_data;
 	void *f_ep; /* Linux 5.11 and newer */
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+/* A path's text, copied from the caller. */
+struct filename {
+	const char *name;
+};
+
+struct open_flags {
+	int open_flag;
+};
+
+struct linux_binprm {
+	unsigned int secureexec : 1;
+	struct file *file;
+};
+
+struct module {
+	char name[56]; /* MODULE_NAME_LEN */
+};
+
+struct bpf_prog {
+	enum bpf_prog_type type;
 };
 
 struct fs_struct {
@@ -172,7 +292,16 @@ struct sched_entity {
 	__u64 sum_exec_runtime;
 };
 
+struct thread_info {
+	unsigned long flags;
+};
+
+struct thread_info___x86 {
+	unsigned int status;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	int pid;
 	int tgid;
@@ -184,6 +313,10 @@ struct task_struct {
 	const struct cred *cred;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
+	struct files_struct *files;
+	struct nsproxy *nsproxy;
+	struct list_head ptraced;
+	struct list_head ptrace_entry;
 	struct signal_struct *signal;
 	struct sched_entity se;
 	struct task_io_accounting ioac;
@@ -191,6 +324,18 @@ struct task_struct {
 	struct css_set *cgroups;
 	void *io_uring; /* with CONFIG_IO_URING */
 	char comm[16];
+};
+
+/* A system call's registers. What is left in orig_ax and syscallno is its number. */
+struct pt_regs___x86 {
+	unsigned long di, si, dx, r10, r8, r9;
+	unsigned long orig_ax;
+};
+
+struct pt_regs___arm64 {
+	__u64 regs[31];
+	__u64 orig_x0; /* the first argument, which the result takes the place of */
+	__s32 syscallno;
 };
 
 /* Linux 6.8 and newer: mark_victim is given the task, older ones its pid. */
@@ -203,10 +348,6 @@ struct in6_addr {
 	union {
 		__u8 u6_addr8[16];
 	} in6_u;
-};
-
-struct ns_common {
-	unsigned int inum;
 };
 
 struct net {

@@ -10,26 +10,20 @@
 #include "scope.h"
 #include "task.h"
 
-char _license[] SEC("license") = "Dual BSD/GPL";
-
-#define MAX_PATH_COMPONENTS 64
-#define MAX_NAME_BYTES 256 /* NAME_MAX and its NUL */
-#define MAX_UNRELEASED_THREADS 256
-
 /* Both paths and the arguments, and room for the last write of each to overshoot. */
 #define MAX_TAIL_BYTES 16384
-#define TAIL_MASK (MAX_TAIL_BYTES - 1)
+#include "path.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#define MAX_UNRELEASED_THREADS 256
 
 /* Set by the loader. */
 const volatile __u32 max_argument_bytes = 1024; /* 0: arguments are not read */
 const volatile __u32 page_size = 4096;
 
-/*
- * How much of the tail is used stands in memory and not in a register: the verifier then forgets
- * its exact range at every step, and the many ways through a path's loop become one to it.
- */
 struct exec_buffer {
-	__u64 used;
+	__u64 used; /* of the tail */
 	struct process_exec event;
 	char tail[MAX_TAIL_BYTES + MAX_ARGUMENT_BYTES];
 };
@@ -81,62 +75,6 @@ static __always_inline bool first_to_report(struct task_struct *task, enum event
 
 /* --- started --------------------------------------------------------------------------------- */
 
-static __always_inline struct mount *mount_of(struct vfsmount *vfsmount)
-{
-	return (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
-}
-
-static __always_inline struct vfsmount *vfsmount_of(struct mount *mount)
-{
-	return (void *)mount + bpf_core_field_offset(struct mount, mnt);
-}
-
-static __always_inline char *tail_of(struct exec_buffer *buffer)
-{
-	return &buffer->tail[buffer->used & TAIL_MASK];
-}
-
-static __always_inline void append_component(struct exec_buffer *buffer, struct dentry *dentry)
-{
-	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
-	long size = bpf_probe_read_kernel_str(tail_of(buffer), MAX_NAME_BYTES, name);
-
-	if (size > 0)
-		buffer->used += size;
-}
-
-/*
- * The components of a path from the last to the first; returns false where a limit cut it off.
- * The kernel's d_path may not be called from here, so its way is walked: dentries up to the
- * mount's root, then on from where it is mounted.
- */
-static __always_inline bool append_path(struct exec_buffer *buffer, struct path *path)
-{
-	struct dentry *dentry = BPF_CORE_READ(path, dentry);
-	struct vfsmount *vfsmount = BPF_CORE_READ(path, mnt);
-	__u64 limit = buffer->used + MAX_PATH_BYTES - MAX_NAME_BYTES;
-
-	for (int i = 0; i < MAX_PATH_COMPONENTS && buffer->used < limit; i++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-
-		if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
-			struct mount *mount = mount_of(vfsmount);
-			struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
-
-			if (mounted_on == mount)
-				return true; /* the top of all mounts */
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			vfsmount = vfsmount_of(mounted_on);
-			continue;
-		}
-		append_component(buffer, dentry);
-		if (parent == dentry)
-			return true; /* not reachable from a mount, as a memfd is */
-		dentry = parent;
-	}
-	return false;
-}
-
 /* The arguments as the kernel put them on the new stack; returns flags. */
 static __always_inline __u16 append_arguments(struct exec_buffer *buffer, struct mm_struct *mm)
 {
@@ -153,7 +91,7 @@ static __always_inline __u16 append_arguments(struct exec_buffer *buffer, struct
 		size = limit;
 		flags = EXEC_ARGS_TRUNCATED;
 	}
-	if (bpf_probe_read_user(tail_of(buffer), size, (void *)start))
+	if (bpf_probe_read_user(tail_at(buffer->tail, &buffer->used), size, (void *)start))
 		return EXEC_ARGS_UNREADABLE;
 	buffer->used += size;
 	return flags;
@@ -169,10 +107,10 @@ static __always_inline void append_tail(struct exec_buffer *buffer, struct task_
 	buffer->used = 0;
 	if (!BPF_CORE_READ(exe, f_inode, i_nlink))
 		event->flags |= EXEC_EXE_UNLINKED;
-	if (!append_path(buffer, &exe->f_path))
+	if (!append_path(buffer->tail, &buffer->used, &exe->f_path))
 		event->flags |= EXEC_EXE_TRUNCATED;
 	event->exe_size = buffer->used;
-	if (!append_path(buffer, &fs->pwd))
+	if (!append_path(buffer->tail, &buffer->used, &fs->pwd))
 		event->flags |= EXEC_CWD_TRUNCATED;
 	event->cwd_size = buffer->used - event->exe_size;
 	event->flags |= append_arguments(buffer, mm);

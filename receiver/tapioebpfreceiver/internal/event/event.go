@@ -30,6 +30,7 @@ const (
 	TypeDNSMessage        = Type(bpf.WireEventTypeDNS_MESSAGE)
 	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
 	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)
+	TypeSecurityAction    = Type(bpf.WireEventTypeSECURITY_ACTION)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)
@@ -40,11 +41,12 @@ type Family uint8
 
 // Families, as bpf/event.h has them.
 const (
-	FamilyOther   Family = 0 // records of which not even the type can be told
-	FamilyProcess        = Family(bpf.WireEventFamilyFAMILY_PROCESS)
-	FamilyNetwork        = Family(bpf.WireEventFamilyFAMILY_NETWORK)
-	FamilyDNS            = Family(bpf.WireEventFamilyFAMILY_DNS)
-	FamilyHTTP           = Family(bpf.WireEventFamilyFAMILY_HTTP)
+	FamilyOther    Family = 0 // records of which not even the type can be told
+	FamilyProcess         = Family(bpf.WireEventFamilyFAMILY_PROCESS)
+	FamilyNetwork         = Family(bpf.WireEventFamilyFAMILY_NETWORK)
+	FamilyDNS             = Family(bpf.WireEventFamilyFAMILY_DNS)
+	FamilyHTTP            = Family(bpf.WireEventFamilyFAMILY_HTTP)
+	FamilySecurity        = Family(bpf.WireEventFamilyFAMILY_SECURITY)
 	// FamilyCgroup is no family of events: its records tell identity whose a process is.
 	FamilyCgroup = Family(bpf.WireEventFamilyFAMILY_CGROUP)
 	FamilyCount  = Family(bpf.WireEventFamilyFAMILY_COUNT)
@@ -52,12 +54,13 @@ const (
 
 // familyNames are those that config, ledger and docs use.
 var familyNames = [FamilyCount]string{
-	FamilyOther:   "other",
-	FamilyProcess: "process",
-	FamilyNetwork: "network",
-	FamilyDNS:     "dns",
-	FamilyHTTP:    "http",
-	FamilyCgroup:  "cgroup",
+	FamilyOther:    "other",
+	FamilyProcess:  "process",
+	FamilyNetwork:  "network",
+	FamilyDNS:      "dns",
+	FamilyHTTP:     "http",
+	FamilySecurity: "security",
+	FamilyCgroup:   "cgroup",
 }
 
 // String is the family's name; empty for a number that is no family.

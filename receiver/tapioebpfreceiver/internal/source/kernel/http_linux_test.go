@@ -260,7 +260,7 @@ func (s *Source) mapNamed(name string) *ebpf.Map {
 
 // Without being asked for, no causes are told.
 func TestHTTPAddresses(t *testing.T) {
-	w := newWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
 	pids := map[string]uint32{}
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"} {
 		pids[address] = w.play(script{Address: address, Steps: []step{client(get), server(ok + "hello")}})
@@ -442,7 +442,7 @@ func requireExchangesOnOlderConnections(t *testing.T, w *world) {
 }
 
 func TestHTTPTooManyInFlight(t *testing.T) {
-	w := newWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 4 })
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 4 })
 	w.play(script{Steps: []step{client(strings.Repeat(get, 10)), server(strings.Repeat(noBody, 10)), client(get), server(noBody)}})
 	w.finish()
 	row := w.httpCounters()

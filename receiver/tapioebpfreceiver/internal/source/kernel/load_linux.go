@@ -69,6 +69,8 @@ type loader struct {
 	types     *btf.Cache // the kernel's own, decoded once for all programs
 	shared    map[string]*ebpf.Map
 	opened    []interface{ Close() error }
+	loaded    map[string]bool // programs, by name
+	sensitive *sensitiveSet
 	report    func(families []string, hook string, err error)
 }
 
@@ -87,6 +89,7 @@ func detectFeatures(types *btf.Cache) (kernelFeatures, error) {
 		socketStorage: canLoad(spec, "tcp_read", types), // compiled with has_socket_storage set
 		mapIterators:  canLoadMapIterator(types),
 		exchange:      canLoad(common, "exchange_words", types),
+		functions:     canWatchFunctions(),
 	}, nil
 }
 
@@ -144,10 +147,17 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"dns_ports":           paddedPorts(s.options.DNSPorts),
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
 			"wakeup_bytes":        uint64(s.options.RingSize / wakeUpShare), // of the traffic ring: the reader waits for that one
+
+			"enabled_kinds":         uint32(bitsOf(s.options.Security.Kinds)),
+			"reported_capabilities": bitsOf(s.options.Security.Capabilities),
+			"sensitive_filter":      s.sensitive.filter,
+			"tail_depths":           s.sensitive.tailDepths,
 		},
-		types:  types,
-		shared: map[string]*ebpf.Map{},
-		report: s.reportHook,
+		types:     types,
+		shared:    map[string]*ebpf.Map{},
+		loaded:    map[string]bool{},
+		sensitive: &s.sensitive,
+		report:    s.reportHook,
 	}
 }
 
@@ -215,6 +225,7 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 		withoutExchange(spec)
 	}
 	sizeMaps(spec, options, features)
+	l.sizeSensitivePaths(spec)
 	objectMaps, err := l.createMaps(spec)
 	if err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
@@ -222,7 +233,15 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	if err := fillFreeSlots(objectMaps["http_free"]); err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
+	if paths, ok := objectMaps["sensitive_paths"]; ok {
+		if err := l.sensitive.fill(paths); err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, name := range programOrder(spec) {
+		if o.isOfCalls(name) || o.wants != nil && !o.wants(name, options, features) {
+			continue
+		}
 		p := program{families: o.familiesOf(name, options.Families), name: name, spec: spec.Programs[name], maps: objectMaps}
 		if it, ok := iterators[name]; len(p.families) == 0 || ok && it.onlyIf != nil && !it.onlyIf(features) {
 			continue
@@ -231,9 +250,20 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 			refused = append(refused, refusal{p, err})
 			continue
 		}
+		l.loaded[name] = true
 		loaded = append(loaded, p)
 	}
-	return loaded, refused, nil
+	if o.calls == nil {
+		return loaded, refused, nil
+	}
+	ofCalls, err := l.loadCalls(o, spec, objectMaps, options, features)
+	return append(loaded, ofCalls...), refused, err
+}
+
+func (l *loader) sizeSensitivePaths(spec *ebpf.CollectionSpec) {
+	if paths, ok := spec.Maps["sensitive_paths"]; ok {
+		paths.MaxEntries = max(1, uint32(len(l.sensitive.numbers)))
+	}
 }
 
 // fillFreeSlots has the numbers of all slots for HTTP exchanges; the lowest is used first, so that

@@ -12,7 +12,7 @@ const Name = "ebpf"
 
 // Options say what to observe.
 type Options struct {
-	// Families are the event families to load: "process", "network", "dns", "http".
+	// Families are the event families to load: "process", "network", "dns", "http", "security".
 	Families []string
 	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
 	// none: the whole node.
@@ -35,4 +35,6 @@ type Options struct {
 	// Causes says whether it is found out which request a process was serving when it sent something.
 	// It takes the family http.
 	Causes bool
+	// Security says what the family security reports.
+	Security SecurityOptions
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,24 +39,42 @@ type sharedSource struct {
 	log       testLog
 }
 
-// pool has all sources that are shared. Tests do not run in parallel here: the programs see the whole
-// machine.
+// maxShared sources are there at a time: each has its programs at the hooks of the whole machine.
+const maxShared = 4
+
+// pool has the sources that are shared, the one that was used last at its end. Tests do not run in
+// parallel here.
 var pool []*sharedSource
 
 // takeSource returns one that nobody uses; a new one if there is none.
 func takeSource(t testing.TB, options Options) *sharedSource {
 	t.Helper()
 	wanted := fmt.Sprintf("%+v, idle for %s", options, idleWatch)
-	for _, s := range pool {
+	for i, s := range pool {
 		if s.options == wanted && s.source != nil && !s.log.isTaken() {
 			s.log.take(t)
+			pool = append(slices.Delete(pool, i, i+1), s)
 			return s
 		}
 	}
+	makeRoom(t)
 	s := &sharedSource{options: wanted, strangers: map[uint64]bool{}, seen: map[uint64]bool{}}
 	pool = append(pool, s)
 	s.open(t, options)
 	return s
+}
+
+// makeRoom closes the one that nobody has used for longest.
+func makeRoom(t testing.TB) {
+	t.Helper()
+	if len(pool) < maxShared {
+		return
+	}
+	if i := slices.IndexFunc(pool, func(s *sharedSource) bool { return !s.log.isTaken() }); i >= 0 {
+		unused := pool[i]
+		pool = slices.Delete(pool, i, i+1)
+		require.NoError(t, unused.close())
+	}
 }
 
 func (s *sharedSource) open(t testing.TB, options Options) {
@@ -122,27 +141,27 @@ func (s *sharedSource) release(t testing.TB) {
 	maps.Copy(s.strangers, s.seen)
 	s.log.take(nil)
 	if t.Failed() {
+		pool = slices.DeleteFunc(pool, func(other *sharedSource) bool { return other == s })
 		require.NoError(t, s.close())
 	}
 }
 
+// close also removes the cgroup.
 func (s *sharedSource) close() error {
-	if s.source == nil {
-		return nil
+	var errs []error
+	if s.source != nil {
+		errs = append(errs, s.source.Close())
 	}
-	err := s.source.Close()
-	s.source = nil
-	return err
+	if err := syscall.Rmdir(s.cgroup); err != nil {
+		errs = append(errs, &os.PathError{Op: "rmdir", Path: s.cgroup, Err: err})
+	}
+	return errors.Join(errs...)
 }
 
-// closePool also removes the cgroups.
 func closePool() error {
 	var errs []error
 	for _, s := range pool {
 		errs = append(errs, s.close())
-		if err := syscall.Rmdir(s.cgroup); err != nil {
-			errs = append(errs, &os.PathError{Op: "rmdir", Path: s.cgroup, Err: err})
-		}
 	}
 	return errors.Join(errs...)
 }

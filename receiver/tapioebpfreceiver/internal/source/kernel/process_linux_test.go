@@ -203,7 +203,7 @@ func TestExecOfMemory(t *testing.T) {
 }
 
 func TestExecWithoutArguments(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Families, o.MaxArgumentBytes = []string{familyProcess}, 0 })
+	w := newOwnWorld(t, func(o *Options) { o.Families, o.MaxArgumentBytes = []string{familyProcess}, 0 })
 	command := w.command("/bin/sh", "-c", "exit 0")
 	require.NoError(t, command.Run())
 	got := decodeExecs(t, w.await(event.TypeProcessExec, 1))[uint32(command.Process.Pid)]

@@ -21,14 +21,23 @@ type object struct {
 	// families by program; in an object of one family, all are its.
 	families []string
 	usedBy   map[string][]string
+	// wants, where set, says whether a program has something to do.
+	wants func(program string, options Options, features kernelFeatures) bool
+	// calls are its programs for system calls; nil: it has none.
+	calls *callPrograms
+}
+
+func (o object) isOfCalls(program string) bool {
+	return o.calls != nil && slices.Contains(o.calls.names(), program)
 }
 
 const (
-	familyProcess = "process"
-	familyNetwork = "network"
-	familyDNS     = "dns"
-	familyHTTP    = "http"
-	familyCgroup  = "cgroup" // always wanted: whose a process is
+	familyProcess  = "process"
+	familyNetwork  = "network"
+	familyDNS      = "dns"
+	familyHTTP     = "http"
+	familySecurity = "security"
+	familyCgroup   = "cgroup" // always wanted: whose a process is
 )
 
 // objects in the order of their loading.
@@ -49,6 +58,7 @@ var objects = []object{
 		"reap_exchanges":            {familyHTTP},
 		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
+	{name: "security", load: bpf.LoadSecurity, families: []string{familySecurity}, wants: wantsSecurityProgram, calls: securityCalls},
 	{name: "cgroup", load: bpf.LoadCgroup, families: []string{familyCgroup}},
 }
 
@@ -98,6 +108,7 @@ var iterators = map[string]iterator{
 type kernelFeatures struct {
 	socketStorage bool // tracing programs may use socket storage (Linux 5.11)
 	mapIterators  bool // iterators over maps are not refused, as hardened kernels do
+	functions     bool // programs may be at the entry and exit of the kernel's functions (fentry, fexit)
 	exchange      bool // programs may exchange a word in one step (Linux 5.12; arm64: 5.18)
 }
 

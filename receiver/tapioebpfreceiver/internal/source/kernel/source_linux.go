@@ -32,6 +32,7 @@ type Source struct {
 	scope   scope
 
 	features     kernelFeatures
+	sensitive    sensitiveSet
 	loader       *loader
 	links        []link.Link
 	reporters    []*link.Iter
@@ -71,6 +72,9 @@ func (s *Source) open() error {
 		return err
 	}
 	var err error
+	if s.sensitive, err = newSensitiveSet(s.options.Security.Paths); err != nil {
+		return err
+	}
 	if s.scope, err = resolveScope(s.options.Cgroups); err != nil {
 		return err
 	}

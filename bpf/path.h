@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/*
+ * Paths, as the kernel keeps them: dentries and mounts, walked from the last component to the first.
+ * MAX_TAIL_BYTES, a power of two, is set before: how long a record's tail may become.
+ */
+#ifndef TAPIO_PATH_H
+#define TAPIO_PATH_H
+
+#include "event.h"
+#include "kernel.h"
+
+#define MAX_PATH_COMPONENTS 64
+#define MAX_NAME_BYTES 256 /* NAME_MAX and its NUL */
+#define TAIL_MASK (MAX_TAIL_BYTES - 1)
+
+static __always_inline struct mount *mount_of(struct vfsmount *vfsmount)
+{
+	return (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
+}
+
+static __always_inline struct vfsmount *vfsmount_of(struct mount *mount)
+{
+	return (void *)mount + bpf_core_field_offset(struct mount, mnt);
+}
+
+/*
+ * How much of the tail is used stands in memory and not in a register: the verifier then forgets
+ * its exact range at every step, and the many ways through a path's loop become one to it.
+ */
+static __always_inline char *tail_at(char *tail, __u64 *used)
+{
+	return &tail[*used & TAIL_MASK];
+}
+
+static __always_inline void append_component(char *tail, __u64 *used, struct dentry *dentry)
+{
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	long size = bpf_probe_read_kernel_str(tail_at(tail, used), MAX_NAME_BYTES, name);
+
+	if (size > 0)
+		*used += size;
+}
+
+/* Where a walk stands. */
+struct step {
+	struct dentry *dentry;
+	struct vfsmount *mount;
+};
+
+enum walked { WALKED_UP, WALKED_TO_MOUNT, WALKED_TO_TOP, WALKED_OUT };
+
+/*
+ * One step from a component to the one before it: the kernel's d_path may not be called from here, so
+ * its way is walked, dentries up to the mount's root, then on from where it is mounted. With WALKED_UP
+ * and WALKED_OUT (not reachable from a mount, as a memfd is) *component is one of the path.
+ */
+static __always_inline enum walked walk(struct step *at, struct dentry **component)
+{
+	struct dentry *dentry = at->dentry;
+	struct vfsmount *vfsmount = at->mount;
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+	if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
+		struct mount *mount = mount_of(vfsmount);
+		struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
+
+		if (mounted_on == mount)
+			return WALKED_TO_TOP;
+		at->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		at->mount = vfsmount_of(mounted_on);
+		return WALKED_TO_MOUNT;
+	}
+	*component = dentry;
+	at->dentry = parent;
+	return parent == dentry ? WALKED_OUT : WALKED_UP;
+}
+
+/* The components of a path from the last to the first; returns false where a limit cut it off. */
+static __always_inline bool append_steps(char *tail, __u64 *used, struct step at)
+{
+	__u64 limit = *used + MAX_PATH_BYTES - MAX_NAME_BYTES;
+
+	for (int i = 0; i < MAX_PATH_COMPONENTS && *used < limit; i++) {
+		struct dentry *component;
+		enum walked walked = walk(&at, &component);
+
+		if (walked == WALKED_TO_TOP)
+			return true;
+		if (walked == WALKED_TO_MOUNT)
+			continue;
+		append_component(tail, used, component);
+		if (walked == WALKED_OUT)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool append_path(char *tail, __u64 *used, struct path *path)
+{
+	struct step from = {BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)};
+
+	return append_steps(tail, used, from);
+}
+
+#endif
