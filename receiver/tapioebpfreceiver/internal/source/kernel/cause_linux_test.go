@@ -238,7 +238,7 @@ func newTheater(t *testing.T) *theater {
 	require.NoError(t, err)
 	t.Cleanup(func() { resolver.Close() })
 	port := netip.MustParseAddrPort(resolver.LocalAddr().String()).Port()
-	h.world = newWorld(t, func(o *Options) {
+	h.world = newOwnWorld(t, func(o *Options) {
 		withHTTP(o)
 		o.Families, o.DNSPorts = []string{familyNetwork, familyDNS, familyHTTP}, []uint16{port}
 	})

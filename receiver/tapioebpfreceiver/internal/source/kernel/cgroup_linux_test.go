@@ -154,7 +154,8 @@ func join(t *testing.T, dir string, pid int) {
 // Those that were there before the source, and none that it does not look at.
 func TestCgroupsOlderThanTheSource(t *testing.T) {
 	var older []string
-	w := newWorld(t, func(o *Options) {
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families = []string{familyProcess}
 		mount, err := cgroup2Mount()
 		require.NoError(t, err)
 		scope := filepath.Join(mount, o.Cgroups[0])
@@ -201,7 +202,7 @@ func TestCgroupOfAProcess(t *testing.T) {
 
 // Each change of a cgroup is counted: what identity does not hear of, the ledger has.
 func TestCgroupsForWhichTheRingHasNoRoom(t *testing.T) {
-	w := newUnreadWorld(t, func(o *Options) { o.RingSize = minLifecycleRing })
+	w := newUnreadWorld(t, func(o *Options) { o.Families, o.RingSize = []string{familyProcess}, minLifecycleRing })
 	for range 2000 {
 		dir := filepath.Join(w.cgroup, "short")
 		require.NoError(t, os.Mkdir(dir, 0o755))

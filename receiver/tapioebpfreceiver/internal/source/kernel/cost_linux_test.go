@@ -57,7 +57,7 @@ func BenchmarkSyscalls(b *testing.B) {
 	const rounds = 9
 	var with, without []float64
 	for range rounds {
-		w := newWorld(b, nil)
+		w := newOwnWorld(b, nil)
 		with = append(with, nsOf(b, w))
 		w.finish()
 		without = append(without, nsOf(b, w))
@@ -80,7 +80,7 @@ func nsOf(b *testing.B, w *world) float64 {
 // BenchmarkPrograms shows what each program costs a run, as the kernel counts it (bpf_stats), over
 // connections that each send 1000 bytes and get 1000 back, and the processes that make them.
 func BenchmarkPrograms(b *testing.B) {
-	w := newWorld(b, nil)
+	w := newOwnWorld(b, nil)
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	require.NoError(b, err)
 	defer stats.Close()
@@ -120,7 +120,7 @@ func BenchmarkHTTPPrograms(b *testing.B) {
 		causes   bool
 	}{{[]string{familyNetwork}, false}, {[]string{familyHTTP}, false}, {[]string{familyHTTP}, true}, {[]string{familyNetwork, familyHTTP}, true}} {
 		b.Run(fmt.Sprintf("%s/causes=%t", strings.Join(c.families, "+"), c.causes), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) {
+			w := newOwnWorld(b, func(o *Options) {
 				withHTTP(o)
 				o.Families, o.Causes, o.ResponseHeads, o.RingSize = c.families, c.causes, false, 64<<20
 			})

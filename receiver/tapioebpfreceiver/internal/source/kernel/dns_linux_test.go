@@ -98,6 +98,20 @@ func connectedPair(network, address string) (net.Conn, echoer, error) {
 	}, err
 }
 
+// portOfDNS is the same in all tests, so that they share a source.
+var portOfDNS uint16
+
+func withDNS(t *testing.T) func(*Options) {
+	t.Helper()
+	if portOfDNS == 0 {
+		portOfDNS = freePort(t)
+	}
+	return func(o *Options) {
+		o.Families = []string{familyDNS}
+		o.DNSPorts = []uint16{portOfDNS}
+	}
+}
+
 // freePort is one that nothing uses now.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
@@ -117,20 +131,12 @@ func decodeDNS(t *testing.T, record []byte) (bpf.WireDnsMessage, []byte) {
 	return wire, payload[:wire.Captured]
 }
 
-func withDNS(port uint16) func(*Options) {
-	return func(o *Options) {
-		o.Families = []string{familyDNS}
-		o.DNSPorts = []uint16{port}
-	}
-}
-
 func TestDNSMessages(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
-			port := freePort(t)
-			w := newWorld(t, withDNS(port))
+			w := newWorld(t, withDNS(t))
 			sizes := []string{"1", "12", "128", "129", "512", "513", "4096", "4097", "20000"}
-			address := net.JoinHostPort(host, strconv.Itoa(int(port)))
+			address := net.JoinHostPort(host, strconv.Itoa(int(portOfDNS)))
 			command := w.workload("ask", append([]string{"udp", address}, sizes...)...)
 			require.NoError(t, command.Run())
 			w.finish()
@@ -142,32 +148,29 @@ func TestDNSMessages(t *testing.T) {
 				assert.Equal(t, uint32(size), e.Size)
 				assert.Equal(t, numbered(size)[:min(size, 16384)], payload)
 				assert.Equal(t, i%2 == 0, e.Flags&uint32(bpf.WireDnsFlagsDNS_SENT) != 0)
-				assert.Equal(t, port, e.Ends.PeerPort)
+				assert.Equal(t, portOfDNS, e.Ends.PeerPort)
 				assert.Equal(t, uint32(command.Process.Pid), e.Header.Pid)
 				assert.NotZero(t, e.Header.StartTime)
 				assert.NotZero(t, e.Header.CgroupId)
 				assert.NotZero(t, e.Socket)
 				assert.NotZero(t, e.Ends.Netns)
 			}
-			counters, err := w.source.Counters()
-			require.NoError(t, err)
-			assert.Equal(t, source.Counters{Seen: uint64(len(records))}, counters[uint8(bpf.WireEventFamilyFAMILY_DNS)])
+			assert.Equal(t, source.Counters{Seen: uint64(len(records))}, w.counters()[uint8(bpf.WireEventFamilyFAMILY_DNS)])
 		})
 	}
 }
 
 func TestDNSSegments(t *testing.T) {
-	port := freePort(t)
-	w := newWorld(t, withDNS(port))
+	w := newWorld(t, withDNS(t))
 	sizes := []string{"30", "700", "5000"}
-	require.NoError(t, w.workload("ask", append([]string{"tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))}, sizes...)...).Run())
+	require.NoError(t, w.workload("ask", append([]string{"tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(portOfDNS)))}, sizes...)...).Run())
 	w.finish()
 	streams := map[bool][]byte{}
 	next := map[bool]uint32{}
 	for _, record := range w.ofType(event.Type(bpf.WireEventTypeDNS_SEGMENT)) {
 		e, payload := decodeDNS(t, record)
 		sent := e.Flags&uint32(bpf.WireDnsFlagsDNS_SENT) != 0
-		assert.Equal(t, port, e.Ends.PeerPort)
+		assert.Equal(t, portOfDNS, e.Ends.PeerPort)
 		if streams[sent] != nil {
 			assert.Equal(t, next[sent], e.Sequence)
 		}
@@ -182,7 +185,7 @@ func TestDNSSegments(t *testing.T) {
 }
 
 func TestOtherPortsAreNotDNS(t *testing.T) {
-	w := newWorld(t, withDNS(freePort(t)))
+	w := newWorld(t, withDNS(t))
 	require.NoError(t, w.workload("ask", "udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(freePort(t)))), "30").Run())
 	w.finish()
 	assert.Empty(t, w.ofType(event.Type(bpf.WireEventTypeDNS_MESSAGE)))

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 // workloads are what this test binary does when it is started as a program to be observed.
@@ -40,7 +41,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := closePool(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 // requireBPF skips where eBPF cannot be had, or fails where it must be.
@@ -56,11 +62,16 @@ func requireBPF(t testing.TB) {
 	t.Skip(err)
 }
 
-// world is a cgroup of its own and a source that has just this in scope.
+// world is a cgroup of its own and a source that has it in scope.
 type world struct {
 	t      testing.TB
 	cgroup string // its directory
 	source *Source
+	shared *sharedSource // where others have used that before; nil: it is the world's own
+
+	// What the source had counted when the world began.
+	countedBefore map[uint8]source.Counters
+	missedBefore  []source.Capability
 
 	mu      sync.Mutex
 	records [][]byte
@@ -69,44 +80,137 @@ type world struct {
 	done chan struct{}
 }
 
+func defaultOptions() Options {
+	return Options{
+		Families:         []string{familyProcess, familyNetwork},
+		RingSize:         1 << 20,
+		FlushInterval:    5 * time.Millisecond,
+		MaxArgumentBytes: 1024,
+		ReportInterval:   time.Minute,
+	}
+}
+
+// newWorld has a source that worlds with the same options share, one after the other: loading the
+// programs takes seconds in an emulated machine. Its cgroup is made when the source runs already.
 func newWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
+	requireBPF(t)
+	options := defaultOptions()
+	if change != nil {
+		change(&options)
+	}
+	if options.Cgroups != nil {
+		return newOwnWorld(t, func(o *Options) { *o = options })
+	}
+	shared := takeSource(t, options)
+	w := &world{t: t, source: shared.source, shared: shared, stop: make(chan struct{}), done: make(chan struct{})}
+	t.Cleanup(func() { shared.release(t) }) // when nothing is left in the world's cgroup
+	w.cgroup = newCgroup(t, shared.cgroup)
+	shared.begin(t, w.cgroup)
+	w.noteCounts()
+	t.Cleanup(w.end)
+	go w.read()
+	return w
+}
+
+// newOwnWorld has a source of its own, for tests that change it, that leave something in its maps, or
+// that look at how it begins or ends. The options that are changed have the world's cgroup.
+func newOwnWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	w := newUnreadWorld(t, change)
 	go w.read()
 	return w
 }
 
-// newUnreadWorld is one whose records are read only when it is finished; read must be started by the
-// caller otherwise.
+// newUnreadWorld is one of its own whose records are read only when it is finished; read must be
+// started by the caller otherwise.
 func newUnreadWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	requireBPF(t)
-	w := &world{t: t, stop: make(chan struct{}), done: make(chan struct{})}
-	w.cgroup = newCgroup(t, "")
-	mount, err := cgroup2Mount()
-	require.NoError(t, err)
-	scope, err := filepath.Rel(mount, w.cgroup)
-	require.NoError(t, err)
-	options := Options{
-		Families:         []string{"process", "network"},
-		Cgroups:          []string{scope},
-		RingSize:         1 << 20,
-		FlushInterval:    5 * time.Millisecond,
-		MaxArgumentBytes: 1024,
-		ReportInterval:   time.Minute,
-	}
+	cgroup := newCgroup(t, "")
+	options := defaultOptions()
+	options.Cgroups = []string{scopeOf(t, cgroup)}
 	if change != nil {
 		change(&options)
 	}
+	return openWorld(t, cgroup, options)
+}
+
+// openWorld loads a source for a cgroup.
+func openWorld(t testing.TB, cgroup string, options Options) *world {
+	t.Helper()
 	opened, err := New(options, zaptest.NewLogger(t))
 	require.NoError(t, err)
-	w.source = opened.(*Source)
+	w := &world{t: t, cgroup: cgroup, source: opened.(*Source), stop: make(chan struct{}), done: make(chan struct{})}
 	t.Cleanup(func() {
-		w.finish()
-		w.tellMissedRuns()
+		w.end()
 		require.NoError(t, w.source.Close())
 	})
 	return w
+}
+
+// another is a second source for the same cgroup, started later. What the first one reads then is
+// nobody's.
+func (w *world) another() *world {
+	w.finish()
+	options := w.source.options
+	options.Cgroups = []string{scopeOf(w.t, w.cgroup)}
+	options.Families = slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyCgroup })
+	other := openWorld(w.t, w.cgroup, options)
+	go other.read()
+	return other
+}
+
+func scopeOf(t testing.TB, cgroup string) string {
+	t.Helper()
+	mount, err := cgroup2Mount()
+	require.NoError(t, err)
+	scope, err := filepath.Rel(mount, cgroup)
+	require.NoError(t, err)
+	return scope
+}
+
+func (w *world) noteCounts() {
+	w.t.Helper()
+	var err error
+	w.countedBefore, err = w.source.Counters()
+	require.NoError(w.t, err)
+	w.missedBefore = w.source.Capabilities()
+}
+
+// counters are those of the world's time.
+func (w *world) counters() map[uint8]source.Counters {
+	w.t.Helper()
+	now, err := w.source.Counters()
+	require.NoError(w.t, err)
+	for family, before := range w.countedBefore {
+		c := now[family]
+		c.Seen -= before.Seen
+		c.RingFull -= before.RingFull
+		c.TableFull -= before.TableFull
+		c.Unreadable -= before.Unreadable
+		if now[family] = c; c == (source.Counters{}) {
+			delete(now, family)
+		}
+	}
+	return now
+}
+
+// missedRuns are those of the world's time, by hook.
+func (w *world) missedRuns() map[string]uint64 {
+	missed := map[string]uint64{}
+	for i, c := range w.source.Capabilities() {
+		missed[c.Hook] += c.MissedRuns
+		if w.missedBefore != nil {
+			missed[c.Hook] -= w.missedBefore[i].MissedRuns
+		}
+	}
+	return missed
+}
+
+func (w *world) end() {
+	w.finish()
+	w.tellMissedRuns()
 }
 
 // tellMissedRuns says of a test that failed what the kernel has left out.
@@ -114,9 +218,9 @@ func (w *world) tellMissedRuns() {
 	if !w.t.Failed() {
 		return
 	}
-	for _, c := range w.source.Capabilities() {
-		if c.MissedRuns > 0 {
-			w.t.Logf("the kernel left out %d runs at %s", c.MissedRuns, c.Hook)
+	for hook, missed := range w.missedRuns() {
+		if missed > 0 {
+			w.t.Logf("the kernel left out %d runs at %s", missed, hook)
 		}
 	}
 }
@@ -154,12 +258,15 @@ func (w *world) read() {
 }
 
 func (w *world) keep(record []byte) {
+	if w.shared != nil && !w.shared.isOfWorld(w.t, record) {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.records = append(w.records, slices.Clone(record))
 }
 
-// finish stops reading; what is still in the rings is read.
+// finish stops reading; what is still in the rings is read. A source that is not shared ends.
 func (w *world) finish() {
 	select {
 	case <-w.stop:
@@ -168,6 +275,10 @@ func (w *world) finish() {
 	}
 	close(w.stop)
 	<-w.done
+	if w.shared != nil {
+		require.NoError(w.t, w.shared.readAll(w.keep))
+		return
+	}
 	require.NoError(w.t, w.source.Stop())
 	require.NoError(w.t, w.source.Read(w.keep))
 }
@@ -240,7 +351,10 @@ func startTalker(t testing.TB, command *exec.Cmd) *talker {
 	out, err := command.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
-	t.Cleanup(func() { command.Process.Kill() })
+	t.Cleanup(func() {
+		command.Process.Kill()
+		command.Wait()
+	})
 	return &talker{t: t, command: command, in: in, out: bufio.NewReader(out)}
 }
 
@@ -291,23 +405,5 @@ func ownCgroup(t testing.TB) string {
 	}
 	enter(dir)
 	t.Cleanup(func() { enter(filepath.Join(mount, before)) })
-	path, err := filepath.Rel(mount, dir)
-	require.NoError(t, err)
-	return path
-}
-
-// another is a second source for the same cgroup, started later; the first one ends.
-func (w *world) another() *world {
-	w.finish()
-	options := w.source.options
-	options.Families = slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyCgroup })
-	opened, err := New(options, zaptest.NewLogger(w.t))
-	require.NoError(w.t, err)
-	other := &world{t: w.t, cgroup: w.cgroup, source: opened.(*Source), stop: make(chan struct{}), done: make(chan struct{})}
-	go other.read()
-	w.t.Cleanup(func() {
-		other.finish()
-		require.NoError(w.t, other.source.Close())
-	})
-	return other
+	return scopeOf(t, dir)
 }

@@ -8,6 +8,7 @@ package kernel
 import (
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,9 +119,7 @@ func (w *world) exchangesOf(pid uint32) (wires []bpf.WireHttpExchange, found []e
 
 func (w *world) httpCounters() source.Counters {
 	w.t.Helper()
-	counters, err := w.source.Counters()
-	require.NoError(w.t, err)
-	return counters[uint8(bpf.WireEventFamilyFAMILY_HTTP)]
+	return w.counters()[uint8(bpf.WireEventFamilyFAMILY_HTTP)]
 }
 
 // httpCase is a script and what is recorded of it.
@@ -230,6 +229,7 @@ func assertSlotsAreFree(t testing.TB, w *world) {
 	t.Helper()
 	free := w.source.mapNamed("http_free")
 	seen := map[uint32]bool{}
+	var numbers []uint32
 	for {
 		var number uint32
 		if free.LookupAndDelete(nil, &number) != nil {
@@ -237,8 +237,12 @@ func assertSlotsAreFree(t testing.TB, w *world) {
 		}
 		assert.False(t, seen[number], "slot %d is free twice", number)
 		seen[number] = true
+		numbers = append(numbers, number)
 	}
 	assert.Len(t, seen, int(free.MaxEntries()))
+	for _, number := range slices.Backward(numbers) { // they are for the next world
+		require.NoError(t, free.Put(nil, number))
+	}
 }
 
 func (s *Source) mapNamed(name string) *ebpf.Map {
@@ -256,7 +260,7 @@ func (s *Source) mapNamed(name string) *ebpf.Map {
 
 // Without being asked for, no causes are told.
 func TestHTTPAddresses(t *testing.T) {
-	w := newWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.Causes = false })
 	pids := map[string]uint32{}
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"} {
 		pids[address] = w.play(script{Address: address, Steps: []step{client(get), server(ok + "hello")}})
@@ -405,21 +409,21 @@ func TestHTTPCutExchanges(t *testing.T) {
 
 // The older world's connection is met by the newer one in its middle.
 func TestHTTPOnOlderConnections(t *testing.T) {
-	requireExchangesOnOlderConnections(t)
+	requireExchangesOnOlderConnections(t, newWorld(t, withHTTP))
 }
 
 // So it is where the kernel has left out the run that would have told of the connection's beginning.
 func TestHTTPOnConnectionsThatWereNotMet(t *testing.T) {
+	w := newWorld(t, withHTTP) // others use its source
 	uses := objects[1].usedBy
 	finders := uses["find_sockets"]
 	uses["find_sockets"] = nil
 	defer func() { uses["find_sockets"] = finders }()
-	requireExchangesOnOlderConnections(t)
+	requireExchangesOnOlderConnections(t, w)
 }
 
-func requireExchangesOnOlderConnections(t *testing.T) {
+func requireExchangesOnOlderConnections(t *testing.T, w *world) {
 	t.Helper()
-	w := newWorld(t, withHTTP)
 	k := startTalker(t, w.workload("converse-http"))
 	k.hear()
 	other := w.another()
@@ -438,7 +442,7 @@ func requireExchangesOnOlderConnections(t *testing.T) {
 }
 
 func TestHTTPTooManyInFlight(t *testing.T) {
-	w := newWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 4 })
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 4 })
 	w.play(script{Steps: []step{client(strings.Repeat(get, 10)), server(strings.Repeat(noBody, 10)), client(get), server(noBody)}})
 	w.finish()
 	row := w.httpCounters()

@@ -76,7 +76,7 @@ type loader struct {
 
 // detectFeatures asks by loading programs that use what is in question: this kernel's version says
 // little, since distributions carry features back, and take others out.
-func detectFeatures() (kernelFeatures, error) {
+func detectFeatures(types *btf.Cache) (kernelFeatures, error) {
 	spec, err := bpf.LoadNetwork()
 	if err != nil {
 		return kernelFeatures{}, fmt.Errorf("read object network: %w", err)
@@ -86,17 +86,17 @@ func detectFeatures() (kernelFeatures, error) {
 		return kernelFeatures{}, fmt.Errorf("read object common: %w", err)
 	}
 	return kernelFeatures{
-		socketStorage: canLoad(spec, "tcp_read"), // compiled with has_socket_storage set
-		mapIterators:  canLoadMapIterator(),
-		exchange:      canLoad(common, "exchange_words"),
+		socketStorage: canLoad(spec, "tcp_read", types), // compiled with has_socket_storage set
+		mapIterators:  canLoadMapIterator(types),
+		exchange:      canLoad(common, "exchange_words", types),
 		functions:     canWatchFunctions(),
 	}, nil
 }
 
-func canLoad(spec *ebpf.CollectionSpec, program string) bool {
+func canLoad(spec *ebpf.CollectionSpec, program string, types *btf.Cache) bool {
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{program: one.Programs[program]}
-	collection, err := ebpf.NewCollection(one)
+	collection, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{Cache: types})
 	if err != nil {
 		return false
 	}
@@ -104,12 +104,12 @@ func canLoad(spec *ebpf.CollectionSpec, program string) bool {
 	return true
 }
 
-func canLoadMapIterator() bool {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+func canLoadMapIterator(types *btf.Cache) bool {
+	const name = "visit"
+	return canLoad(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{name: {
 		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_map_elem", License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
-	return err == nil && program.Close() == nil
+	}}}, name, types)
 }
 
 // withoutExchange puts r0 = 0 in the place of each exchange of a word (bpf/atomic.h), which kernels
@@ -128,7 +128,7 @@ func withoutExchange(spec *ebpf.CollectionSpec) {
 // followsCauses says whether it is found out what is sent for which request.
 func (o *Options) followsCauses() bool { return o.Causes && slices.Contains(o.Families, familyHTTP) }
 
-func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
+func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cache) *loader {
 	return &loader{
 		constants: map[string]any{
 			"whole_node":          s.scope.wholeNode,
@@ -153,7 +153,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32) *loader {
 			"sensitive_filter":      s.sensitive.filter,
 			"tail_depths":           s.sensitive.tailDepths,
 		},
-		types:     btf.NewCache(),
+		types:     types,
 		shared:    map[string]*ebpf.Map{},
 		loaded:    map[string]bool{},
 		sensitive: &s.sensitive,

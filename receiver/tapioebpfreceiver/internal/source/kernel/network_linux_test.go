@@ -560,7 +560,7 @@ func TestTrafficOutsideTheScope(t *testing.T) {
 // TestOwnTrafficIsLeftOut has this very process in scope.
 func TestOwnTrafficIsLeftOut(t *testing.T) {
 	requireBPF(t)
-	w := newWorld(t, func(o *Options) { o.Cgroups = []string{ownCgroup(t)} })
+	w := newOwnWorld(t, func(o *Options) { o.Families, o.Cgroups = []string{familyNetwork}, []string{ownCgroup(t)} })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()

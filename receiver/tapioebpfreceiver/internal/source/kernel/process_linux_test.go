@@ -203,7 +203,7 @@ func TestExecOfMemory(t *testing.T) {
 }
 
 func TestExecWithoutArguments(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.MaxArgumentBytes = 0 })
+	w := newOwnWorld(t, func(o *Options) { o.Families, o.MaxArgumentBytes = []string{familyProcess}, 0 })
 	command := w.command("/bin/sh", "-c", "exit 0")
 	require.NoError(t, command.Run())
 	got := decodeExecs(t, w.await(event.TypeProcessExec, 1))[uint32(command.Process.Pid)]
@@ -342,8 +342,11 @@ func memoryLimit(t *testing.T, w *world, bytes int) func(*exec.Cmd) {
 			c.Path = "/bin/sh"
 		}
 	}
-	parent := filepath.Dir(w.cgroup)
-	require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0))
+	mount, err := cgroup2Mount()
+	require.NoError(t, err)
+	for _, parent := range []string{mount, filepath.Dir(w.cgroup)} {
+		require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0))
+	}
 	require.NoError(t, os.WriteFile(filepath.Join(w.cgroup, "memory.max"), limit, 0))
 	return func(*exec.Cmd) {}
 }
@@ -389,20 +392,18 @@ func TestProcessesThatAreOlder(t *testing.T) {
 
 // TestNothingIsLostInSilence lets a small ring overflow: what was seen was read or is counted.
 func TestNothingIsLostInSilence(t *testing.T) {
-	w := newUnreadWorld(t, func(o *Options) { o.RingSize = 64 << 10 })
+	w := newUnreadWorld(t, func(o *Options) { o.Families, o.RingSize = []string{familyProcess}, 64<<10 })
 	storm := w.command("/bin/sh", "-c", "i=0; while [ $i -lt 400 ]; do /bin/true; i=$((i+1)); done")
 	require.NoError(t, storm.Run())
 	close(w.done) // nobody read meanwhile
 	w.finish()
-	counters, err := w.source.Counters()
-	require.NoError(t, err)
-	process := counters[uint8(event.FamilyProcess)]
+	process := w.counters()[uint8(event.FamilyProcess)]
 	read := len(w.ofType(event.TypeProcessExec)) + len(w.ofType(event.TypeProcessFork)) + len(w.ofType(event.TypeProcessExit))
 	assert.Positive(t, process.RingFull)
 	assert.EqualValues(t, process.Seen, uint64(read)+process.RingFull)
 	var missed uint64 // by a kernel that preempts programs
-	for _, c := range w.source.Capabilities() {
-		missed += c.MissedRuns
+	for _, runs := range w.missedRuns() {
+		missed += runs
 	}
 	assert.InDelta(t, 3*400+2+1, process.Seen, float64(missed), "exec, fork and exit of each, and of the shell all but its fork")
 }
@@ -411,7 +412,7 @@ func TestNothingIsLostInSilence(t *testing.T) {
 // finds each of them running already now and then. What another program makes up for is most of it.
 func TestNothingIsLeftOut(t *testing.T) {
 	const shells, each = 8, 50
-	w := newWorld(t, func(o *Options) { o.RingSize = 8 << 20 })
+	w := newOwnWorld(t, func(o *Options) { o.Families, o.RingSize = []string{familyProcess}, 8<<20 })
 	var running []*exec.Cmd
 	for range shells {
 		storm := w.command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do /bin/true; i=$((i+1)); done", each))
@@ -422,10 +423,7 @@ func TestNothingIsLeftOut(t *testing.T) {
 		require.NoError(t, storm.Wait())
 	}
 	w.finish()
-	missed := map[string]uint64{}
-	for _, c := range w.source.Capabilities() {
-		missed[c.Hook] = c.MissedRuns
-	}
+	missed := w.missedRuns()
 	for hook, kind := range map[string]event.Type{
 		"tp_btf/sched_process_fork": event.TypeProcessFork,
 		"tp_btf/sched_process_exec": event.TypeProcessExec,
@@ -466,6 +464,7 @@ func TestForeignPIDs(t *testing.T) {
 	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
 	require.False(t, w.source.foreignPIDs)
 	w.source.foreignPIDs = true
+	t.Cleanup(func() { w.source.foreignPIDs = false })
 	assert.Empty(t, w.source.Processes())
 	_, ok := w.source.Process(uint32(process.Process.Pid))
 	assert.False(t, ok)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -102,12 +103,13 @@ func (s *Source) load() ([]program, error) {
 		return nil, explain(err)
 	}
 	s.foreignPIDs = int(self) != os.Getpid()
-	features, err := detectFeatures()
+	types := btf.NewCache()
+	features, err := detectFeatures(types)
 	if err != nil {
 		return nil, err
 	}
 	s.features = features
-	s.loader = s.newLoader(features, self)
+	s.loader = s.newLoader(features, self, types)
 	var programs []program
 	for _, o := range objects {
 		if !slices.ContainsFunc(o.families, s.wants) {

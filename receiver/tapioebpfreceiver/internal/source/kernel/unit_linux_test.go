@@ -14,6 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -198,9 +199,10 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	requireBPF(t)
 	var reported []string
 	s := &Source{options: Options{Families: []string{familyNetwork, familyHTTP}, MaxInFlight: 64, RingSize: 1 << 20, ReportInterval: time.Minute}}
-	features, err := detectFeatures()
+	types := btf.NewCache()
+	features, err := detectFeatures(types)
 	require.NoError(t, err)
-	l := s.newLoader(features, 0)
+	l := s.newLoader(features, 0, types)
 	l.report = func(families []string, hook string, err error) {
 		reported = append(reported, fmt.Sprint(families, " ", hook))
 		assert.Error(t, err)
@@ -209,6 +211,9 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	network.load = func() (*ebpf.CollectionSpec, error) {
 		spec, err := bpf.LoadNetwork()
 		if l.constants["http_enabled"] == true {
+			for _, name := range readersOfHTTP { // others verify the real ones, which takes long
+				spec.Programs[name].Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
+			}
 			spec.Programs["packet_sent"].Instructions = asm.Instructions{asm.Return()} // of what is not said
 		}
 		return spec, err
