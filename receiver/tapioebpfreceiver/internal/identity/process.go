@@ -41,9 +41,9 @@ type Process struct {
 	UID, EUID uint32
 	// ParentStart is when the parent began, CLOCK_BOOTTIME, ns; 0: not known.
 	ParentStart uint64
-	Resource  *Resource
-	Directory string
-	Arguments []string // redacted; nil: not known
+	Resource    *Resource
+	Directory   string
+	Arguments   []string // redacted; nil: not known
 
 	// Exec is the program that runs now; zero where its start was not seen.
 	Exec Exec

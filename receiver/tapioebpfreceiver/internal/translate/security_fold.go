@@ -100,6 +100,7 @@ func (s *security) repeat(f *fold, a *action) {
 func (s *security) endFoldsUntil(last *fold) {
 	for {
 		f := s.folds.queue[0]
+		s.folds.queue[0] = nil // let go of it
 		s.folds.queue = s.folds.queue[1:]
 		s.endFold(f)
 		if f == last {
