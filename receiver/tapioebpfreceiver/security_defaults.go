@@ -124,7 +124,7 @@ var runtimes = slices.Concat(kubelets, inDirectories(
 	"containerd", "containerd-shim-runc-v2", "containerd-shim", "runc", "crun", "youki", "runsc", "conmon", "conmonrs", "crio",
 	"dockerd", "docker-proxy", "docker-init", "cri-dockerd", "podman", "buildah", "skopeo", "buildkitd", "nerdctl", "netavark", "aardvark-dns", "slirp4netns", "pasta",
 ), []string{
-	"/opt/bin/", "/opt/containerd/bin/", "/home/kubernetes/bin/", "/opt/cni/bin/", "/usr/lib/cni/", "/usr/libexec/cni/", "/usr/libexec/podman/", "/usr/libexec/crio/",
+	"/opt/containerd/bin/", "/home/kubernetes/bin/", "/opt/cni/bin/", "/usr/lib/cni/", "/usr/libexec/cni/", "/usr/libexec/podman/", "/usr/libexec/crio/",
 })
 
 // sandboxes are service managers, and what else gives programs a world of their own.
