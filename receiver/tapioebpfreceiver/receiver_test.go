@@ -52,6 +52,7 @@ type fakeSource struct {
 	seen     uint64
 	ringFull uint64
 	cgroups  uint64
+	actions  uint64 // of the family security
 	readErr  error
 	closed   bool
 	stopped  bool
@@ -103,6 +104,9 @@ func (f *fakeSource) Counters() (map[uint8]source.Counters, error) {
 	counters := map[uint8]source.Counters{1: {Seen: f.seen, RingFull: f.ringFull}}
 	if f.cgroups > 0 {
 		counters[uint8(event.FamilyCgroup)] = source.Counters{Seen: f.cgroups}
+	}
+	if f.actions > 0 {
+		counters[uint8(event.FamilySecurity)] = source.Counters{Seen: f.actions}
 	}
 	return counters, nil
 }

@@ -4,6 +4,7 @@
 package tapioebpfreceiver
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,9 +13,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
@@ -173,4 +177,93 @@ func TestSecurityOptions(t *testing.T) {
 	assert.Contains(t, bpf.Allow.HostExecutables, translate.PathPattern("/usr/bin/runc"))
 	assert.Contains(t, bpf.Allow.HostParents, translate.PathPattern("/usr/bin/kubelet"))
 	assert.NotContains(t, bpf.Allow.HostParents, translate.PathPattern("/usr/lib/systemd/"), "it is the parent of all services")
+}
+
+// giveOpens has process 2 open /etc/shadow n times, now.
+func (f *fakeSource) giveOpens(n int, executable string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	boot, err := f.BootTime()
+	now := uint64(time.Now().UnixNano() - boot)
+	if err != nil {
+		panic(err)
+	}
+	f.seen++
+	f.waiting = append(f.waiting, eventtest.Exec(bpf.WireProcessExec{
+		Header: bpf.WireEventHeader{Time: now, StartTime: 1e9, Pid: 2}, Process: bpf.WireProcessIdentity{ParentPid: 1},
+	}, executable, "/"))
+	for range n {
+		f.actions++
+		f.waiting = append(f.waiting, eventtest.Security(bpf.WireSecurityAction{
+			Header: bpf.WireEventHeader{Time: now, StartTime: 1e9, Pid: 2}, Process: bpf.WireProcessIdentity{ParentPid: 1, Uid: 1000},
+			Kind: uint16(event.SecurityFileAccess), Operation: uint16(event.OperationOpen), Flags: event.SecurityPathResolved, Values: [4]uint64{1: 5},
+		}, "/etc/shadow", "", ""))
+	}
+}
+
+func (s *setup) securityRow(t *testing.T) LedgerRow {
+	t.Helper()
+	row := s.receiver.stats().Ledger["security"]
+	sum := row.Exported + row.Aggregated + row.Filtered + row.InFlight
+	for _, n := range row.Lost {
+		sum += n
+	}
+	require.Equal(t, row.Seen, sum, "the ledger is closed")
+	return row
+}
+
+func counted(sink *consumertest.LogsSink) (records int, actions int64) {
+	for _, batch := range sink.AllLogs() {
+		for _, record := range allRecords(batch) {
+			if record.EventName() != "tapio.security.file.sensitive_access" {
+				continue
+			}
+			records++
+			if count, ok := record.Attributes().Get("tapio.security.count"); ok {
+				actions += count.Int()
+			} else {
+				actions++
+			}
+		}
+	}
+	return records, actions
+}
+
+// Ten thousand opens become few records, and are ten thousand in the account and in the counts.
+func TestManySensitiveOpensAreExported(t *testing.T) {
+	const opens = 10_000
+	for _, tt := range []struct {
+		name     string
+		interval time.Duration
+		ends     func(*setup) error
+	}{
+		{"the interval ends", 100 * time.Millisecond, func(*setup) error { return nil }},
+		{"the receiver ends", time.Hour, func(s *setup) error { return s.receiver.Shutdown(context.Background()) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sink := &consumertest.LogsSink{}
+			s := newSetup(t, sink, func(c *Config) {
+				c.Families.Security.Get().FoldInterval = tt.interval
+				c.Batch.MaxEvents = 100
+			})
+			s.source.giveOpens(opens, "/usr/bin/cat")
+			require.Eventually(t, func() bool { return s.securityRow(t).Exported > 0 }, 5*time.Second, time.Millisecond)
+			require.NoError(t, tt.ends(s))
+			require.Eventually(t, func() bool { return s.securityRow(t).Exported == opens }, 5*time.Second, time.Millisecond)
+			assert.Equal(t, LedgerRow{Seen: opens, Exported: opens, Lost: map[string]uint64{}}, s.securityRow(t))
+			records, actions := counted(sink)
+			assert.EqualValues(t, opens, actions)
+			assert.Equal(t, 2, records)
+		})
+	}
+}
+
+// By default, who reads the file as a matter of course is left out.
+func TestExpectedReadersAreFiltered(t *testing.T) {
+	sink := &consumertest.LogsSink{}
+	s := newSetup(t, sink, nil)
+	s.source.giveOpens(3, "/usr/sbin/sshd")
+	require.Eventually(t, func() bool { return s.securityRow(t).Filtered == 3 }, 5*time.Second, time.Millisecond)
+	records, _ := counted(sink)
+	assert.Zero(t, records)
 }

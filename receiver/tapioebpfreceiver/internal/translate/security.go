@@ -55,6 +55,7 @@ type security struct {
 	options SecurityOptions
 	texts   texts
 	folds   folds
+	acting  action // used again and again
 	scratch []byte
 }
 
@@ -64,7 +65,7 @@ func newSecurity(t *Translator, options SecurityOptions) *security {
 
 // action is one with what is known of who did it.
 type action struct {
-	*event.SecurityAction
+	event.SecurityAction
 	kind     event.SecurityKind
 	rule     *SecurityRule
 	path     string // of the file, target, module or program; empty: there is none
@@ -80,23 +81,30 @@ func (t *Translator) securityAction(record []byte) (outcome, error) {
 		return absorbed, err
 	}
 	s := t.security
-	a := s.actionOf(&e)
-	if !a.rule.Enabled || !s.isWorthIt(&a) || s.isAllowed(&a) {
+	s.take(e)
+	defer s.letGo()
+	a := &s.acting
+	if !a.rule.Enabled || !s.isWorthIt(a) || s.isAllowed(a) {
 		return excluded, nil
 	}
 	t.metrics.acted(a.resource, a.kind, a.outcome(), t.wall(e.Header.Time))
 	if !t.signals.Logs && !t.signals.Traces {
 		return t.outcomeIf(false), nil
 	}
-	if s.fold(&a) {
+	if s.fold(a) {
 		return held, nil
 	}
-	s.tell(&a)
+	s.tell(a)
 	return carried, nil
 }
 
-func (s *security) actionOf(e *event.SecurityAction) action {
-	a := action{SecurityAction: e, kind: event.SecurityKind(e.Kind)}
+// letGo of a record, which is valid only during the call.
+func (s *security) letGo() { s.acting = action{} }
+
+// take an action, and what is known of it.
+func (s *security) take(e event.SecurityAction) {
+	a := &s.acting
+	*a = action{SecurityAction: e, kind: event.SecurityKind(e.Kind)}
 	a.rule = &s.options.Rules[a.kind]
 	a.process = s.index.Find(e.Header.Pid, e.Header.StartTime)
 	if a.process != nil {
@@ -107,8 +115,7 @@ func (s *security) actionOf(e *event.SecurityAction) action {
 		s.scratch = e.AppendPath(s.scratch[:0])
 		a.path = s.texts.of(s.scratch)
 	}
-	a.at = s.sensitivePath(&a)
-	return a
+	a.at = s.sensitivePath(a)
 }
 
 func (a *action) outcome() string {

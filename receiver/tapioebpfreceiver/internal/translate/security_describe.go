@@ -105,7 +105,7 @@ func (s *security) describeAction(attributes pcommon.Map, a *action) {
 	putKnown(attributes, attrErrorType, event.ErrnoName(a.Error))
 	s.describeActor(attributes, a)
 	s.describeObject(attributes, a)
-	describeLimits(attributes, a.SecurityAction)
+	describeLimits(attributes, &a.SecurityAction)
 }
 
 // describeActor says who did it. What the record has is of just then; the rest is of the program's start.
@@ -187,7 +187,7 @@ func (s *security) describeObject(attributes pcommon.Map, a *action) {
 		attributes.PutStr(attrSyslogAction, event.SyslogAction(a.Values[0]))
 	case event.SecurityCredentials: // below: others may have them, too
 	}
-	putCredentials(attributes, a.SecurityAction)
+	putCredentials(attributes, &a.SecurityAction)
 	if a.Has(event.SecurityHasTarget) {
 		s.putTarget(attributes, a)
 	}

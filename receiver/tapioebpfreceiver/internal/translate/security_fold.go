@@ -81,7 +81,7 @@ func (s *security) beginFold(key foldKey, now uint64) {
 func (s *security) repeat(f *fold, a *action) {
 	s.folds.held++
 	f.repeats++
-	f.size += memoryWritten(a.SecurityAction)
+	f.size += memoryWritten(&a.SecurityAction)
 	if f.repeats > 1 {
 		f.first, f.last = min(f.first, a.Header.Time), max(f.last, a.Header.Time)
 		return
@@ -166,7 +166,7 @@ func (s *security) foldKeyOf(a *action) foldKey {
 func (s *security) objectOf(a *action) uint64 {
 	b := s.scratch[:0]
 	for i, value := range a.Values {
-		if i == 0 && memoryWritten(a.SecurityAction) > 0 {
+		if i == 0 && memoryWritten(&a.SecurityAction) > 0 {
 			value = 0
 		}
 		b = binary.LittleEndian.AppendUint64(b, value)

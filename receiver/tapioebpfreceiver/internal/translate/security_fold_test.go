@@ -153,3 +153,40 @@ func TestManyActionsOfAProgram(t *testing.T) {
 	assert.False(t, out.parents[999].IsEmpty())
 	assert.True(t, out.parents[1000].IsEmpty())
 }
+
+func TestARepeatAllocatesNothing(t *testing.T) {
+	w := newSecurityWorld(allSignals, everyRule(), nil)
+	record := shadow(3 * second)
+	w.Handle(curl(2 * second))
+	for range 2 {
+		w.Handle(record)
+	}
+	assert.Zero(t, testing.AllocsPerRun(100, func() { w.Handle(record) }))
+}
+
+// BenchmarkSecurityRepeat is the way of an action that repeats another, from the ring's bytes to the fold.
+func BenchmarkSecurityRepeat(b *testing.B) {
+	w := newSecurityWorld(allSignals, everyRule(), nil)
+	record := shadow(3 * second)
+	w.Handle(curl(2 * second))
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Handle(record)
+	}
+}
+
+// BenchmarkSecurityAction is the way of an action to log record, span and metric.
+func BenchmarkSecurityAction(b *testing.B) {
+	options := everyRule()
+	options.FoldInterval = 0
+	w := newSecurityWorld(allSignals, options, nil)
+	record := shadow(3 * second)
+	w.Handle(curl(2 * second))
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		w.Handle(record)
+		if n%1000 == 999 {
+			w.Take()
+		}
+	}
+}

@@ -161,7 +161,7 @@ const sourceKernel = "ebpf"
 func (s *security) isWorthIt(a *action) bool {
 	switch a.kind {
 	case event.SecurityCredentials:
-		return s.options.EveryCredentialChange || a.Denied() || gainsPrivilege(a.SecurityAction)
+		return s.options.EveryCredentialChange || a.Denied() || gainsPrivilege(&a.SecurityAction)
 	case event.SecurityShellOnSocket:
 		return s.isShell(a.path)
 	default:
