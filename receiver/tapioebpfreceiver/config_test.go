@@ -37,6 +37,8 @@ func defaults(change func(*Config)) *Config {
 			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
 			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
+
+			Security: configoptional.Some(securityDefaults(func(*SecurityConfig) {})),
 		},
 		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -79,6 +81,7 @@ func TestConfig(t *testing.T) {
 				Query: true, Headers: HTTPHeadersConfig{Request: []string{"Referer", "traceparent"}, Response: []string{"content-type"}},
 				Routes: []string{"/users/{id}", "/files/{path...}"}, ForwardedFor: true, MaxInFlight: 65535,
 			})
+			cfg.Families.Security = configoptional.Some(everySecurityKey())
 			cfg.Scope.Cgroups = []string{"/system.slice", "kubepods.slice/burstable"}
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
@@ -114,6 +117,15 @@ func TestConfig(t *testing.T) {
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
 		{"dns_off.yaml", func(cfg *Config) { cfg.Families.DNS = configoptional.None[DNSConfig]() }},
+		{"security_off.yaml", func(cfg *Config) { cfg.Families.Security = configoptional.None[SecurityConfig]() }},
+		{"security_some_keys.yaml", func(cfg *Config) {
+			cfg.Families.Security = configoptional.Some(securityDefaults(func(security *SecurityConfig) {
+				security.SensitivePaths = []string{"default", "/srv/keys/"}
+				security.Rules.Mount.Allow.Executables = []string{"default", "/opt/tool"}
+				security.Rules.KernelKexec.Severity = "fatal"
+				security.Rules.KernelLogRead.Enabled = false
+			}))
+		}},
 		{"http_off.yaml", func(cfg *Config) { cfg.Families.HTTP = configoptional.None[HTTPConfig]() }},
 		{"kubernetes.yaml", func(cfg *Config) {
 			cfg.Kubernetes = configoptional.Some(KubernetesConfig{
@@ -167,7 +179,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"replay_speed_no_number.yaml", "replay::speed: NaN must be from 0 to 1000"},
 		{"recording_of_replay.yaml", "recording::file: source replay plays a recording, and makes none"},
 		{"recording_max_size_low.yaml", "recording::max_size: 65535B must be at least 64KiB"},
-		{"all_families_off.yaml", "families: all are off: enable process, network, dns or http, or remove the receiver"},
+		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http or security, or remove the receiver"},
 		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
 		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},
 		{"max_argument_bytes_high.yaml", "families::process::max_argument_bytes: 4097 must be from 1 to 4096"},
@@ -188,6 +200,15 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"http_header_invalid.yaml", `families::http::headers::request: "two words" is not the name of a header`},
 		{"http_header_empty.yaml", `families::http::headers::response: "" is not the name of a header`},
 		{"http_headers_many.yaml", "families::http::headers::request: 33 are too many, the most are 32"},
+		{"security_path_relative.yaml", `families::security::sensitive_paths::1: path "etc/shadow" must begin with / or **/`},
+		{"security_capability_unknown.yaml", `families::security::capabilities::1: "sys_modul" is not the name of a capability, such as CAP_SYS_MODULE`},
+		{"security_shell_empty.yaml", "families::security::shells::0: is empty, it must be a name such as bash, or a path"},
+		{"security_shell_relative.yaml", `families::security::shells::1::0: path "bin/sh" must begin with / or **/`},
+		{"security_severity_unknown.yaml", `families::security::rules::process.ptrace::severity: "loud" must be trace, debug, info, warn, error or fatal`},
+		{"security_executable_relative.yaml", `families::security::rules::mount::allow::executables::1: path "mount" must begin with / or **/`},
+		{"security_namespace_empty.yaml", "families::security::rules::kernel.bpf::allow::namespaces::0: is empty"},
+		{"security_fold_interval_high.yaml", "families::security::fold_interval: 1h1m0s must be from 0s to 1h0m0s"},
+		{"security_rules_off.yaml", "families::security::rules: all are off, or about nothing: set families::security::enabled: false"},
 		{"ring_size_low.yaml", "ring::size: 32KiB" + ringRange},
 		{"ring_size_high.yaml", "ring::size: 1GiB" + ringRange},
 		{"ring_size_zero.yaml", "ring::size: 0B" + ringRange},
@@ -248,6 +269,8 @@ func TestConfigUnreadable(t *testing.T) {
 	}{
 		{"unknown_key.yaml", inConfig + "'tapioebpfreceiver.Config' has invalid keys: famlies"},
 		{"unknown_family.yaml", inConfig + "'families' has invalid keys: storage"},
+		{"security_rule_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules' has invalid keys: process.ptraced"},
+		{"security_rule_key_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules.mount' has invalid keys: allowed"},
 		{"unknown_nested_key.yaml", inProcess + decoding + "'tapioebpfreceiver.ProcessConfig' has invalid keys: argument_bytes"},
 		{"kubernetes_unknown_key.yaml", inConfig + "'kubernetes' " + decoding + "'tapioebpfreceiver.KubernetesConfig' has invalid keys: lables"},
 		{"enabled_not_boolean.yaml", inProcess + "unexpected type string for 'enabled': got 'sometimes' value expected 'true' or 'false'"},

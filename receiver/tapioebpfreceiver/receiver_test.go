@@ -52,6 +52,7 @@ type fakeSource struct {
 	seen     uint64
 	ringFull uint64
 	cgroups  uint64
+	actions  uint64 // of the family security
 	readErr  error
 	closed   bool
 	stopped  bool
@@ -103,6 +104,9 @@ func (f *fakeSource) Counters() (map[uint8]source.Counters, error) {
 	counters := map[uint8]source.Counters{1: {Seen: f.seen, RingFull: f.ringFull}}
 	if f.cgroups > 0 {
 		counters[uint8(event.FamilyCgroup)] = source.Counters{Seen: f.cgroups}
+	}
+	if f.actions > 0 {
+		counters[uint8(event.FamilySecurity)] = source.Counters{Seen: f.actions}
 	}
 	return counters, nil
 }
@@ -616,8 +620,10 @@ func TestStatusOfSeveralSignals(t *testing.T) {
 }
 
 func TestOptionsOfTheKernel(t *testing.T) {
+	security := defaultSecurity()
 	all := kernel.Options{
-		Families: []string{"process", "network", "dns", "http"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
+		Security: security.kernelOptions(),
+		Families: []string{"process", "network", "dns", "http", "security"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
 		MaxArgumentBytes: 1024, ReportInterval: time.Minute, DNSPorts: []uint16{53}, MaxInFlight: 4096, Causes: true,
 	}
 	for _, c := range []struct {
@@ -632,18 +638,21 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"no causes", func(c *Config) { c.Correlation.InProcess = false }, func(o *kernel.Options) { o.Causes = false }},
 		{"interval", func(c *Config) { c.Families.Network.Get().ReportInterval = time.Hour }, func(o *kernel.Options) { o.ReportInterval = time.Hour }},
 		{"no process", func(c *Config) { c.Families.Process = configoptional.None[ProcessConfig]() }, func(o *kernel.Options) {
-			o.Families, o.MaxArgumentBytes = []string{"network", "dns", "http"}, 0
+			o.Families, o.MaxArgumentBytes = []string{"network", "dns", "http", "security"}, 0
 		}},
 		{"no network", func(c *Config) { c.Families.Network = configoptional.None[NetworkConfig]() }, func(o *kernel.Options) {
-			o.Families = []string{"process", "dns", "http"} // sockets are visited all the same
+			o.Families = []string{"process", "dns", "http", "security"} // sockets are visited all the same
 		}},
 		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
-			o.Families, o.DNSPorts = []string{"process", "network", "http"}, nil
+			o.Families, o.DNSPorts = []string{"process", "network", "http", "security"}, nil
 		}},
 		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
 		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
-			o.Families, o.MaxInFlight = []string{"process", "network", "dns"}, 0
+			o.Families, o.MaxInFlight = []string{"process", "network", "dns", "security"}, 0
 			o.Causes = false
+		}},
+		{"no security", func(c *Config) { c.Families.Security = configoptional.None[SecurityConfig]() }, func(o *kernel.Options) {
+			o.Families, o.Security = []string{"process", "network", "dns", "http"}, kernel.SecurityOptions{}
 		}},
 		{"exchanges", func(c *Config) { c.Families.HTTP.Get().MaxInFlight = 64 }, func(o *kernel.Options) { o.MaxInFlight = 64 }},
 		{"request headers are always there", func(c *Config) { c.Families.HTTP.Get().Headers.Request = []string{"a"} }, func(*kernel.Options) {}},

@@ -120,7 +120,7 @@ func TestStartErrors(t *testing.T) {
 			message:   []string{"receivers::tapioebpf", "ring", "size: 3MiB must be a power of two"},
 		},
 		"no family": {
-			overrides: []string{`receivers::tapioebpf::families: {process: {enabled: false}, network: {enabled: false}, dns: {enabled: false}, http: {enabled: false}}`},
+			overrides: []string{`receivers::tapioebpf::families: {process: {enabled: false}, network: {enabled: false}, dns: {enabled: false}, http: {enabled: false}, security: {enabled: false}}`},
 			message:   []string{"receivers::tapioebpf", "families: all are off"},
 		},
 		"port in use": {

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 )
@@ -58,12 +59,18 @@ func FuzzHandle(f *testing.F) {
 		segmentRecord(3*second, true, 100, framed(question(1, "a"))[:9]), segmentRecord(3*second, true, 120, []byte("late")),
 		segmentRecord(3*second, true, 109, framed(question(1, "a"))[9:]), segmentRecord(4*second, false, 7, framed(reply(1, "a", 0, "192.0.2.1"))),
 	), uint8(5))
+	f.Add(sequence(
+		curl(2*second), shadow(3*second), shadow(3*second), eventtest.Security(acting(event.SecurityMount, event.OperationMount, 4*second), "\xff", "/\xfe", "\xff\x00\xfe"),
+		eventtest.Security(acting(event.SecurityShellOnSocket, 0, 4*second), "/bash", "", "0123456789abcdef"), exitRecord(10, second, 5*second, 0), shadow(6*second),
+	), uint8(7))
 	f.Fuzz(func(t *testing.T, joined []byte, combination uint8) {
 		routes, err := http1.NewRoutes([]string{"/{a}/b"})
 		require.NoError(t, err)
 		w := newWorldWith(Signals{Traces: combination&1 != 0, Metrics: combination&2 != 0, Logs: combination&4 != 0}, 2, HTTPOptions{
 			Query: combination&8 != 0, ForwardedFor: true, RequestHeaders: []string{"a"}, ResponseHeaders: []string{"b"}, Routes: routes,
 		})
+		w.security.options = everyRule()
+		w.security.folds.interval = uint64(foldInterval)
 		w.handle(records(joined)...)
 		w.requireClosed(t)
 		for at := uint64(0); at < 1<<62; at = 2*at + second {
