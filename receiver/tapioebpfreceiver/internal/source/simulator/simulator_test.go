@@ -17,13 +17,38 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
-var allFamilies = []string{"process", "network", "dns", "http"}
+var allFamilies = []string{"process", "network", "dns", "http", "security"}
+
+func allKinds() (kinds []event.SecurityKind) {
+	for kind := event.SecurityFileAccess; kind <= event.SecurityKexec; kind++ {
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+// sensitivePaths are what the simulated programs read.
+var sensitivePaths = []string{
+	"/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/",
+	"/run/secrets/kubernetes.io/serviceaccount/", "/var/lib/kubelet/pki/",
+}
+
+func parsed(paths ...string) (found []kernel.SensitivePath) {
+	for _, path := range paths {
+		p, err := kernel.ParseSensitivePath(path)
+		if err != nil {
+			panic(err)
+		}
+		found = append(found, p)
+	}
+	return found
+}
 
 func options(seed uint64) Options {
 	return Options{
-		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond,
+		Seed: seed, Pods: 20, Families: allFamilies, Kinds: allKinds(), Paths: parsed(sensitivePaths...), FlushInterval: time.Millisecond,
 		Scenarios: Scenarios{Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002},
 	}
 }
@@ -57,7 +82,7 @@ func familyOf(t testing.TB, record []byte) event.Family {
 }
 
 func TestFamiliesHaveTheirShares(t *testing.T) {
-	for _, families := range [][]string{allFamilies, {"http", "dns"}, {"process"}} {
+	for _, families := range [][]string{allFamilies, {"process", "network", "dns", "http"}, {"http", "dns"}, {"process"}, {"security"}, {"process", "security"}} {
 		o := options(1)
 		o.Families = families
 		s := New(o)
@@ -120,8 +145,11 @@ type key struct {
 }
 
 // checker follows all records.
+type user struct{ uid, euid uint32 }
+
 type checker struct {
 	*testing.T
+	users     map[key]user
 	alive     map[key]uint64      // the cgroup of each process
 	addresses map[uint64][16]byte // of each cgroup that is a pod's
 	cgroups   map[[16]byte]uint64
@@ -141,12 +169,15 @@ func (c *checker) check(record []byte) {
 		require.NotContains(c, c.alive, who)
 		require.Contains(c, c.alive, key{e.Process.ParentPid, e.Process.ParentStartTime}, "its parent lives")
 		c.alive[who] = header.CgroupId
+		c.users[who] = user{e.Process.Uid, e.Process.Euid}
 	case event.TypeProcessExec:
 		e, err := event.DecodeProcessExec(record)
 		require.NoError(c, err)
 		require.NotEmpty(c, e.Exe)
 		require.NotEmpty(c, e.Args)
 		c.lives(who, header)
+		require.Equal(c, c.users[who].uid, e.Process.Uid)
+		c.users[who] = user{e.Process.Uid, e.Process.Euid}
 	case event.TypeProcessExit:
 		_, err := event.DecodeProcessExit(record)
 		require.NoError(c, err)
@@ -154,6 +185,9 @@ func (c *checker) check(record []byte) {
 		delete(c.alive, who)
 	case event.TypeProcessOOMKill:
 		c.lives(who, header)
+	case event.TypeSecurityAction:
+		c.lives(who, header)
+		c.security(header, record)
 	default:
 		c.lives(who, header)
 		c.traffic(kind, header, record)
@@ -211,11 +245,12 @@ func (c *checker) local(cgroup uint64, ends *bpf.WireConnectionEnds) {
 func TestTheWorldIsConsistent(t *testing.T) {
 	for _, pods := range []int{1, 20, 600} {
 		o := options(3)
-		o.Pods = pods
+		o.Pods, o.Scenarios.Attack = pods, 0.02
 		s := New(o)
-		c := &checker{T: t, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
+		c := &checker{T: t, users: map[key]user{}, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
 		for _, p := range s.world.older {
 			c.alive[key{p.pid, p.start}] = p.cgroup
+			c.users[key{p.pid, p.start}] = user{p.credentials.Uid, p.credentials.Euid}
 		}
 		for range 8 {
 			require.NoError(t, s.Read(c.check))

@@ -1,0 +1,317 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package simulator
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+)
+
+// acted is a record of the family security, taken apart.
+type acted struct {
+	*bpf.WireSecurityAction
+	path, base, text []byte
+}
+
+func actedOf(t testing.TB, record []byte) acted {
+	t.Helper()
+	var fixed *bpf.WireSecurityAction
+	require.GreaterOrEqual(t, len(record), int(unsafe.Sizeof(*fixed)))
+	fixed = (*bpf.WireSecurityAction)(unsafe.Pointer(unsafe.SliceData(record)))
+	tail := record[unsafe.Sizeof(*fixed):]
+	require.Len(t, tail, int(fixed.PathSize)+int(fixed.BaseSize)+int(fixed.TextSize))
+	path, base := int(fixed.PathSize), int(fixed.BaseSize)
+	return acted{fixed, tail[:path], tail[path : path+base], tail[path+base:]}
+}
+
+func (a acted) has(flag bpf.WireSecurityFlags) bool { return a.Flags&uint32(flag) != 0 }
+
+func (a acted) kind() event.SecurityKind { return event.SecurityKind(a.Kind) }
+
+// file is the path in its usual form.
+func (a acted) file() string {
+	if a.has(bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED) {
+		return string(event.ReversePath(a.path).Append(nil, false))
+	}
+	return strings.TrimSuffix(string(a.path), "\x00")
+}
+
+// security is of who is there, with the credentials that they have.
+func (c *checker) security(header *event.Header, record []byte) {
+	a, who := actedOf(c, record), key{header.Pid, header.StartTime}
+	require.True(c, a.kind() >= event.SecurityFileAccess && a.kind() <= event.SecurityKexec, a.kind())
+	require.Less(c, a.Operation, uint16(bpf.WireSecurityOperationOPERATION_COUNT))
+	require.Equal(c, header.Pid, a.Thread)
+	require.Empty(c, a.base, "all paths are absolute")
+	require.Equal(c, a.Error == 0 && len(a.path) > 0, a.has(bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED))
+	if a.kind() == event.SecurityCredentials {
+		require.True(c, a.has(bpf.WireSecurityFlagsSECURITY_HAS_CREDENTIALS))
+		require.NotEqual(c, a.Before, a.After)
+		require.Equal(c, c.users[who], user{a.Before.Uid, a.Before.Euid})
+		c.users[who] = user{a.After.Uid, a.After.Euid}
+	}
+	require.Equal(c, c.users[who], user{a.Process.Uid, a.Process.Euid})
+	if a.has(bpf.WireSecurityFlagsSECURITY_HAS_TARGET) {
+		require.Equal(c, header.CgroupId, c.alive[key{a.TargetPid, a.TargetStartTime}], "it sees those of its container")
+	}
+	if a.Process.Euid != 0 && a.Error == 0 {
+		require.False(c, slices.Contains([]string{shadow, sudoers, kubeletKey}, a.file()), "%s is root's", a.file())
+	}
+}
+
+// step of the attack, as its record tells.
+type step struct {
+	kind   event.SecurityKind
+	errno  int32
+	uid    uint32
+	euid   uint32
+	object string // file, or the first value
+}
+
+// TestTheAttack is one story: every step has its cause before it, and all of them are of one tree of processes.
+func TestTheAttack(t *testing.T) {
+	o := options(5)
+	o.Scenarios.Attack = 1
+	s := New(o)
+	story := followAttack(t, s)
+	pod := story.shell.pod
+	assert.Equal(t, []step{
+		{event.SecurityShellOnSocket, 0, userShop, userShop, "/usr/bin/bash"},
+		{event.SecurityFileAccess, 0, userShop, userShop, pod.token},
+		{event.SecurityFileAccess, errorAccess, userShop, userShop, "/etc/shadow"},
+		{event.SecurityFilelessExec, 0, userShop, userShop, "/memfd:agent"},
+		{event.SecurityPtrace, 0, userShop, userShop, ""},
+		{event.SecurityMemoryWrite, 0, userShop, userShop, ""},
+		{event.SecuritySetuidExec, 0, userShop, 0, "/usr/bin/sudo"},
+		{event.SecurityFileAccess, 0, userShop, 0, "/etc/sudoers"},
+		{event.SecurityCredentials, 0, userShop, 0, ""},
+		{event.SecurityCredentials, 0, 0, 0, ""},
+		{event.SecurityFileAccess, 0, 0, 0, "/etc/shadow"},
+		{event.SecuritySetuidBit, 0, 0, 0, "/var/tmp/.cache/sh"},
+		{event.SecurityRawSocket, 0, 0, 0, ""},
+		{event.SecurityMount, errorPermission, 0, 0, "/mnt"},
+		{event.SecurityModuleLoad, errorPermission, 0, 0, ""},
+		{event.SecurityBPF, errorPermission, 0, 0, ""},
+		{event.SecurityKernelLog, errorPermission, 0, 0, ""},
+		{event.SecurityKexec, errorPermission, 0, 0, ""},
+		{event.SecurityNamespace, 0, 0, 0, ""},
+	}, story.steps)
+	assert.Equal(t, pod.server.pid, story.shell.parent)
+	assert.Less(t, story.connected, story.shell.executed, "its standard input is there before it starts")
+	assert.Equal(t, []string{"bash", "id", "cat", "cat", "memfd:agent", "sudo", "bash", "cat", "chmod", "python3.12", "escape", "wget"}, story.programs)
+	for _, family := range []event.Family{event.FamilyNetwork, event.FamilyDNS} {
+		assert.Positive(t, story.families[family], "data goes out: %v", family)
+	}
+
+	first := story.actions[0]
+	assert.Equal(t, outside[:], first.text)
+	assert.Equal(t, [4]uint64{4444, familyInet}, first.Values)
+	for _, a := range story.actions[4:6] {
+		assert.Equal(t, pod.server.pid, a.TargetPid)
+		assert.Equal(t, pod.server.start, a.TargetStartTime)
+	}
+	sudo := story.actions[6]
+	assert.True(t, sudo.has(bpf.WireSecurityFlagsSECURITY_HAS_AFTER))
+	assert.EqualValues(t, containerCapabilities, sudo.After.Permitted, "no more than the container's root has")
+	assert.Equal(t, "/dev/vda1\x00ext4\x00", string(story.actions[13].text))
+}
+
+type attackStory struct {
+	shell struct {
+		pod      *pod
+		parent   uint32
+		executed uint64
+	}
+	connected uint64
+	steps     []step
+	actions   []acted
+	programs  []string
+	families  map[event.Family]int
+}
+
+// followAttack reads the first one to its end, and fails if anything that it does is of a process that is not in its
+// tree, or not alive.
+func followAttack(t *testing.T, s *Source) (story attackStory) {
+	t.Helper()
+	pods := map[uint32]*pod{}
+	for _, p := range s.world.services["cart"].pods {
+		pods[p.server.pid] = p
+	}
+	story.families = map[event.Family]int{}
+	tree, shell, ended := map[uint32]bool{}, uint32(0), false
+	handle := func(record []byte) {
+		header, err := event.DecodeHeader(record)
+		require.NoError(t, err)
+		kind := event.Type(header.Type)
+		if kind == event.TypeProcessFork && !ended {
+			e, err := event.DecodeProcessFork(record)
+			require.NoError(t, err)
+			parent := e.Process.ParentPid
+			if shell == 0 && pods[parent] != nil {
+				shell = header.Pid
+				story.shell.pod, story.shell.parent = pods[parent], parent
+			}
+			if header.Pid == shell || tree[parent] {
+				tree[header.Pid] = true
+			}
+		}
+		if !tree[header.Pid] {
+			return
+		}
+		story.add(t, kind, header, bytes.Clone(record))
+		if kind == event.TypeProcessExit {
+			delete(tree, header.Pid)
+			ended = ended || header.Pid == shell
+			if ended {
+				require.Empty(t, tree, "whoever it started has ended before")
+			}
+		}
+	}
+	for !ended {
+		require.NoError(t, s.Read(handle))
+	}
+	return story
+}
+
+func (story *attackStory) add(t *testing.T, kind event.Type, header *event.Header, record []byte) {
+	story.families[kind.Family()]++
+	switch kind {
+	case event.TypeConnectionConnect:
+		if story.connected == 0 {
+			story.connected = header.Time
+		}
+	case event.TypeProcessExec:
+		e, err := event.DecodeProcessExec(record)
+		require.NoError(t, err)
+		if len(story.programs) == 0 {
+			story.shell.executed = header.Time
+		}
+		name, _, _ := bytes.Cut(e.Exe, []byte{0})
+		story.programs = append(story.programs, string(name))
+		assert.Equal(t, string(name) == "memfd:agent", e.Flags&event.ExecExeUnlinked != 0)
+	case event.TypeSecurityAction:
+		a := actedOf(t, record)
+		object := ""
+		if len(a.path) > 0 {
+			object = a.file()
+		}
+		story.actions = append(story.actions, a)
+		story.steps = append(story.steps, step{a.kind(), a.Error, a.Process.Uid, a.Process.Euid, object})
+	}
+}
+
+// What a node does all day has something of each of these; what only an attack has, it has not.
+func TestOrdinaryActions(t *testing.T) {
+	o := options(2)
+	o.Scenarios.Attack = 0
+	found := map[event.SecurityKind]int{}
+	paths := map[string]int{}
+	for _, record := range readSome(t, New(o), 60_000) {
+		if familyOf(t, record) != event.FamilySecurity {
+			continue
+		}
+		a := actedOf(t, record)
+		found[a.kind()]++
+		if a.kind() == event.SecurityFileAccess {
+			pattern := parsed(sensitivePaths[a.Values[3]])[0]
+			assert.True(t, fits(pattern, strings.Split(a.file()[1:], "/")), "%s is no %s", a.file(), sensitivePaths[a.Values[3]])
+			paths[sensitivePaths[a.Values[3]]]++
+			assert.Equal(t, a.Error != 0, a.Values[1] == 0, "only what was opened has a number")
+		}
+	}
+	for _, kind := range []event.SecurityKind{
+		event.SecurityFileAccess, event.SecurityCredentials, event.SecuritySetuidExec, event.SecurityNamespace, event.SecurityMount,
+		event.SecurityBPF, event.SecurityRawSocket,
+	} {
+		assert.Positive(t, found[kind], kind)
+		delete(found, kind)
+	}
+	assert.Empty(t, found)
+	for _, path := range sensitivePaths {
+		assert.Positive(t, paths[path], path)
+	}
+}
+
+// Only what the config asks for is made, as only that would be reported by a kernel; the rest goes on as ever.
+func TestActionsThatNobodyAsksFor(t *testing.T) {
+	o := options(2)
+	o.Scenarios.Attack = 0.1
+	o.Kinds = slices.DeleteFunc(allKinds(), func(kind event.SecurityKind) bool { return kind == event.SecurityCredentials })
+	o.Paths = parsed("/etc/ssl/private/")
+	seen := map[event.SecurityKind]int{}
+	for _, record := range readSome(t, New(o), 20_000) {
+		if familyOf(t, record) != event.FamilySecurity {
+			continue
+		}
+		a := actedOf(t, record)
+		seen[a.kind()]++
+		if a.kind() == event.SecurityFileAccess {
+			assert.True(t, strings.HasPrefix(a.file(), "/etc/ssl/private/"), a.file())
+		}
+	}
+	assert.Positive(t, seen[event.SecurityFileAccess])
+	assert.Positive(t, seen[event.SecurityMount])
+	assert.Zero(t, seen[event.SecurityCredentials])
+}
+
+func TestAFamilyWithNothingToTell(t *testing.T) {
+	o := options(2)
+	o.Kinds, o.Paths = nil, nil
+	s := New(o)
+	records := readSome(t, s, 40_000)
+	counts := map[event.Family]float64{}
+	for _, record := range records {
+		counts[familyOf(t, record)]++
+	}
+	assert.Zero(t, counts[event.FamilySecurity])
+	for family, weight := range weights {
+		if family != event.FamilySecurity {
+			assert.InDelta(t, weight/(101-13), counts[family]/float64(len(records)), 0.02, "%v", family)
+		}
+	}
+	assert.InEpsilon(t, unlimitedRate, float64(len(records))/(float64(s.now.Load()-firstBoot)/1e9), 0.02)
+
+	o.Families = []string{"security"}
+	s = New(o)
+	before := s.Wall()
+	require.NoError(t, s.Read(func([]byte) { t.Error("a record of what nobody asked for") }))
+	assert.True(t, s.Wall().After(before), "time goes on")
+}
+
+func TestPathsThatFit(t *testing.T) {
+	for _, tt := range []struct {
+		pattern string
+		fit     []string
+		not     []string
+	}{
+		{"/etc/shadow", []string{"/etc/shadow"}, []string{"/etc", "/etc/shadow-", "/etc/shadow/x", "/x/etc/shadow", "/shadow"}},
+		{"/etc/ssl/private/", []string{"/etc/ssl/private/a", "/etc/ssl/private/a/b"}, []string{"/etc/ssl/private", "/etc/ssl/a", "/x/etc/ssl/private/a"}},
+		{"**/.aws/credentials", []string{"/.aws/credentials", "/root/.aws/credentials", "/a/b/.aws/credentials"}, []string{"/.aws/credentials/x", "/credentials", "/.aws/x"}},
+		{"**/.ssh/", []string{"/root/.ssh/id", "/.ssh/a/b", "/home/a/.ssh/b/c"}, []string{"/root/.ssh", "/ssh/a"}},
+	} {
+		pattern := parsed(tt.pattern)[0]
+		for _, path := range tt.fit {
+			assert.True(t, fits(pattern, strings.Split(path[1:], "/")), "%s %s", tt.pattern, path)
+		}
+		for _, path := range tt.not {
+			assert.False(t, fits(pattern, strings.Split(path[1:], "/")), "%s %s", tt.pattern, path)
+		}
+	}
+	w := watched{paths: []kernel.SensitivePath(parsed("/a/", "/a/b"))}
+	number, found := w.number("/a/b")
+	assert.True(t, found)
+	assert.Zero(t, number, "the first one")
+	_, found = w.number("/b")
+	assert.False(t, found)
+}
