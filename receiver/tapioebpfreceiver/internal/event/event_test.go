@@ -88,6 +88,9 @@ var decoders = append([]decoder{
 	{name: "dns_message", record: eventtest.Record(bpf.WireDnsMessage{}), decode: func(record []byte) (any, error) {
 		return event.DecodeDNSMessage(record)
 	}},
+	{name: "security_action", record: eventtest.Record(bpf.WireSecurityAction{Kind: uint16(event.SecurityMount)}), decode: func(record []byte) (any, error) {
+		return event.DecodeSecurityAction(record)
+	}},
 }, fixedDecoders...)
 
 func TestDecodeGivesWhatWasSent(t *testing.T) {
@@ -163,6 +166,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},
 		{event.TypeDNSSegment, event.FamilyDNS, "dns"},
 		{event.TypeHTTPExchange, event.FamilyHTTP, "http"},
+		{event.TypeSecurityAction, event.FamilySecurity, "security"},
 		{event.TypeCgroupMade, event.FamilyCgroup, "cgroup"},
 		{0x0e01, event.FamilyOther, "other"}, // room in the counters, but no family
 		{0x1001, event.FamilyOther, "other"},
@@ -190,10 +194,16 @@ func FuzzDecode(f *testing.F) {
 	f.Add(httpRecord(exchange, "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"))
 	f.Add(eventtest.Record(bpf.WireDnsMessage{Header: header, Ends: ends, Size: 3, Captured: 2}, []byte("abc")))
 	f.Add(eventtest.Record(bpf.WireDnsMessage{Size: math.MaxUint32, Captured: math.MaxUint32}, []byte("abc")))
+	f.Add(eventtest.Security(bpf.WireSecurityAction{Kind: 1, Flags: event.SecurityPathResolved}, "/etc/shadow", "", ""))
+	f.Add(eventtest.Security(bpf.WireSecurityAction{Kind: 11, Flags: event.SecurityBaseTruncated}, "a/../b", "/srv", "a\x00b\x00"))
+	f.Add(eventtest.Record(bpf.WireSecurityAction{Kind: 8, PathSize: math.MaxUint16, TextSize: 3}, []byte("abc")))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		record = eventtest.Aligned(record)
 		if message, err := event.DecodeDNSMessage(record); err == nil {
 			require.Len(t, message.Payload, int(message.Captured))
+		}
+		if action, err := event.DecodeSecurityAction(record); err == nil {
+			requireWalkable(t, &action, len(record))
 		}
 		for _, d := range decoders {
 			if _, err := d.decode(record); err != nil {
@@ -210,4 +220,15 @@ func FuzzDecode(f *testing.F) {
 			require.LessOrEqual(t, len(exec.Cwd.Append(nil, truncated)), len(exec.Cwd)+1)
 		}
 	})
+}
+
+func requireWalkable(t *testing.T, action *event.SecurityAction, size int) {
+	require.LessOrEqual(t, len(action.AppendPath(nil)), size)
+	first, second := action.Strings()
+	require.LessOrEqual(t, len(first)+len(second), len(action.Text))
+	require.LessOrEqual(t, len(action.AppendObject(nil)), size)
+	if _, ok := action.Peer(); ok {
+		require.Len(t, action.Text, 16)
+	}
+	require.NotEmpty(t, event.SecurityKind(action.Kind).String())
 }

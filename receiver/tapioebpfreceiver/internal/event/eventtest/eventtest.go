@@ -36,6 +36,22 @@ func Exec(fixed bpf.WireProcessExec, exe, cwd string, arguments ...string) []byt
 	return Record(fixed, exePath, cwdPath, args)
 }
 
+// Security is the record of an action. The type and the sizes are set here; a path is in components where the
+// flags say that it is resolved, and "" is none.
+func Security(fixed bpf.WireSecurityAction, path, base, text string) []byte {
+	pathBytes := append([]byte(path), 0)
+	switch {
+	case fixed.Flags&event.SecurityPathResolved != 0:
+		pathBytes = ReversePath(path)
+	case path == "":
+		pathBytes = nil
+	}
+	basePath := ReversePath(base)
+	fixed.Header.Type = uint16(bpf.WireEventTypeSECURITY_ACTION)
+	fixed.PathSize, fixed.BaseSize, fixed.TextSize = uint16(len(pathBytes)), uint16(len(basePath)), uint16(len(text))
+	return Record(fixed, pathBytes, basePath, []byte(text))
+}
+
 // CgroupChange is the record of one. The type and the size are set here; the kernel ends the path with
 // NUL, but for one that it could not read.
 func CgroupChange(kind event.Type, fixed bpf.WireCgroupChange, path string, isRead bool) []byte {
