@@ -19,7 +19,10 @@ const (
 	errorPermission = 1  // EPERM
 	errorAccess     = 13 // EACCES
 
-	openCloseOnExec = 0o2000000 // O_CLOEXEC, with O_RDONLY, which is 0
+	openFlags = 0o2100000 // O_RDONLY, O_CLOEXEC and O_LARGEFILE
+
+	// noSensitivePath: which file it is, and whether that is one of the list, is not known where it was not opened.
+	noSensitivePath = 0xffffffff
 
 	modeRegular = 0o100000 // S_IFREG
 	modeSetuid  = 0o4000   // S_ISUID
@@ -87,11 +90,11 @@ type action struct {
 	values        [4]uint64
 	target        *process
 	file          string // absolute; empty: none
+	isAsked       bool   // file is as the caller named it, and not what was found
 	text          []byte
 	before, after *bpf.WireCredentials
 }
 
-// securityRecord has a file by what it is where it was found, and as it was asked for where that was refused.
 func securityRecord(p *process, time uint64, a *action) []byte {
 	record := bpf.WireSecurityAction{
 		Header: p.header(event.TypeSecurityAction, time), Process: p.identity(), Thread: p.pid,
@@ -101,10 +104,10 @@ func securityRecord(p *process, time uint64, a *action) []byte {
 	var path []byte
 	switch {
 	case a.file == "":
-	case a.errno == 0:
-		path, flags = reversePath(a.file), flags|bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED
-	default:
+	case a.isAsked:
 		path = append([]byte(a.file), 0)
+	default:
+		path, flags = reversePath(a.file), flags|bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED
 	}
 	if a.target != nil {
 		record.TargetPid, record.TargetStartTime = a.target.pid, a.target.start
@@ -126,6 +129,18 @@ func securityRecord(p *process, time uint64, a *action) []byte {
 type watched struct {
 	kinds []event.SecurityKind
 	paths []kernel.SensitivePath
+}
+
+func watch(options kernel.SecurityOptions) (watched, error) {
+	w := watched{kinds: options.Kinds}
+	for _, pattern := range options.Paths {
+		parsed, err := kernel.ParseSensitivePath(pattern)
+		if err != nil {
+			return watched{}, err
+		}
+		w.paths = append(w.paths, parsed)
+	}
+	return w, nil
 }
 
 // number of the first configured path that a file fits.
@@ -172,20 +187,19 @@ func (s *story) open(p *process, now uint64, file string) uint64 {
 	if number, found := s.watched.number(file); found {
 		s.act(p, now, &action{
 			kind: event.SecurityFileAccess, operation: bpf.WireSecurityOperationOPERATION_OPEN, file: file,
-			values: [4]uint64{openCloseOnExec, inode(p, file), modeOf(file), uint64(number)},
+			values: [4]uint64{openFlags, inode(p, file), modeOf(file), uint64(number)},
 		})
 	}
 	return s.shortly(now)
 }
 
-// openInVain is a file that a process may not read.
+// openInVain is a file that a process may not read. All of these are reported: whether it is a sensitive one says
+// only its name.
 func (s *story) openInVain(p *process, now uint64, file string) uint64 {
-	if number, found := s.watched.number(file); found {
-		s.act(p, now, &action{
-			kind: event.SecurityFileAccess, operation: bpf.WireSecurityOperationOPERATION_OPEN, file: file, errno: errorAccess,
-			values: [4]uint64{openCloseOnExec, 0, 0, uint64(number)},
-		})
-	}
+	s.act(p, now, &action{
+		kind: event.SecurityFileAccess, operation: bpf.WireSecurityOperationOPERATION_OPEN, file: file, isAsked: true, errno: errorAccess,
+		values: [4]uint64{openFlags, 0, 0, noSensitivePath},
+	})
 	return s.shortly(now)
 }
 
@@ -197,10 +211,18 @@ func (s *story) try(p *process, now uint64, kind event.SecurityKind, operation b
 	return s.shortly(now)
 }
 
-// on another process.
-func (s *story) on(target, p *process, now uint64, kind event.SecurityKind, operation bpf.WireSecurityOperation, value uint64) uint64 {
-	s.act(p, now, &action{kind: kind, operation: operation, target: target, values: [4]uint64{value}})
+// attach a process to another one of its container, which it knows by the number that it has there.
+func (s *story) attach(p, target *process, now uint64) uint64 {
+	s.act(p, now, &action{
+		kind: event.SecurityPtrace, operation: bpf.WireSecurityOperationOPERATION_PTRACE, target: target,
+		values: [4]uint64{ptraceAttach, uint64(target.vpid)},
+	})
 	return s.shortly(now)
+}
+
+// writeMemory of another process of its container. The kernel side knows only the number that it has there.
+func (s *story) writeMemory(p, target *process, now, bytes uint64) uint64 {
+	return s.try(p, now, event.SecurityMemoryWrite, bpf.WireSecurityOperationOPERATION_PROCESS_VM_WRITEV, 0, bytes, uint64(target.vpid))
 }
 
 // mounted is a file system and where it goes.
@@ -252,13 +274,13 @@ func actionsAtExec(p *process, of *program) (found []*action) {
 	}
 	if of.unlinked {
 		found = append(found, &action{
-			kind: event.SecurityFilelessExec, file: p.exe, flags: bpf.WireSecurityFlagsSECURITY_UNLINKED,
+			kind: event.SecurityFilelessExec, file: p.exe, flags: bpf.WireSecurityFlagsSECURITY_UNLINKED, after: &p.credentials,
 			values: [4]uint64{inode(p, p.exe), modeRegular | 0o777},
 		})
 	}
 	if of.stdin != nil {
 		found = append(found, &action{
-			kind: event.SecurityShellOnSocket, file: p.exe, text: of.stdin.address[:],
+			kind: event.SecurityShellOnSocket, file: p.exe, text: of.stdin.address[:], after: &p.credentials,
 			values: [4]uint64{uint64(of.stdin.port), familyInet},
 		})
 	}

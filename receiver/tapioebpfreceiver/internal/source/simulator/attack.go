@@ -66,9 +66,7 @@ func (s *story) implant(shell *process, now uint64) uint64 {
 	return s.run(shell, now, &program{
 		exe: "/memfd:agent", args: []string{"[kworker/0:2]"}, unlinked: true,
 		does: func(p *process, now uint64) uint64 {
-			server := p.pod.server
-			now = s.on(server, p, now, event.SecurityPtrace, bpf.WireSecurityOperationOPERATION_PTRACE, ptraceAttach)
-			return s.on(server, p, now, event.SecurityMemoryWrite, bpf.WireSecurityOperationOPERATION_PROCESS_VM_WRITEV, 4096)
+			return s.writeMemory(p, p.pod.server, s.attach(p, p.pod.server, now), 4096)
 		},
 	})
 }
@@ -107,7 +105,7 @@ func (s *story) asRoot(shell *process, now uint64) uint64 {
 // leaveDoor is a shell that makes everybody root.
 func (s *story) leaveDoor(p *process, now uint64) uint64 {
 	s.act(p, now, &action{
-		kind: event.SecuritySetuidBit, operation: bpf.WireSecurityOperationOPERATION_CHMOD, file: "/var/tmp/.cache/sh",
+		kind: event.SecuritySetuidBit, operation: bpf.WireSecurityOperationOPERATION_CHMOD, file: "/var/tmp/.cache/sh", isAsked: true,
 		values: [4]uint64{modeSetuid | 0o755},
 	})
 	return s.shortly(now)

@@ -41,15 +41,19 @@ func (s *story) ofSecurity(now uint64, hasRoomForProcesses bool) {
 	s.readSecret(now)
 }
 
-// readSecret is a server that reads its key or its token again, since these change while it runs.
+// readSecret is a server, or one of its workers, that reads its key or its token again, since these change while it
+// runs.
 func (s *story) readSecret(now uint64) uint64 {
 	p := s.anyPodOfAll()
-	for len(p.service.secrets) == 0 {
+	for len(p.service.secrets) == 0 { // there is one of each service
 		p = s.anyPodOfAll()
 	}
 	file := p.service.secrets[s.random.IntN(len(p.service.secrets))]
 	if file == podToken {
 		file = p.token
+	}
+	if p.worker != nil && s.chance(0.8) {
+		return s.open(p.worker, now, file)
 	}
 	return s.open(p.server, now, file)
 }

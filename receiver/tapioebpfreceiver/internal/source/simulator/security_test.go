@@ -8,66 +8,56 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
-// acted is a record of the family security, taken apart.
-type acted struct {
-	*bpf.WireSecurityAction
-	path, base, text []byte
-}
-
-func actedOf(t testing.TB, record []byte) acted {
+func actedOf(t testing.TB, record []byte) event.SecurityAction {
 	t.Helper()
-	var fixed *bpf.WireSecurityAction
-	require.GreaterOrEqual(t, len(record), int(unsafe.Sizeof(*fixed)))
-	fixed = (*bpf.WireSecurityAction)(unsafe.Pointer(unsafe.SliceData(record)))
-	tail := record[unsafe.Sizeof(*fixed):]
-	require.Len(t, tail, int(fixed.PathSize)+int(fixed.BaseSize)+int(fixed.TextSize))
-	path, base := int(fixed.PathSize), int(fixed.BaseSize)
-	return acted{fixed, tail[:path], tail[path : path+base], tail[path+base:]}
+	a, err := event.DecodeSecurityAction(record)
+	require.NoError(t, err)
+	return a
 }
 
-func (a acted) has(flag bpf.WireSecurityFlags) bool { return a.Flags&uint32(flag) != 0 }
+func kindOf(a *event.SecurityAction) event.SecurityKind { return event.SecurityKind(a.Kind) }
 
-func (a acted) kind() event.SecurityKind { return event.SecurityKind(a.Kind) }
-
-// file is the path in its usual form.
-func (a acted) file() string {
-	if a.has(bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED) {
-		return string(event.ReversePath(a.path).Append(nil, false))
+// fileOf an action; empty: none.
+func fileOf(a *event.SecurityAction) string {
+	if a.PathSize == 0 {
+		return ""
 	}
-	return strings.TrimSuffix(string(a.path), "\x00")
+	return string(a.AppendPath(nil))
 }
 
 // security is of who is there, with the credentials that they have.
 func (c *checker) security(header *event.Header, record []byte) {
 	a, who := actedOf(c, record), key{header.Pid, header.StartTime}
-	require.True(c, a.kind() >= event.SecurityFileAccess && a.kind() <= event.SecurityKexec, a.kind())
-	require.Less(c, a.Operation, uint16(bpf.WireSecurityOperationOPERATION_COUNT))
+	require.Equal(c, isSeenAtExec(kindOf(&a)), a.Operation == uint16(event.OperationNone))
 	require.Equal(c, header.Pid, a.Thread)
-	require.Empty(c, a.base, "all paths are absolute")
-	require.Equal(c, a.Error == 0 && len(a.path) > 0, a.has(bpf.WireSecurityFlagsSECURITY_PATH_RESOLVED))
-	if a.kind() == event.SecurityCredentials {
-		require.True(c, a.has(bpf.WireSecurityFlagsSECURITY_HAS_CREDENTIALS))
+	require.Zero(c, a.BaseSize, "all paths are absolute")
+	isAsked := kindOf(&a) == event.SecurityFileAccess && a.Denied() || kindOf(&a) == event.SecuritySetuidBit
+	require.Equal(c, a.PathSize > 0 && !isAsked, a.Has(event.SecurityPathResolved), "what was found, where something was found")
+	if kindOf(&a) == event.SecurityCredentials {
+		require.True(c, a.Has(event.SecurityHasCredentials))
 		require.NotEqual(c, a.Before, a.After)
 		require.Equal(c, c.users[who], user{a.Before.Uid, a.Before.Euid})
 		c.users[who] = user{a.After.Uid, a.After.Euid}
 	}
 	require.Equal(c, c.users[who], user{a.Process.Uid, a.Process.Euid})
-	if a.has(bpf.WireSecurityFlagsSECURITY_HAS_TARGET) {
+	if a.Has(event.SecurityHasTarget) {
 		require.Equal(c, header.CgroupId, c.alive[key{a.TargetPid, a.TargetStartTime}], "it sees those of its container")
 	}
 	if a.Process.Euid != 0 && a.Error == 0 {
-		require.False(c, slices.Contains([]string{shadow, sudoers, kubeletKey}, a.file()), "%s is root's", a.file())
+		require.False(c, slices.Contains([]string{shadow, sudoers, kubeletKey}, fileOf(&a)), "%s is root's", fileOf(&a))
 	}
+}
+
+func isSeenAtExec(kind event.SecurityKind) bool {
+	return kind == event.SecuritySetuidExec || kind == event.SecurityFilelessExec || kind == event.SecurityShellOnSocket
 }
 
 // step of the attack, as its record tells.
@@ -83,7 +73,7 @@ type step struct {
 func TestTheAttack(t *testing.T) {
 	o := options(5)
 	o.Scenarios.Attack = 1
-	s := New(o)
+	s := newSource(t, o)
 	story := followAttack(t, s)
 	pod := story.shell.pod
 	assert.Equal(t, []step{
@@ -115,16 +105,17 @@ func TestTheAttack(t *testing.T) {
 	}
 
 	first := story.actions[0]
-	assert.Equal(t, outside[:], first.text)
+	assert.Equal(t, outside[:], first.Text)
 	assert.Equal(t, [4]uint64{4444, familyInet}, first.Values)
-	for _, a := range story.actions[4:6] {
-		assert.Equal(t, pod.server.pid, a.TargetPid)
-		assert.Equal(t, pod.server.start, a.TargetStartTime)
-	}
+	ptrace, write := story.actions[4], story.actions[5]
+	assert.Equal(t, pod.server.pid, ptrace.TargetPid)
+	assert.Equal(t, pod.server.start, ptrace.TargetStartTime)
+	assert.Equal(t, [4]uint64{ptraceAttach, 1}, ptrace.Values)
+	assert.Equal(t, [4]uint64{4096, 1}, write.Values, "as it numbers the container's first process")
 	sudo := story.actions[6]
-	assert.True(t, sudo.has(bpf.WireSecurityFlagsSECURITY_HAS_AFTER))
+	assert.True(t, sudo.Has(event.SecurityHasAfter))
 	assert.EqualValues(t, containerCapabilities, sudo.After.Permitted, "no more than the container's root has")
-	assert.Equal(t, "/dev/vda1\x00ext4\x00", string(story.actions[13].text))
+	assert.Equal(t, "/dev/vda1\x00ext4\x00", string(story.actions[13].Text))
 }
 
 type attackStory struct {
@@ -135,7 +126,7 @@ type attackStory struct {
 	}
 	connected uint64
 	steps     []step
-	actions   []acted
+	actions   []event.SecurityAction
 	programs  []string
 	families  map[event.Family]int
 }
@@ -202,13 +193,16 @@ func (story *attackStory) add(t *testing.T, kind event.Type, header *event.Heade
 		assert.Equal(t, string(name) == "memfd:agent", e.Flags&event.ExecExeUnlinked != 0)
 	case event.TypeSecurityAction:
 		a := actedOf(t, record)
-		object := ""
-		if len(a.path) > 0 {
-			object = a.file()
-		}
 		story.actions = append(story.actions, a)
-		story.steps = append(story.steps, step{a.kind(), a.Error, a.Process.Uid, a.Process.Euid, object})
+		story.steps = append(story.steps, step{kindOf(&a), a.Error, a.Process.Uid, a.Process.Euid, fileOf(&a)})
 	}
+}
+
+func watchOf(t testing.TB, patterns ...string) watched {
+	t.Helper()
+	w, err := watch(kernel.SecurityOptions{Paths: patterns})
+	require.NoError(t, err)
+	return w
 }
 
 // What a node does all day has something of each of these; what only an attack has, it has not.
@@ -216,19 +210,25 @@ func TestOrdinaryActions(t *testing.T) {
 	o := options(2)
 	o.Scenarios.Attack = 0
 	found := map[event.SecurityKind]int{}
-	paths := map[string]int{}
-	for _, record := range readSome(t, New(o), 60_000) {
+	opened, denied := map[string]int{}, map[string]int{}
+	for _, record := range readSome(t, newSource(t, o), 60_000) {
 		if familyOf(t, record) != event.FamilySecurity {
 			continue
 		}
 		a := actedOf(t, record)
-		found[a.kind()]++
-		if a.kind() == event.SecurityFileAccess {
-			pattern := parsed(sensitivePaths[a.Values[3]])[0]
-			assert.True(t, fits(pattern, strings.Split(a.file()[1:], "/")), "%s is no %s", a.file(), sensitivePaths[a.Values[3]])
-			paths[sensitivePaths[a.Values[3]]]++
-			assert.Equal(t, a.Error != 0, a.Values[1] == 0, "only what was opened has a number")
+		found[kindOf(&a)]++
+		if kindOf(&a) != event.SecurityFileAccess {
+			continue
 		}
+		if a.Denied() {
+			assert.Equal(t, [4]uint64{openFlags, 0, 0, noSensitivePath}, a.Values, "only what was opened is known")
+			denied[fileOf(&a)]++
+			continue
+		}
+		which := sensitivePaths[a.Values[3]]
+		assert.True(t, fits(watchOf(t, which).paths[0], strings.Split(fileOf(&a)[1:], "/")), "%s is no %s", fileOf(&a), which)
+		assert.NotZero(t, a.Values[1])
+		opened[which]++
 	}
 	for _, kind := range []event.SecurityKind{
 		event.SecurityFileAccess, event.SecurityCredentials, event.SecuritySetuidExec, event.SecurityNamespace, event.SecurityMount,
@@ -238,8 +238,11 @@ func TestOrdinaryActions(t *testing.T) {
 		delete(found, kind)
 	}
 	assert.Empty(t, found)
-	for _, path := range sensitivePaths {
-		assert.Positive(t, paths[path], path)
+	for _, path := range []string{shadow, "/etc/ssl/private/", "/run/secrets/kubernetes.io/serviceaccount/", "/var/lib/kubelet/pki/"} {
+		assert.Positive(t, opened[path], path)
+	}
+	for _, path := range []string{shadow, sudoers, "/etc/gshadow", "/etc/ssh/ssh_host_ed25519_key"} {
+		assert.Positive(t, denied[path], path)
 	}
 }
 
@@ -247,17 +250,17 @@ func TestOrdinaryActions(t *testing.T) {
 func TestActionsThatNobodyAsksFor(t *testing.T) {
 	o := options(2)
 	o.Scenarios.Attack = 0.1
-	o.Kinds = slices.DeleteFunc(allKinds(), func(kind event.SecurityKind) bool { return kind == event.SecurityCredentials })
-	o.Paths = parsed("/etc/ssl/private/")
+	o.Security.Kinds = slices.DeleteFunc(event.SecurityKinds(), func(kind event.SecurityKind) bool { return kind == event.SecurityCredentials })
+	o.Security.Paths = []string{"/etc/ssl/private/"}
 	seen := map[event.SecurityKind]int{}
-	for _, record := range readSome(t, New(o), 20_000) {
+	for _, record := range readSome(t, newSource(t, o), 20_000) {
 		if familyOf(t, record) != event.FamilySecurity {
 			continue
 		}
 		a := actedOf(t, record)
-		seen[a.kind()]++
-		if a.kind() == event.SecurityFileAccess {
-			assert.True(t, strings.HasPrefix(a.file(), "/etc/ssl/private/"), a.file())
+		seen[kindOf(&a)]++
+		if kindOf(&a) == event.SecurityFileAccess && !a.Denied() {
+			assert.True(t, strings.HasPrefix(fileOf(&a), "/etc/ssl/private/"), fileOf(&a))
 		}
 	}
 	assert.Positive(t, seen[event.SecurityFileAccess])
@@ -267,8 +270,8 @@ func TestActionsThatNobodyAsksFor(t *testing.T) {
 
 func TestAFamilyWithNothingToTell(t *testing.T) {
 	o := options(2)
-	o.Kinds, o.Paths = nil, nil
-	s := New(o)
+	o.Security = kernel.SecurityOptions{}
+	s := newSource(t, o)
 	records := readSome(t, s, 40_000)
 	counts := map[event.Family]float64{}
 	for _, record := range records {
@@ -283,7 +286,7 @@ func TestAFamilyWithNothingToTell(t *testing.T) {
 	assert.InEpsilon(t, unlimitedRate, float64(len(records))/(float64(s.now.Load()-firstBoot)/1e9), 0.02)
 
 	o.Families = []string{"security"}
-	s = New(o)
+	s = newSource(t, o)
 	before := s.Wall()
 	require.NoError(t, s.Read(func([]byte) { t.Error("a record of what nobody asked for") }))
 	assert.True(t, s.Wall().After(before), "time goes on")
@@ -300,7 +303,7 @@ func TestPathsThatFit(t *testing.T) {
 		{"**/.aws/credentials", []string{"/.aws/credentials", "/root/.aws/credentials", "/a/b/.aws/credentials"}, []string{"/.aws/credentials/x", "/credentials", "/.aws/x"}},
 		{"**/.ssh/", []string{"/root/.ssh/id", "/.ssh/a/b", "/home/a/.ssh/b/c"}, []string{"/root/.ssh", "/ssh/a"}},
 	} {
-		pattern := parsed(tt.pattern)[0]
+		pattern := watchOf(t, tt.pattern).paths[0]
 		for _, path := range tt.fit {
 			assert.True(t, fits(pattern, strings.Split(path[1:], "/")), "%s %s", tt.pattern, path)
 		}
@@ -308,10 +311,15 @@ func TestPathsThatFit(t *testing.T) {
 			assert.False(t, fits(pattern, strings.Split(path[1:], "/")), "%s %s", tt.pattern, path)
 		}
 	}
-	w := watched{paths: []kernel.SensitivePath(parsed("/a/", "/a/b"))}
+	w := watchOf(t, "/a/", "/a/b")
 	number, found := w.number("/a/b")
 	assert.True(t, found)
 	assert.Zero(t, number, "the first one")
 	_, found = w.number("/b")
 	assert.False(t, found)
+
+	o := options(1)
+	o.Security.Paths = []string{"relative"}
+	_, err := New(o)
+	assert.EqualError(t, err, `path "relative" must begin with / or **/`)
 }

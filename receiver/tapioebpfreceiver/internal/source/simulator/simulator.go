@@ -32,10 +32,8 @@ type Options struct {
 	Scenarios Scenarios
 	// Families whose events there are.
 	Families []string
-	// Kinds of actions, and Paths of sensitive files, that there are of the family security: what the kernel would be
-	// asked for.
-	Kinds []event.SecurityKind
-	Paths []kernel.SensitivePath
+	// Security says which actions there are of that family: those that the kernel would be asked for.
+	Security kernel.SecurityOptions
 	// FlushInterval is how long Read waits at the most.
 	FlushInterval time.Duration
 }
@@ -78,17 +76,21 @@ type Source struct {
 
 var _ source.Source = (*Source)(nil)
 
-// New makes the world.
-func New(options Options) *Source {
+// New makes the world. A sensitive path that is none is an error.
+func New(options Options) (*Source, error) {
+	asked, err := watch(options.Security)
+	if err != nil {
+		return nil, err
+	}
 	s := &Source{options: options, began: time.Now(), next: firstBoot}
 	s.bootTime = s.began.UnixNano() - int64(firstBoot)
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
 	s.stories = story{
-		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: watched{kinds: options.Kinds, paths: options.Paths},
+		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked,
 	}
 	s.shares = newShares(options.Families)
-	return s
+	return s, nil
 }
 
 func (s *Source) tell(family event.Family, time uint64, bytes []byte) {

@@ -22,33 +22,23 @@ import (
 
 var allFamilies = []string{"process", "network", "dns", "http", "security"}
 
-func allKinds() (kinds []event.SecurityKind) {
-	for kind := event.SecurityFileAccess; kind <= event.SecurityKexec; kind++ {
-		kinds = append(kinds, kind)
-	}
-	return kinds
-}
-
 // sensitivePaths are what the simulated programs read.
 var sensitivePaths = []string{
 	"/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/",
 	"/run/secrets/kubernetes.io/serviceaccount/", "/var/lib/kubelet/pki/",
 }
 
-func parsed(paths ...string) (found []kernel.SensitivePath) {
-	for _, path := range paths {
-		p, err := kernel.ParseSensitivePath(path)
-		if err != nil {
-			panic(err)
-		}
-		found = append(found, p)
-	}
-	return found
+func newSource(t testing.TB, o Options) *Source {
+	t.Helper()
+	s, err := New(o)
+	require.NoError(t, err)
+	return s
 }
 
 func options(seed uint64) Options {
 	return Options{
-		Seed: seed, Pods: 20, Families: allFamilies, Kinds: allKinds(), Paths: parsed(sensitivePaths...), FlushInterval: time.Millisecond,
+		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond,
+		Security:  kernel.SecurityOptions{Kinds: event.SecurityKinds(), Paths: sensitivePaths},
 		Scenarios: Scenarios{Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002},
 	}
 }
@@ -65,7 +55,7 @@ func readSome(t testing.TB, s *Source, n int) (found [][]byte) {
 func TestTheSameSeedMakesTheSameRecords(t *testing.T) {
 	sum := func(seed uint64) []byte {
 		hash := sha256.New()
-		for _, record := range readSome(t, New(options(seed)), 20_000) {
+		for _, record := range readSome(t, newSource(t, options(seed)), 20_000) {
 			hash.Write(record)
 		}
 		return hash.Sum(nil)
@@ -85,7 +75,7 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 	for _, families := range [][]string{allFamilies, {"process", "network", "dns", "http"}, {"http", "dns"}, {"process"}, {"security"}, {"process", "security"}} {
 		o := options(1)
 		o.Families = families
-		s := New(o)
+		s := newSource(t, o)
 		records := readSome(t, s, 40_000)
 		counts := map[event.Family]float64{}
 		for _, record := range records {
@@ -110,7 +100,7 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 func TestRate(t *testing.T) {
 	o := options(1)
 	o.Rate = 20_000
-	s := New(o)
+	s := newSource(t, o)
 	began := time.Now()
 	n, before := 0, time.Duration(0)
 	for time.Since(began) < 500*time.Millisecond {
@@ -128,7 +118,7 @@ func TestRate(t *testing.T) {
 func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
 	o := options(1)
 	o.Rate = 0.001
-	s := New(o)
+	s := newSource(t, o)
 	readSome(t, s, 1) // the first story begins at once
 	began := time.Now()
 	for range 10 {
@@ -246,7 +236,7 @@ func TestTheWorldIsConsistent(t *testing.T) {
 	for _, pods := range []int{1, 20, 600} {
 		o := options(3)
 		o.Pods, o.Scenarios.Attack = pods, 0.02
-		s := New(o)
+		s := newSource(t, o)
 		c := &checker{T: t, users: map[key]user{}, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
 		for _, p := range s.world.older {
 			c.alive[key{p.pid, p.start}] = p.cgroup
@@ -261,9 +251,9 @@ func TestTheWorldIsConsistent(t *testing.T) {
 }
 
 func TestOlderProcesses(t *testing.T) {
-	s := New(options(1))
+	s := newSource(t, options(1))
 	known := s.Processes()
-	assert.Len(t, known, 4+2*20, "system, kubelet, cron, containerd, and of each pod a shim and a server")
+	assert.Len(t, known, 4+2*20+5, "system, kubelet, cron, containerd, of each pod a shim and a server, and of two services a worker")
 	pids := map[uint32]bool{0: true}
 	for _, p := range known {
 		assert.True(t, pids[p.ParentPID], "its parent is older")
@@ -275,7 +265,7 @@ func TestOlderProcesses(t *testing.T) {
 
 // Whose a process is can be told of all: each is in a cgroup whose path is known.
 func TestCgroups(t *testing.T) {
-	s := New(options(1))
+	s := newSource(t, options(1))
 	paths := map[uint64]string{}
 	for _, c := range s.Cgroups() {
 		assert.Empty(t, paths[c.ID])
@@ -301,7 +291,7 @@ func TestCgroups(t *testing.T) {
 
 // BenchmarkRecords is what making a record costs.
 func BenchmarkRecords(b *testing.B) {
-	s := New(options(1))
+	s := newSource(b, options(1))
 	b.ReportAllocs()
 	for done := 0; done < b.N; done += turnRecords {
 		require.NoError(b, s.Read(func([]byte) {}))
@@ -312,7 +302,7 @@ func BenchmarkRecords(b *testing.B) {
 func TestCauses(t *testing.T) {
 	type request struct{ sequence, acknowledged uint32 }
 	served, sent := map[request]bpf.WireHttpExchange{}, []bpf.WireHttpExchange{}
-	s := New(options(3))
+	s := newSource(t, options(3))
 	for range 8 {
 		require.NoError(t, s.Read(func(record []byte) {
 			header, err := event.DecodeHeader(record)

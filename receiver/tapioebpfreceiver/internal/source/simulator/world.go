@@ -46,6 +46,7 @@ type pod struct {
 	address              [16]byte
 	netns                uint32
 	server               *process
+	worker               *process // that the server started long ago; nil: none
 	restarts             int
 }
 
@@ -59,6 +60,7 @@ type service struct {
 	http                  bool
 	routes                []string
 	calls                 []string // what it asks of others to answer a request
+	forks                 bool     // its server has a process that does some of the work
 	secrets               []string // files that it reads again from time to time; podToken: its pod's
 	hash                  string   // of a Deployment's template
 	clusterAddress        [16]byte
@@ -78,14 +80,14 @@ var template = []service{
 	{namespace: "shop", name: "catalog", kind: "Deployment", exe: "/app/catalog", port: 8080, http: true,
 		routes: []string{"/api/products", "/api/products/%d"}, calls: []string{"postgres"}},
 	{namespace: "shop", name: "cart", kind: "Deployment", exe: "/usr/bin/python3.12", port: 8000, http: true,
-		routes: []string{"/api/carts/%d", "/api/carts/%d/items"}, calls: []string{"redis"}, secrets: []string{podToken}},
+		routes: []string{"/api/carts/%d", "/api/carts/%d/items"}, calls: []string{"redis"}, forks: true, secrets: []string{podToken}},
 	{namespace: "shop", name: "checkout", kind: "Deployment", exe: "/usr/lib/jvm/java-21/bin/java", port: 8080, http: true,
 		routes: []string{"/api/orders", "/api/orders/%d"}, calls: []string{"payment", "postgres"}, secrets: []string{podToken}},
 	{namespace: "payments", name: "payment", kind: "Deployment", exe: "/app/payment", port: 9000, http: true,
 		routes: []string{"/charge", "/refund/%d"}, secrets: []string{podToken, "/etc/ssl/private/payment.key"}},
 	{namespace: "data", name: "redis", kind: "StatefulSet", exe: "/usr/local/bin/redis-server", port: 6379},
 	{namespace: "data", name: "postgres", kind: "StatefulSet", exe: "/usr/lib/postgresql/17/bin/postgres", port: 5432,
-		secrets: []string{"/etc/ssl/private/postgres.key"}},
+		forks: true, secrets: []string{"/etc/ssl/private/postgres.key"}},
 	{namespace: "kube-system", name: "coredns", kind: "Deployment", exe: "/coredns", port: 53, secrets: []string{podToken}},
 }
 
@@ -167,6 +169,13 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 		exe: s.exe, cwd: "/", parent: shim, credentials: userWith(userShop), cgroup: firstPodCgroup + uint64(number), pod: p,
 	}, now)
 	p.server.vpid = 1
+	if s.forks {
+		worker := *p.server
+		worker.pid, worker.parent = 0, p.server
+		p.worker = w.age(&worker, now)
+		p.worker.session, p.worker.vpid = p.server.pid, 7
+		p.worker.start = max(p.worker.start, p.server.start)
+	}
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
 	w.shims[p] = shim
 }
