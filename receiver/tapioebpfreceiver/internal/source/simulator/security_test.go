@@ -75,7 +75,7 @@ func TestTheAttack(t *testing.T) {
 	o.Scenarios.Attack = 1
 	s := newSource(t, o)
 	story := followAttack(t, s)
-	pod := story.shell.pod
+	pod := story.root.pod
 	assert.Equal(t, []step{
 		{event.SecurityShellOnSocket, 0, userShop, userShop, "/usr/bin/bash"},
 		{event.SecurityFileAccess, 0, userShop, userShop, pod.token},
@@ -97,9 +97,9 @@ func TestTheAttack(t *testing.T) {
 		{event.SecurityKexec, errorPermission, 0, 0, ""},
 		{event.SecurityNamespace, 0, 0, 0, ""},
 	}, story.steps)
-	assert.Equal(t, pod.server.pid, story.shell.parent)
-	assert.Less(t, story.connected, story.shell.executed, "its standard input is there before it starts")
-	assert.Equal(t, []string{"bash", "id", "cat", "cat", "memfd:agent", "sudo", "bash", "cat", "chmod", "python3.12", "escape", "wget"}, story.programs)
+	assert.Equal(t, pod.server.pid, story.root.parent)
+	assert.Less(t, story.connected, story.executed["bash"], "its standard input is there before it starts")
+	assert.Equal(t, []string{"python3.12", "bash", "id", "cat", "cat", "memfd:agent", "sudo", "bash", "cat", "chmod", "python3.12", "escape", "wget"}, story.programs)
 	for _, family := range []event.Family{event.FamilyNetwork, event.FamilyDNS} {
 		assert.Positive(t, story.families[family], "data goes out: %v", family)
 	}
@@ -119,11 +119,11 @@ func TestTheAttack(t *testing.T) {
 }
 
 type attackStory struct {
-	shell struct {
-		pod      *pod
-		parent   uint32
-		executed uint64
+	root struct {
+		pod    *pod
+		parent uint32
 	}
+	executed  map[string]uint64 // when a program was started first
 	connected uint64
 	steps     []step
 	actions   []event.SecurityAction
@@ -139,8 +139,8 @@ func followAttack(t *testing.T, s *Source) (story attackStory) {
 	for _, p := range s.world.services["cart"].pods {
 		pods[p.server.pid] = p
 	}
-	story.families = map[event.Family]int{}
-	tree, shell, ended := map[uint32]bool{}, uint32(0), false
+	story.families, story.executed = map[event.Family]int{}, map[string]uint64{}
+	tree, root, ended := map[uint32]bool{}, uint32(0), false
 	handle := func(record []byte) {
 		header, err := event.DecodeHeader(record)
 		require.NoError(t, err)
@@ -149,11 +149,11 @@ func followAttack(t *testing.T, s *Source) (story attackStory) {
 			e, err := event.DecodeProcessFork(record)
 			require.NoError(t, err)
 			parent := e.Process.ParentPid
-			if shell == 0 && pods[parent] != nil {
-				shell = header.Pid
-				story.shell.pod, story.shell.parent = pods[parent], parent
+			if root == 0 && pods[parent] != nil {
+				root = header.Pid
+				story.root.pod, story.root.parent = pods[parent], parent
 			}
-			if header.Pid == shell || tree[parent] {
+			if header.Pid == root || tree[parent] {
 				tree[header.Pid] = true
 			}
 		}
@@ -163,7 +163,7 @@ func followAttack(t *testing.T, s *Source) (story attackStory) {
 		story.add(t, kind, header, bytes.Clone(record))
 		if kind == event.TypeProcessExit {
 			delete(tree, header.Pid)
-			ended = ended || header.Pid == shell
+			ended = ended || header.Pid == root
 			if ended {
 				require.Empty(t, tree, "whoever it started has ended before")
 			}
@@ -185,10 +185,10 @@ func (story *attackStory) add(t *testing.T, kind event.Type, header *event.Heade
 	case event.TypeProcessExec:
 		e, err := event.DecodeProcessExec(record)
 		require.NoError(t, err)
-		if len(story.programs) == 0 {
-			story.shell.executed = header.Time
-		}
 		name, _, _ := bytes.Cut(e.Exe, []byte{0})
+		if story.executed[string(name)] == 0 {
+			story.executed[string(name)] = header.Time
+		}
 		story.programs = append(story.programs, string(name))
 		assert.Equal(t, string(name) == "memfd:agent", e.Flags&event.ExecExeUnlinked != 0)
 	case event.TypeSecurityAction:
