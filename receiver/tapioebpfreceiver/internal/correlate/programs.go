@@ -18,6 +18,7 @@ const (
 func Start(p *identity.Process, before *identity.Program, ids *IDs, session uint32) {
 	program := &identity.Program{Owner: p.Key, Session: session, Started: p.Exec.Time, SpanID: ids.SpanID()}
 	program.IsFirst = p.VPID == 1
+	program.Contained = p.Resource != nil && !p.Resource.IsHost()
 	program.LooksLikeDaemon = p.ParentPID <= 1 || program.IsFirst || before != nil && before.IsFirst && before.Owner != p.Key
 	p.Program = program
 	if !beginsAnew(program, before) && adopts(before, p.Exec.Time) && before.Depth+1 < maxDepth {
@@ -60,4 +61,18 @@ func PlaceOf(program *identity.Program) Place {
 		TraceID: program.TraceID, SpanID: program.SpanID, ParentID: program.ParentID,
 		Flags: ownFlags | flagHas,
 	}
+}
+
+// PlaceOfAction is that of something which a program did at one moment: below its span, also if that is a
+// server's, since it is the process that it is about. A program that is not known, or has too many spans
+// below it, gives none: it is a trace of its own.
+func PlaceOfAction(program *identity.Program, ids *IDs) Place {
+	place := Place{SpanID: ids.SpanID(), Flags: ownFlags | flagHas}
+	if program == nil || program.Spans >= maxProgramSpans {
+		place.TraceID = ids.TraceID()
+		return place
+	}
+	program.Spans++
+	place.TraceID, place.ParentID = program.TraceID, program.SpanID
+	return place
 }

@@ -50,6 +50,9 @@ func (o *Owner) isPods() bool { return o.PodUID != "" }
 // isContainers says that it is more than a part of the node.
 func (o *Owner) isContainers() bool { return o.ContainerID != "" || o.PodUID != "" }
 
+// IsHost says that it is the node's own: in no container, as far as is known.
+func (o *Owner) IsHost() bool { return !o.isContainers() }
+
 func (o *Owner) isNamed() bool {
 	return o.Pod != nil && (o.Container != nil || o.ContainerID == "")
 }
@@ -376,7 +379,7 @@ func (x *Index) settle(p *Process, executable string) {
 // Moved notes the cgroup that a process is in by one of its own records. Service managers move
 // processes also after their exec.
 func (x *Index) Moved(p *Process, cgroup uint64) {
-	if cgroup == 0 || cgroup == p.cgroup {
+	if cgroup == 0 || cgroup == p.cgroup || p.exitedAt != 0 {
 		return
 	}
 	p.cgroup = cgroup

@@ -39,6 +39,8 @@ type Process struct {
 	VPID      uint32 // in its innermost pid namespace; 0: not known
 	ParentPID uint32
 	UID, EUID uint32
+	// ParentStart is when the parent began, CLOCK_BOOTTIME, ns; 0: not known.
+	ParentStart uint64
 	Resource  *Resource
 	Directory string
 	Arguments []string // redacted; nil: not known
@@ -73,6 +75,7 @@ type Program struct {
 	Spans            int  // children so far
 	Serves           bool // it has received requests
 	IsFirst          bool // of its pid namespace
+	Contained        bool // it was started in a container, and so from the container's files
 	LooksLikeDaemon  bool // init, or the first one of a container, has started it, or it is one
 }
 
@@ -253,7 +256,7 @@ func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
 }
 
 func setIdentity(p *Process, identity *bpf.WireProcessIdentity) {
-	p.ParentPID, p.VPID = identity.ParentPid, identity.Vpid
+	p.ParentPID, p.ParentStart, p.VPID = identity.ParentPid, identity.ParentStartTime, identity.Vpid
 	p.UID, p.EUID = identity.Uid, identity.Euid
 }
 
@@ -271,6 +274,18 @@ func (x *Index) Find(pid uint32, startTime uint64) *Process {
 		return p.follow()
 	}
 	return x.ask(key)
+}
+
+// Parent of a process; nil if it is not known.
+func (x *Index) Parent(p *Process) *Process {
+	if p.ParentStart != 0 {
+		return x.Find(p.ParentPID, p.ParentStart)
+	}
+	// one that is older than the source: its pid is its parent's unless whoever has it now is younger
+	if parent := x.live[p.ParentPID]; parent != nil && parent.StartTime <= p.StartTime && parent != p {
+		return parent.follow()
+	}
+	return nil
 }
 
 // FindByPID returns the process that has the pid now, or had it last.

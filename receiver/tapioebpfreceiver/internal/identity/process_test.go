@@ -232,16 +232,17 @@ func TestForkRunsWhatItsParentRuns(t *testing.T) {
 	child := forked(x, 11, 2*second, parent)
 
 	assert.Equal(t, &Process{
-		Key:       Key{PID: 11, StartTicks: 200},
-		StartTime: 2 * second,
-		VPID:      7,
-		ParentPID: 10,
-		UID:       500,
-		EUID:      501,
-		group:     x.nobody,
-		Resource:  parent.Resource,
-		Directory: "/srv",
-		Arguments: []string{"sh"},
+		Key:         Key{PID: 11, StartTicks: 200},
+		StartTime:   2 * second,
+		VPID:        7,
+		ParentPID:   10,
+		UID:         500,
+		EUID:        501,
+		ParentStart: 1_000_000_000,
+		group:       x.nobody,
+		Resource:    parent.Resource,
+		Directory:   "/srv",
+		Arguments:   []string{"sh"},
 	}, child, "its span is not the parent's")
 	assert.Equal(t, 2, parent.Resource.Alive())
 	requireSound(t, x)
@@ -550,4 +551,37 @@ func FuzzIndex(f *testing.F) {
 			requireSound(t, x)
 		}
 	})
+}
+
+func TestParent(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{
+		{PID: 1, StartTicks: 0},
+		{PID: 20, ParentPID: 1, StartTicks: 200},
+		{PID: 30, ParentPID: 40, StartTicks: 200}, // its parent has gone, and another got the pid
+		{PID: 40, StartTicks: 300},
+		{PID: 50, ParentPID: 50, StartTicks: 300},
+	})
+	forked := x.Forked(&bpf.WireProcessFork{
+		Header: bpf.WireEventHeader{Pid: 60, StartTime: 6 * second}, Process: bpf.WireProcessIdentity{ParentPid: 20, ParentStartTime: 2*second + 1},
+	})
+	orphan := x.Forked(&bpf.WireProcessFork{
+		Header: bpf.WireEventHeader{Pid: 70, StartTime: 7 * second}, Process: bpf.WireProcessIdentity{ParentPid: 20, ParentStartTime: second},
+	})
+	assert.Same(t, x.FindByPID(20), x.Parent(forked))
+	assert.Same(t, x.FindByPID(1), x.Parent(x.FindByPID(20)))
+	for _, p := range []*Process{x.FindByPID(1), x.FindByPID(30), x.FindByPID(50), orphan} {
+		assert.Nil(t, x.Parent(p), p.PID)
+	}
+	x.Ended(x.FindByPID(20), 8*second)
+	assert.EqualValues(t, 20, x.Parent(forked).PID, "also one that has ended")
+}
+
+// A record of a process that has ended changes nothing of who is alive.
+func TestMovedAfterItsEnd(t *testing.T) {
+	x := newIndex(nil)
+	p := x.Forked(&bpf.WireProcessFork{Header: bpf.WireEventHeader{Pid: 60, StartTime: second, CgroupId: 7}})
+	x.Ended(p, 2*second)
+	x.Moved(p, 8)
+	assert.Zero(t, p.Resource.Alive())
 }

@@ -91,6 +91,15 @@ const (
 	attrDNSQuestionName = string(semconv.DNSQuestionNameKey)
 	attrDNSAnswers      = string(semconv.DNSAnswersKey)
 
+	attrFilePath    = string(semconv.FilePathKey)
+	attrFileInode   = string(semconv.FileInodeKey)
+	attrFileMode    = string(semconv.FileModeKey)
+	attrFileOwnerID = string(semconv.FileOwnerIDKey)
+	attrFileGroupID = string(semconv.FileGroupIDKey)
+
+	attrSecurityRuleName     = string(semconv.SecurityRuleNameKey)
+	attrSecurityRuleCategory = string(semconv.SecurityRuleCategoryKey)
+
 	attrErrorType      = string(semconv.ErrorTypeKey)
 	attrMetricOverflow = "otel.metric.overflow" // OpenTelemetry metrics SDK, cardinality limits
 )
@@ -131,6 +140,54 @@ const (
 	attrDNSRetries             = "tapio.dns.retries"
 	attrDNSLookupAttempts      = "tapio.dns.lookup.attempts"
 	attrDNSLookupWasted        = "tapio.dns.lookup.wasted_queries"
+
+	attrSecurityTechnique    = "tapio.security.technique"
+	attrSecurityOutcome      = "tapio.security.outcome"
+	attrSecurityOperation    = "tapio.security.operation"
+	attrSecurityAncestors    = "tapio.security.ancestors"
+	attrSecurityCount        = "tapio.security.count"
+	attrSecurityFirstTime    = "tapio.security.first_time"
+	attrSecurityLastTime     = "tapio.security.last_time"
+	attrSecurityComm         = "tapio.security.process.comm"
+	attrSecurityTruncated    = "tapio.security.truncated"
+	attrFilePattern          = "tapio.security.file.pattern"
+	attrFileAccess           = "tapio.security.file.access"
+	attrFileUnresolved       = "tapio.security.file.unresolved"
+	attrFileUnlinked         = "tapio.security.file.unlinked"
+	attrFileUnreadable       = "tapio.security.file.unreadable"
+	attrCapabilitiesGained   = "tapio.security.capabilities.gained"
+	attrCapability           = "tapio.security.capability"
+	attrPtraceRequest        = "tapio.security.ptrace.request"
+	attrMemorySize           = "tapio.security.memory.size"
+	attrNamespaces           = "tapio.security.namespaces"
+	attrMountSource          = "tapio.security.mount.source"
+	attrMountTarget          = "tapio.security.mount.target"
+	attrMountType            = "tapio.security.mount.type"
+	attrMountFlags           = "tapio.security.mount.flags"
+	attrModuleName           = "tapio.security.module.name"
+	attrBPFCommand           = "tapio.security.bpf.command"
+	attrBPFProgramType       = "tapio.security.bpf.program_type"
+	attrSocketFamily         = "tapio.security.socket.family"
+	attrSocketType           = "tapio.security.socket.type"
+	attrSocketProtocol       = "tapio.security.socket.protocol"
+	attrSyslogAction         = "tapio.security.syslog.action"
+	attrSecurityFlags        = "tapio.security.flags"
+	attrTargetPID            = "tapio.security.target.process.pid"
+	attrTargetExecutableName = "tapio.security.target.process.executable.name"
+	attrTargetExecutablePath = "tapio.security.target.process.executable.path"
+	attrTargetContainerID    = "tapio.security.target.container.id"
+)
+
+// The ids of struct credentials that are told, below tapio.security.credentials.before and .after.
+const (
+	attrCredentialsBefore = "tapio.security.credentials.before."
+	attrCredentialsAfter  = "tapio.security.credentials.after."
+)
+
+// Values of tapio.security.outcome.
+const (
+	outcomeAllowed = "allowed"
+	outcomeDenied  = "denied"
 )
 
 // Names of spans and events.
@@ -139,6 +196,9 @@ const (
 	spanTCPConnect  = "tcp.connect"
 	spanDNSQuery    = "dns.query"
 	spanDNSLookup   = "dns.lookup"
+
+	spanSecurityPrefix  = "security."
+	eventSecurityPrefix = "tapio.security."
 
 	eventProcessExec      = "tapio.process.exec"
 	eventProcessFork      = "tapio.process.fork"

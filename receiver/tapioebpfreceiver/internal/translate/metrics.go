@@ -29,6 +29,7 @@ type metrics struct {
 	outcomes  table[outcomeKey, outcomeSeries]
 	lookups   table[lookupKey, lookupSeries]
 	resolvers table[resolverKey, resolverSeries]
+	actions   table[actionKey, actionSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
 }
@@ -45,6 +46,7 @@ func newMetrics(options Options) metrics {
 		outcomes:  newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
 		lookups:   newTable[lookupKey, lookupSeries](options.SeriesLimit),
 		resolvers: newTable[resolverKey, resolverSeries](options.SeriesLimit),
+		actions:   newTable[actionKey, actionSeries](options.SeriesLimit),
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
@@ -214,10 +216,12 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.httpClients.dropStale(now)
 	m.lookups.dropStale(now)
 	m.resolvers.dropStale(now)
+	m.actions.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
 	m.collectExchanges(c)
 	m.collectLookups(c)
+	m.collectActions(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

@@ -205,6 +205,11 @@ func (t *Translator) describeExec(attributes pcommon.Map, p *identity.Process, m
 	if p.Resource.Path != "" {
 		attributes.PutStr(attrProcessExecutablePath, p.Resource.Path)
 	}
+	describeCommand(attributes, p)
+}
+
+// describeCommand says how what runs in the process was started.
+func describeCommand(attributes pcommon.Map, p *identity.Process) {
 	if p.Directory != "" {
 		attributes.PutStr(attrProcessWorkingDirectory, p.Directory)
 	}

@@ -34,6 +34,7 @@ type Options struct {
 	HTTP        HTTPOptions
 	DNSTimeout  time.Duration // how long a query may go unanswered
 	MaxWaiting  int           // records that may wait for the names of their pods
+	Security    SecurityOptions
 	// Correlation says how long spans wait for others, and who else may see their other ends.
 	Correlation correlate.Options
 	// Released, if set, is called after each record or span that has waited: there may be many at a time.
@@ -58,6 +59,7 @@ type Translator struct {
 	http      httpReader
 	metrics   metrics
 	lookups   *lookups
+	security  *security
 	traces    *correlate.Traces
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
@@ -81,6 +83,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		names:     correlate.NewAddresses(),
 	}
 	t.lookups = newLookups(t, options)
+	t.security = newSecurity(t, options.Security)
 	return t
 }
 
@@ -173,6 +176,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.httpExchange(record)
 	case event.TypeDNSMessage, event.TypeDNSSegment:
 		return t.dnsMessage(kind, record)
+	case event.TypeSecurityAction:
+		return t.securityAction(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:
@@ -192,7 +197,9 @@ func (t *Translator) Events() int {
 func (t *Translator) Empty() bool { return t.builder.batch == nil }
 
 // Held is how many events wait, for others or for the names of their pods.
-func (t *Translator) Held() int { return int(t.held+t.lookups.held) + len(t.waiting.records) }
+func (t *Translator) Held() int {
+	return int(t.held+t.lookups.held+t.security.folds.held) + len(t.waiting.records)
+}
 
 // Tick ends what was waited for in vain. All records older than now must have been handled, but for those
 // that wait themselves.
@@ -203,6 +210,7 @@ func (t *Translator) Tick(now time.Time) {
 	}
 	t.lookups.tick(boot)
 	t.traces.Tick(boot)
+	t.security.tick(boot)
 }
 
 // Flush ends what waits for nothing but further records, or names, when there are none. What has not
@@ -211,6 +219,7 @@ func (t *Translator) Flush() {
 	t.releaseIf(func(*event.Header) bool { return true })
 	t.lookups.searches.Flush()
 	t.traces.Flush()
+	t.security.flush()
 }
 
 // Take ends the batch and returns it; nil if it is empty.
