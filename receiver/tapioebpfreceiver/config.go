@@ -54,6 +54,8 @@ type FamiliesConfig struct {
 	DNS     configoptional.Optional[DNSConfig]     `mapstructure:"dns"`
 	HTTP    configoptional.Optional[HTTPConfig]    `mapstructure:"http"`
 
+	Security configoptional.Optional[SecurityConfig] `mapstructure:"security"`
+
 	_ struct{}
 }
 
@@ -294,6 +296,8 @@ func createDefaultConfig() component.Config {
 			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval}),
 			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
+
+			Security: configoptional.Some(defaultSecurity()),
 		},
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -406,6 +410,7 @@ func (c *Config) families() []string {
 		{"network", c.Families.Network.HasValue()},
 		{"dns", c.Families.DNS.HasValue()},
 		{"http", c.Families.HTTP.HasValue()},
+		{"security", c.Families.Security.HasValue()},
 	} {
 		if family.on {
 			on = append(on, family.name)
@@ -416,8 +421,9 @@ func (c *Config) families() []string {
 
 func (c *FamiliesConfig) validate() error {
 	process, network, dns, http := c.Process.Get(), c.Network.Get(), c.DNS.Get(), c.HTTP.Get()
-	if process == nil && network == nil && dns == nil && http == nil {
-		return errors.New("families: all are off: enable process, network, dns or http, or remove the receiver")
+	security := c.Security.Get()
+	if process == nil && network == nil && dns == nil && http == nil && security == nil {
+		return errors.New("families: all are off: enable process, network, dns, http or security, or remove the receiver")
 	}
 	var errs []error
 	if process != nil {
@@ -431,6 +437,9 @@ func (c *FamiliesConfig) validate() error {
 	}
 	if http != nil {
 		errs = append(errs, http.validate())
+	}
+	if security != nil {
+		errs = append(errs, security.validate())
 	}
 	return errors.Join(errs...)
 }

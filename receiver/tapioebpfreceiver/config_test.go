@@ -167,7 +167,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"replay_speed_no_number.yaml", "replay::speed: NaN must be from 0 to 1000"},
 		{"recording_of_replay.yaml", "recording::file: source replay plays a recording, and makes none"},
 		{"recording_max_size_low.yaml", "recording::max_size: 65535B must be at least 64KiB"},
-		{"all_families_off.yaml", "families: all are off: enable process, network, dns or http, or remove the receiver"},
+		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http or security, or remove the receiver"},
 		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
 		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},
 		{"max_argument_bytes_high.yaml", "families::process::max_argument_bytes: 4097 must be from 1 to 4096"},

@@ -110,5 +110,8 @@ func optionsOf(cfg *Config) kernel.Options {
 		options.ResponseHeads = len(http.Headers.Response) > 0
 		options.Causes = cfg.Correlation.InProcess
 	}
+	if security := cfg.Families.Security.Get(); security != nil {
+		options.Security = security.kernelOptions()
+	}
 	return options
 }
