@@ -41,7 +41,7 @@ func TestSimulator(t *testing.T) {
 
 	rows, err := r.ledger.Rows(r.source.Counters)
 	require.NoError(t, err)
-	require.Len(t, rows, 4)
+	require.Len(t, rows, 5)
 	for family, row := range rows {
 		for reason, n := range row.Lost {
 			assert.Equal(t, "shutdown", reason, family)
