@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
@@ -39,7 +41,7 @@ func TestSimulator(t *testing.T) {
 
 	rows, err := r.ledger.Rows(r.source.Counters)
 	require.NoError(t, err)
-	require.Len(t, rows, 4)
+	require.Len(t, rows, 5)
 	for family, row := range rows {
 		for reason, n := range row.Lost {
 			assert.Equal(t, "shutdown", reason, family)
@@ -73,4 +75,48 @@ func TestSimulator(t *testing.T) {
 			require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.source"))
 		}
 	}
+}
+
+// TestTheSimulatedAttack is one trace: whoever looks at one of its programs finds the others, and what they looked up
+// and connected to.
+func TestTheSimulatedAttack(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Source, cfg.Simulator.Rate, cfg.Simulator.Scenarios.Attack = "simulator", 0, 0.05
+	sink := &consumertest.TracesSink{}
+	set := receivertest.NewNopSettings(metadata.Type)
+	created, err := NewFactory().CreateTraces(t.Context(), set, cfg, sink)
+	require.NoError(t, err)
+	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
+	r := created.(*tapioReceiver)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents > 30_000 }, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, created.Shutdown(context.Background()))
+
+	traces := map[pcommon.TraceID][]ptrace.Span{}
+	for _, batch := range sink.AllTraces() {
+		for _, of := range batch.ResourceSpans().All() {
+			for _, span := range of.ScopeSpans().At(0).Spans().All() {
+				traces[span.TraceID()] = append(traces[span.TraceID()], span)
+			}
+		}
+	}
+	attacks := 0
+	for _, spans := range traces {
+		programs, names := map[string]int{}, map[string]int{}
+		for _, span := range spans {
+			names[span.Name()]++
+			if span.Name() == "process.exec" {
+				programs[textOf(span.Attributes(), "process.executable.name")]++
+			}
+		}
+		if programs["memfd:agent"] == 0 || programs["wget"] == 0 {
+			continue // another trace, or one that was not over
+		}
+		attacks++
+		assert.Equal(t, map[string]int{
+			"bash": 2, "id": 1, "cat": 3, "memfd:agent": 1, "sudo": 1, "chmod": 1, "python3.12": 2, "escape": 1, "wget": 1,
+		}, programs)
+		assert.Equal(t, 1, names["dns.query"])
+		assert.Equal(t, 2, names["tcp.connect"], "the shell's way out, and the way that data goes out")
+	}
+	assert.Greater(t, attacks, 2)
 }

@@ -5,6 +5,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 
 import (
 	"errors"
+	"fmt"
 
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
@@ -42,14 +43,15 @@ func openRecording(from source.Source, cfg *Config, set receiver.Settings) (sour
 func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	switch cfg.Source {
 	case simulator.Name:
-		return simulator.New(simulator.Options{
+		return openSimulator(simulator.Options{
 			Rate:          cfg.Simulator.Rate,
 			Seed:          cfg.Simulator.Seed,
 			Pods:          cfg.Simulator.Pods,
 			Scenarios:     scenariosOf(&cfg.Simulator.Scenarios),
 			Families:      cfg.families(),
+			Security:      optionsOf(cfg).Security,
 			FlushInterval: cfg.Ring.FlushInterval,
-		}), nil
+		})
 	case replay.Name:
 		return replay.New(replay.Options{
 			File:          cfg.Replay.File,
@@ -60,6 +62,14 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	default:
 		return kernel.New(optionsOf(cfg), logger)
 	}
+}
+
+func openSimulator(options simulator.Options) (source.Source, error) {
+	s, err := simulator.New(options)
+	if err != nil { // not a *Source that is nil, which would be a Source
+		return nil, fmt.Errorf("families::security::sensitive_paths: %w", err)
+	}
+	return s, nil
 }
 
 func scenariosOf(cfg *ScenariosConfig) simulator.Scenarios {

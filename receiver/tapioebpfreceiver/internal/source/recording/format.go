@@ -27,8 +27,17 @@ import (
 )
 
 // Version of the format, and of the records' layout in bpf/event.h. It is raised when either changes
-// such that what was written before cannot be read as before.
-const Version = 2
+// such that what was written before cannot be read as before, or such that who reads the version before would
+// misunderstand what is new, instead of saying which version it takes.
+//
+//	2  cgroups and their records
+//	3  records of the family security, which a reader of version 2 would count as undecodable
+//
+// What was written since OldestVersion is read as ever.
+const (
+	Version       = 3
+	OldestVersion = 2
+)
 
 const (
 	magic         = "TAPIOREC"
@@ -116,7 +125,7 @@ func clockOf(payload []byte) Clock {
 	}
 }
 
-// What a file can be that is no whole recording of this version.
+// What a file can be that is no whole recording of a version that is read.
 var (
 	ErrForeign = errors.New("not a recording of tapioebpf")
 	ErrVersion = errors.New("a recording of another version")

@@ -70,8 +70,8 @@ func (r *Reader) readPreamble() error {
 	case string(preamble[:len(magic)]) != magic:
 		return fmt.Errorf("%w: it does not begin with %s", ErrForeign, magic)
 	}
-	if version := binary.LittleEndian.Uint32(preamble[len(magic):]); version != Version {
-		return fmt.Errorf("%w: %d, this collector reads version %d", ErrVersion, version, Version)
+	if version := binary.LittleEndian.Uint32(preamble[len(magic):]); version < OldestVersion || version > Version {
+		return fmt.Errorf("%w: %d, this collector reads versions %d to %d", ErrVersion, version, OldestVersion, Version)
 	}
 	r.at = int64(preambleSize)
 	return nil

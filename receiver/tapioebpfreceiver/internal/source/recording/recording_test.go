@@ -101,9 +101,26 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
+func ofVersion(t testing.TB, version uint32) []byte {
+	t.Helper()
+	file := bytes.Clone(written(t))
+	binary.LittleEndian.PutUint32(file[len(magic):], version)
+	return file
+}
+
+// Recordings that are older are read as ever, and what is written says that it may have what is new.
+func TestVersionsThatAreRead(t *testing.T) {
+	kinds, err := readAll(written(t))
+	require.NoError(t, err)
+	assert.EqualValues(t, Version, binary.LittleEndian.Uint32(written(t)[len(magic):]))
+	for version := uint32(OldestVersion); version <= Version; version++ {
+		got, err := readAll(ofVersion(t, version))
+		require.NoError(t, err, "version %d", version)
+		assert.Equal(t, kinds, got)
+	}
+}
+
 func TestForeignFiles(t *testing.T) {
-	other := written(t)
-	binary.LittleEndian.PutUint32(other[len(magic):], Version+1)
 	for _, tt := range []struct {
 		name string
 		file []byte
@@ -113,7 +130,8 @@ func TestForeignFiles(t *testing.T) {
 		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
-		{"another version", other, ErrVersion, fmt.Sprintf("a recording of another version: %d, this collector reads version %d", Version+1, Version)},
+		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 4, this collector reads versions 2 to 3"},
+		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader(bytes.NewReader(tt.file))

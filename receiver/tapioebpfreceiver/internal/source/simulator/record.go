@@ -44,8 +44,8 @@ func (p *process) header(kind event.Type, time uint64) bpf.WireEventHeader {
 
 func (p *process) identity() bpf.WireProcessIdentity {
 	identity := bpf.WireProcessIdentity{
-		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.uid, Euid: p.uid,
-		Session: p.session,
+		ParentStartTime: p.parent.start, ParentPid: p.parent.pid, Vpid: p.vpid, Uid: p.credentials.Uid,
+		Euid: p.credentials.Euid, Session: p.session,
 	}
 	for i, c := range []byte(p.comm()[:min(len(p.comm()), len(identity.Comm)-1)]) {
 		identity.Comm[i] = c
@@ -62,9 +62,13 @@ func forkRecord(p *process, time uint64) []byte {
 func execRecord(p *process, time uint64, args ...string) []byte {
 	exe, cwd := reversePath(p.exe), reversePath(p.cwd)
 	joined := []byte(strings.Join(args, "\x00") + "\x00")
+	var flags uint16
+	if p.unlinked {
+		flags = event.ExecExeUnlinked
+	}
 	return encode(&bpf.WireProcessExec{
 		Header: p.header(event.TypeProcessExec, time), Process: p.identity(),
-		ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(joined)),
+		ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(joined)), Flags: flags,
 	}, exe, cwd, joined)
 }
 

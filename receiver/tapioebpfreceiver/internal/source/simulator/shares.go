@@ -11,10 +11,11 @@ import (
 
 // weights are how many of a node's events are of a family, of those that there are.
 var weights = map[event.Family]float64{
-	event.FamilyNetwork: 35,
-	event.FamilyHTTP:    24,
-	event.FamilyProcess: 17,
-	event.FamilyDNS:     12,
+	event.FamilyNetwork:  35,
+	event.FamilyHTTP:     24,
+	event.FamilyProcess:  17,
+	event.FamilySecurity: 13,
+	event.FamilyDNS:      12,
 }
 
 // shares choose stories such that the families keep their shares.
@@ -66,15 +67,27 @@ func (s *shares) hasRoom() bool {
 	return s.behind(event.FamilyDNS) >= 0 && s.behind(event.FamilyNetwork) >= 0
 }
 
-// choose a story of the family that is the furthest behind.
+// choose a story of the family that is the furthest behind. One that had nothing to tell, as where all rules that
+// its story is of are off, has had its turn: the others go on.
 func (s *shares) choose(t *story, now uint64) {
-	switch s.mostBehind() {
+	family := s.mostBehind()
+	before := s.told[family]
+	s.tell(family, t, now)
+	if s.told[family] == before {
+		s.told[family]++
+	}
+}
+
+func (s *shares) tell(family event.Family, t *story, now uint64) {
+	switch family {
 	case event.FamilyProcess:
 		t.ofProcesses(now, s.hasRoom())
 	case event.FamilyHTTP:
 		t.ofRequests(now, s.hasRoom())
 	case event.FamilyDNS:
 		t.ofNames(now)
+	case event.FamilySecurity:
+		t.ofSecurity(now, s.behind(event.FamilyProcess) >= 0)
 	default:
 		t.ofConnections(now)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
 // Name is what the source's resources carry as tapio.source.
@@ -31,6 +32,8 @@ type Options struct {
 	Scenarios Scenarios
 	// Families whose events there are.
 	Families []string
+	// Security says which actions there are of that family: those that the kernel would be asked for.
+	Security kernel.SecurityOptions
 	// FlushInterval is how long Read waits at the most.
 	FlushInterval time.Duration
 }
@@ -42,7 +45,7 @@ type Scenarios struct {
 	NXDomainStorm float64 // of what happens with names: one for a name that does not exist
 	CrashLoop     float64 // of what processes do: a container that does not come up
 	NoisyNeighbor float64 // of what happens in the network: a pod that connects without end
-	Attack        float64 // of what processes do: one who took over a web server
+	Attack        float64 // of what processes do, and of what matters for security: one who took over a web server
 }
 
 const (
@@ -63,7 +66,7 @@ type Source struct {
 	made     records
 	number   uint64
 	next     uint64  // when the next story begins, CLOCK_BOOTTIME, ns
-	owed     float64 // ns until then that are less than one
+	owed     float64 // ns that stories still take, or that they took too many
 	began    time.Time
 	bootTime int64
 	now      atomic.Uint64 // up to which records were handed out, CLOCK_BOOTTIME, ns
@@ -73,15 +76,21 @@ type Source struct {
 
 var _ source.Source = (*Source)(nil)
 
-// New makes the world.
-func New(options Options) *Source {
+// New makes the world. A sensitive path that is none is an error.
+func New(options Options) (*Source, error) {
+	asked, err := watch(options.Security)
+	if err != nil {
+		return nil, err
+	}
 	s := &Source{options: options, began: time.Now(), next: firstBoot}
 	s.bootTime = s.began.UnixNano() - int64(firstBoot)
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
-	s.stories = story{world: s.world, scenarios: options.Scenarios, tell: s.tell}
+	s.stories = story{
+		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked,
+	}
 	s.shares = newShares(options.Families)
-	return s
+	return s, nil
 }
 
 func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
@@ -137,7 +146,11 @@ func (s *Source) handOutDue(handle func(record []byte)) {
 // handOutSome has time go on as there are records.
 func (s *Source) handOutSome(handle func(record []byte)) {
 	for range turnRecords {
-		for len(s.made) == 0 || s.made[0].time >= s.next {
+		for turns := 0; len(s.made) == 0 || s.made[0].time >= s.next; turns++ {
+			if turns == turnRecords { // there may be nothing at all: whoever reads has other things to do
+				s.now.Store(s.next)
+				return
+			}
 			s.tellUntil(s.next)
 		}
 		s.now.Store(max(s.now.Load(), s.made[0].time))
@@ -168,10 +181,14 @@ func (s *Source) tellUntil(end uint64) {
 	for s.next <= end {
 		before := s.number
 		s.shares.choose(&s.stories, s.next)
+		least := 1.0
+		if s.number == before {
+			least = 1e9 / rate // time goes on where there is nothing to tell
+		}
 		gap := s.owed + float64(s.number-before)*1e9/rate
-		whole := math.Floor(gap)
-		s.owed = gap - whole
-		s.next += max(uint64(whole), 1)
+		step := max(math.Floor(gap), least)
+		s.owed = gap - step
+		s.next += uint64(step)
 	}
 }
 

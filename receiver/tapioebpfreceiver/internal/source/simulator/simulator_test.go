@@ -17,13 +17,28 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
-var allFamilies = []string{"process", "network", "dns", "http"}
+var allFamilies = []string{"process", "network", "dns", "http", "security"}
+
+// sensitivePaths are what the simulated programs read.
+var sensitivePaths = []string{
+	"/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/",
+	"/run/secrets/kubernetes.io/serviceaccount/", "/var/lib/kubelet/pki/",
+}
+
+func newSource(t testing.TB, o Options) *Source {
+	t.Helper()
+	s, err := New(o)
+	require.NoError(t, err)
+	return s
+}
 
 func options(seed uint64) Options {
 	return Options{
 		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond,
+		Security:  kernel.SecurityOptions{Kinds: event.SecurityKinds(), Paths: sensitivePaths},
 		Scenarios: Scenarios{Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002},
 	}
 }
@@ -40,7 +55,7 @@ func readSome(t testing.TB, s *Source, n int) (found [][]byte) {
 func TestTheSameSeedMakesTheSameRecords(t *testing.T) {
 	sum := func(seed uint64) []byte {
 		hash := sha256.New()
-		for _, record := range readSome(t, New(options(seed)), 20_000) {
+		for _, record := range readSome(t, newSource(t, options(seed)), 20_000) {
 			hash.Write(record)
 		}
 		return hash.Sum(nil)
@@ -57,10 +72,10 @@ func familyOf(t testing.TB, record []byte) event.Family {
 }
 
 func TestFamiliesHaveTheirShares(t *testing.T) {
-	for _, families := range [][]string{allFamilies, {"http", "dns"}, {"process"}} {
+	for _, families := range [][]string{allFamilies, {"process", "network", "dns", "http"}, {"http", "dns"}, {"process"}, {"security"}, {"process", "security"}} {
 		o := options(1)
 		o.Families = families
-		s := New(o)
+		s := newSource(t, o)
 		records := readSome(t, s, 40_000)
 		counts := map[event.Family]float64{}
 		for _, record := range records {
@@ -85,7 +100,7 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 func TestRate(t *testing.T) {
 	o := options(1)
 	o.Rate = 20_000
-	s := New(o)
+	s := newSource(t, o)
 	began := time.Now()
 	n, before := 0, time.Duration(0)
 	for time.Since(began) < 500*time.Millisecond {
@@ -103,7 +118,7 @@ func TestRate(t *testing.T) {
 func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
 	o := options(1)
 	o.Rate = 0.001
-	s := New(o)
+	s := newSource(t, o)
 	readSome(t, s, 1) // the first story begins at once
 	began := time.Now()
 	for range 10 {
@@ -120,8 +135,11 @@ type key struct {
 }
 
 // checker follows all records.
+type user struct{ uid, euid uint32 }
+
 type checker struct {
 	*testing.T
+	users     map[key]user
 	alive     map[key]uint64      // the cgroup of each process
 	addresses map[uint64][16]byte // of each cgroup that is a pod's
 	cgroups   map[[16]byte]uint64
@@ -141,12 +159,15 @@ func (c *checker) check(record []byte) {
 		require.NotContains(c, c.alive, who)
 		require.Contains(c, c.alive, key{e.Process.ParentPid, e.Process.ParentStartTime}, "its parent lives")
 		c.alive[who] = header.CgroupId
+		c.users[who] = user{e.Process.Uid, e.Process.Euid}
 	case event.TypeProcessExec:
 		e, err := event.DecodeProcessExec(record)
 		require.NoError(c, err)
 		require.NotEmpty(c, e.Exe)
 		require.NotEmpty(c, e.Args)
 		c.lives(who, header)
+		require.Equal(c, c.users[who].uid, e.Process.Uid)
+		c.users[who] = user{e.Process.Uid, e.Process.Euid}
 	case event.TypeProcessExit:
 		_, err := event.DecodeProcessExit(record)
 		require.NoError(c, err)
@@ -154,6 +175,9 @@ func (c *checker) check(record []byte) {
 		delete(c.alive, who)
 	case event.TypeProcessOOMKill:
 		c.lives(who, header)
+	case event.TypeSecurityAction:
+		c.lives(who, header)
+		c.security(header, record)
 	default:
 		c.lives(who, header)
 		c.traffic(kind, header, record)
@@ -211,11 +235,12 @@ func (c *checker) local(cgroup uint64, ends *bpf.WireConnectionEnds) {
 func TestTheWorldIsConsistent(t *testing.T) {
 	for _, pods := range []int{1, 20, 600} {
 		o := options(3)
-		o.Pods = pods
-		s := New(o)
-		c := &checker{T: t, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
+		o.Pods, o.Scenarios.Attack = pods, 0.02
+		s := newSource(t, o)
+		c := &checker{T: t, users: map[key]user{}, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
 		for _, p := range s.world.older {
 			c.alive[key{p.pid, p.start}] = p.cgroup
+			c.users[key{p.pid, p.start}] = user{p.credentials.Uid, p.credentials.Euid}
 		}
 		for range 8 {
 			require.NoError(t, s.Read(c.check))
@@ -226,9 +251,9 @@ func TestTheWorldIsConsistent(t *testing.T) {
 }
 
 func TestOlderProcesses(t *testing.T) {
-	s := New(options(1))
+	s := newSource(t, options(1))
 	known := s.Processes()
-	assert.Len(t, known, 4+2*20, "system, kubelet, cron, containerd, and of each pod a shim and a server")
+	assert.Len(t, known, 4+2*20+5, "system, kubelet, cron, containerd, of each pod a shim and a server, and of two services a worker")
 	pids := map[uint32]bool{0: true}
 	for _, p := range known {
 		assert.True(t, pids[p.ParentPID], "its parent is older")
@@ -240,7 +265,7 @@ func TestOlderProcesses(t *testing.T) {
 
 // Whose a process is can be told of all: each is in a cgroup whose path is known.
 func TestCgroups(t *testing.T) {
-	s := New(options(1))
+	s := newSource(t, options(1))
 	paths := map[uint64]string{}
 	for _, c := range s.Cgroups() {
 		assert.Empty(t, paths[c.ID])
@@ -266,7 +291,7 @@ func TestCgroups(t *testing.T) {
 
 // BenchmarkRecords is what making a record costs.
 func BenchmarkRecords(b *testing.B) {
-	s := New(options(1))
+	s := newSource(b, options(1))
 	b.ReportAllocs()
 	for done := 0; done < b.N; done += turnRecords {
 		require.NoError(b, s.Read(func([]byte) {}))
@@ -277,7 +302,7 @@ func BenchmarkRecords(b *testing.B) {
 func TestCauses(t *testing.T) {
 	type request struct{ sequence, acknowledged uint32 }
 	served, sent := map[request]bpf.WireHttpExchange{}, []bpf.WireHttpExchange{}
-	s := New(options(3))
+	s := newSource(t, options(3))
 	for range 8 {
 		require.NoError(t, s.Read(func(record []byte) {
 			header, err := event.DecodeHeader(record)

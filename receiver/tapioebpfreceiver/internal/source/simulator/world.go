@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
@@ -18,29 +19,34 @@ const (
 	firstPID  = 4000
 	lastPID   = 4_194_303 // the kernel's largest pid_max
 	userShop  = 1000
+	userCheck = 995 // whom a cron job of the node runs as
 	hostNetns = 4026531840
 )
 
 // process of the world. Its parent is never nil but for the first one.
 type process struct {
-	pid, vpid, uid uint32
-	session        uint32 // pid of its leader
-	detaches       bool   // what it starts begins a session
-	start          uint64 // CLOCK_BOOTTIME, ns
-	parent         *process
-	exe, cwd       string
-	cgroup         uint64
-	pod            *pod // nil: outside of any
+	pid, vpid   uint32
+	session     uint32 // pid of its leader
+	detaches    bool   // what it starts begins a session
+	start       uint64 // CLOCK_BOOTTIME, ns
+	parent      *process
+	exe, cwd    string
+	unlinked    bool // exe has no name any more
+	credentials bpf.WireCredentials
+	cgroup      uint64
+	pod         *pod // nil: outside of any
 }
 
 // pod of the simulated cluster. All of them are on this node.
 type pod struct {
 	namespace, name, uid string
 	container            string // its id
+	token                string // path of its service account's, symbolic links resolved
 	service              *service
 	address              [16]byte
 	netns                uint32
 	server               *process
+	worker               *process // that the server started long ago; nil: none
 	restarts             int
 }
 
@@ -54,6 +60,8 @@ type service struct {
 	http                  bool
 	routes                []string
 	calls                 []string // what it asks of others to answer a request
+	forks                 bool     // its server has a process that does some of the work
+	secrets               []string // files that it reads again from time to time; podToken: its pod's
 	hash                  string   // of a Deployment's template
 	clusterAddress        [16]byte
 	pods                  []*pod
@@ -61,21 +69,26 @@ type service struct {
 
 func (s *service) host() string { return s.name + "." + s.namespace }
 
+// podToken stands for the token of the service account, which is another file in each pod.
+const podToken = "token"
+
 // template of the shop. Who calls whom has no circle.
 var template = []service{
 	{namespace: "shop", name: "frontend", kind: "Deployment", exe: "/usr/bin/node", port: 8080, http: true,
-		routes: []string{"/", "/products/%d", "/cart", "/checkout"}, calls: []string{"catalog", "cart", "checkout"}},
+		routes: []string{"/", "/products/%d", "/cart", "/checkout"}, calls: []string{"catalog", "cart", "checkout"},
+		secrets: []string{"/etc/ssl/private/shop.key"}},
 	{namespace: "shop", name: "catalog", kind: "Deployment", exe: "/app/catalog", port: 8080, http: true,
 		routes: []string{"/api/products", "/api/products/%d"}, calls: []string{"postgres"}},
 	{namespace: "shop", name: "cart", kind: "Deployment", exe: "/usr/bin/python3.12", port: 8000, http: true,
-		routes: []string{"/api/carts/%d", "/api/carts/%d/items"}, calls: []string{"redis"}},
+		routes: []string{"/api/carts/%d", "/api/carts/%d/items"}, calls: []string{"redis"}, forks: true, secrets: []string{podToken}},
 	{namespace: "shop", name: "checkout", kind: "Deployment", exe: "/usr/lib/jvm/java-21/bin/java", port: 8080, http: true,
-		routes: []string{"/api/orders", "/api/orders/%d"}, calls: []string{"payment", "postgres"}},
+		routes: []string{"/api/orders", "/api/orders/%d"}, calls: []string{"payment", "postgres"}, secrets: []string{podToken}},
 	{namespace: "payments", name: "payment", kind: "Deployment", exe: "/app/payment", port: 9000, http: true,
-		routes: []string{"/charge", "/refund/%d"}},
+		routes: []string{"/charge", "/refund/%d"}, secrets: []string{podToken, "/etc/ssl/private/payment.key"}},
 	{namespace: "data", name: "redis", kind: "StatefulSet", exe: "/usr/local/bin/redis-server", port: 6379},
-	{namespace: "data", name: "postgres", kind: "StatefulSet", exe: "/usr/lib/postgresql/17/bin/postgres", port: 5432},
-	{namespace: "kube-system", name: "coredns", kind: "Deployment", exe: "/coredns", port: 53},
+	{namespace: "data", name: "postgres", kind: "StatefulSet", exe: "/usr/lib/postgresql/17/bin/postgres", port: 5432,
+		forks: true, secrets: []string{"/etc/ssl/private/postgres.key"}},
+	{namespace: "kube-system", name: "coredns", kind: "Deployment", exe: "/coredns", port: 53, secrets: []string{podToken}},
 }
 
 // world is the node and who runs on it. It is made from a seed, and the same one always from the same.
@@ -100,11 +113,12 @@ func newWorld(seed uint64, pods int, now uint64) *world {
 		nextPID:  firstPID,
 		nextPort: 32768,
 	}
-	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup}, now)
+	root := rootWith(allCapabilities)
+	w.init = w.age(&process{pid: 1, vpid: 1, exe: "/usr/lib/systemd/systemd", cwd: "/", cgroup: initCgroup, credentials: root}, now)
 	w.init.parent = w.init
-	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup}, now)
-	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, detaches: true}, now)
-	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup}, now)
+	w.kubelet = w.age(&process{exe: "/usr/bin/kubelet", cwd: "/", parent: w.init, cgroup: kubeletCgroup, credentials: root}, now)
+	w.cron = w.age(&process{exe: "/usr/sbin/cron", cwd: "/", parent: w.init, cgroup: cronCgroup, detaches: true, credentials: root}, now)
+	containerd := w.age(&process{exe: "/usr/bin/containerd", cwd: "/", parent: w.init, cgroup: containerdCgroup, credentials: root}, now)
 	for i := range template {
 		s := template[i]
 		s.clusterAddress = ipv4(10, 96, 0, byte(10+i))
@@ -137,6 +151,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 		namespace: s.namespace, service: s,
 		uid:       w.newUID(),
 		container: w.hex(64),
+		token:     "/run/secrets/kubernetes.io/serviceaccount/..2026_01_15_08_30_00." + w.letters("123456789", 9) + "/token",
 		address:   ipv4(10, 244, byte(1+number/250), byte(2+number%250)),
 		netns:     hostNetns + 200 + uint32(number),
 	}
@@ -147,9 +162,20 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 	if s.kind == "StatefulSet" {
 		p.name = fmt.Sprintf("%s-%d", s.name, len(s.pods))
 	}
-	shim := w.age(&process{exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup}, now)
-	p.server = w.age(&process{exe: s.exe, cwd: "/", parent: shim, uid: userShop, cgroup: firstPodCgroup + uint64(number), pod: p}, now)
+	shim := w.age(&process{
+		exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup, credentials: containerd.credentials,
+	}, now)
+	p.server = w.age(&process{
+		exe: s.exe, cwd: "/", parent: shim, credentials: userWith(userShop), cgroup: firstPodCgroup + uint64(number), pod: p,
+	}, now)
 	p.server.vpid = 1
+	if s.forks {
+		worker := *p.server
+		worker.pid, worker.parent = 0, p.server
+		p.worker = w.age(&worker, now)
+		p.worker.session, p.worker.vpid = p.server.pid, 7
+		p.worker.start = max(p.worker.start, p.server.start)
+	}
 	s.pods, w.pods = append(s.pods, p), append(w.pods, p)
 	w.shims[p] = shim
 }
@@ -240,7 +266,7 @@ func (w *world) cgroups() []source.Cgroup {
 func (w *world) processes() (found []source.Process) {
 	for _, p := range w.older {
 		known := source.Process{
-			PID: p.pid, VPID: p.vpid, StartTicks: p.start / nsPerTick, UID: p.uid, EUID: p.uid, Executable: p.exe,
+			PID: p.pid, VPID: p.vpid, StartTicks: p.start / nsPerTick, UID: p.credentials.Uid, EUID: p.credentials.Euid, Executable: p.exe,
 			CgroupID: p.cgroup,
 		}
 		if p.parent != p {
