@@ -43,12 +43,14 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	switch cfg.Source {
 	case simulator.Name:
 		return simulator.New(simulator.Options{
-			Rate:          cfg.Simulator.Rate,
-			Seed:          cfg.Simulator.Seed,
-			Pods:          cfg.Simulator.Pods,
-			Scenarios:     scenariosOf(&cfg.Simulator.Scenarios),
-			Families:      cfg.families(),
-			FlushInterval: cfg.Ring.FlushInterval,
+			Rate:      cfg.Simulator.Rate,
+			Seed:      cfg.Simulator.Seed,
+			Pods:      cfg.Simulator.Pods,
+			Scenarios: scenariosOf(&cfg.Simulator.Scenarios),
+			Families:  cfg.families(),
+			// as the kernel would do it
+			ReportInterval: optionsOf(cfg).ReportInterval,
+			FlushInterval:  cfg.Ring.FlushInterval,
 		}), nil
 	case replay.Name:
 		return replay.New(replay.Options{

@@ -31,6 +31,8 @@ type Options struct {
 	Scenarios Scenarios
 	// Families whose events there are.
 	Families []string
+	// ReportInterval is how often what lasts is reported, and how long a UDP flow must be silent to have ended.
+	ReportInterval time.Duration
 	// FlushInterval is how long Read waits at the most.
 	FlushInterval time.Duration
 }
@@ -80,6 +82,7 @@ func New(options Options) *Source {
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
 	s.stories = story{world: s.world, scenarios: options.Scenarios, tell: s.tell}
+	s.stories.interval = uint64(options.ReportInterval)
 	s.shares = newShares(options.Families)
 	return s
 }
