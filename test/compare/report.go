@@ -147,19 +147,31 @@ func (r *report) differences(found []Finding) {
 	}
 }
 
-// reasons of what may differ, each with what it is for.
+// reasons of what may differ, each with what it is for, and in how many groups.
 func (r *report) reasons(found []Finding) {
-	byReason := map[string][]Finding{}
+	byReason := map[string]map[string]int{}
 	for _, f := range found {
-		if f.Reason != "" {
-			byReason[f.Reason] = append(byReason[f.Reason], f)
+		if f.Reason == "" {
+			continue
 		}
+		if byReason[f.Reason] == nil {
+			byReason[f.Reason] = map[string]int{}
+		}
+		byReason[f.Reason][f.what()]++
 	}
-	r.line("\n## With a reason: %d\n", len(found)-len(Failures(found)))
+	r.line("\n## Differences with a reason: %d\n", len(found)-len(Failures(found)))
 	for _, reason := range slices.Sorted(maps.Keys(byReason)) {
 		r.line("- %s", reason)
-		for _, f := range byReason[reason] {
-			r.line("  - %s", f)
+		for _, what := range slices.Sorted(maps.Keys(byReason[reason])) {
+			r.line("  - %s (%d groups)", what, byReason[reason][what])
 		}
 	}
+}
+
+// what differs, wherever it does.
+func (f Finding) what() string {
+	if f.Feature == "" {
+		return f.String()
+	}
+	return f.Feature + " is " + f.Text
 }

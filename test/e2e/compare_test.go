@@ -35,7 +35,7 @@ func TestCompare(t *testing.T) {
 	kernel := compareCollector(t, "ebpf", w.scope, quick)
 	simulator := compareCollector(t, "simulator", cgroup{}, append(quick,
 		"receivers::tapioebpf::source: simulator",
-		"receivers::tapioebpf::simulator: {rate: 3000, scenarios: {errors: 0.15, nxdomain_storm: 0.1, crash_loop: 0.2, noisy_neighbor: 0.01, attack: 0.05}}",
+		"receivers::tapioebpf::simulator: {rate: 3000, scenarios: {errors: 0.3, nxdomain_storm: 0.03, crash_loop: 0.2, noisy_neighbor: 0.01, attack: 0.05}}",
 	))
 	w.run(t)
 	require.Eventually(t, func() bool { return simulator.stats().TotalEvents >= simulatedEvents }, time.Minute, pollInterval)

@@ -6,23 +6,34 @@
 package e2e
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func init() {
 	workloads["hog"] = hog
+	workloads["onCommand"] = onCommand
+	workloads["askSlowly"] = askSlowly
+	workloads["search"] = search
+	workloads["askEach"] = askEach
 }
 
 // comparedWorkload is what the simulator tells of, done for real: servers in pods that are older than the
@@ -32,6 +43,10 @@ type comparedWorkload struct {
 	pods            []cgroup
 	nginx, upstream *server
 	names, silent   string // addresses of name servers, of which the second never answers
+	older           []*process
+	network         *network // of the pods that are asked from another node, and ask there
+	here, there     string   // addresses of servers, of which the second is on another node
+	elsewhere       *network // of the other node
 }
 
 // comparedRounds are enough for what happens by chance, such as an exit before the first tick.
@@ -51,7 +66,24 @@ func newComparedWorkload(t *testing.T) *comparedWorkload {
 	w.names = fmt.Sprintf("127.77.%d.%d", rand.N(250), rand.N(250)+1)
 	w.pods[2].startNameServer(t, w.names, 53)
 	w.silent = w.startSilentServer(t)
+	for _, in := range []cgroup{w.pods[3], w.unit} {
+		p := in.start(t, "onCommand")
+		require.Equal(t, "ready", p.line())
+		w.older = append(w.older, p)
+	}
+	w.connectNodes(t)
 	return w
+}
+
+// connectNodes has a network for what is observed, and one for what is not.
+func (w *comparedWorkload) connectNodes(t *testing.T) {
+	t.Helper()
+	here, there := newNetwork(t), newNetwork(t)
+	w.network, w.elsewhere = here, there
+	here.connect("eth0", []string{"10.88.0.2/24"}, there, "eth0", []string{"10.88.0.3/24"})
+	log := filepath.Join(t.TempDir(), "calls")
+	w.here = w.pods[0].startBy(t, here.by(), "serveHTTP", "tcp4", log, "10.88.0.2:8080").line()
+	w.there = cgroup{}.startBy(t, there.by(), "serveHTTP", "tcp4", log, "10.88.0.3:8080").line()
 }
 
 // below makes a cgroup, and those that are on the way to it.
@@ -86,6 +118,8 @@ func (w *comparedWorkload) run(t *testing.T) {
 		w.requests(t, in)
 		w.lookups(t, in, round)
 	}
+	w.betweenNodes(t)
+	w.byOlderProcesses(t)
 	w.outOfMemory(t, w.pods[3])
 	for _, p := range lasting {
 		p.wait()
@@ -97,7 +131,8 @@ func (w *comparedWorkload) startLasting(t *testing.T) []*process {
 	t.Helper()
 	server := w.pods[0].start(t, "serve", "tcp4", 1, 12_345, "polite")
 	client := w.pods[3].start(t, "drip", "tcp4", server.line(), 100_000, 8, "500ms")
-	return []*process{server, client}
+	asking := w.pods[3].start(t, "askSlowly", w.names+":53", "slow.found.test.", 16, "200ms")
+	return []*process{server, client, asking}
 }
 
 // processes end well, with a code and by a signal, and become others.
@@ -130,9 +165,7 @@ func (w *comparedWorkload) requests(t *testing.T, in cgroup) {
 	in.curl(t, "-d", "a=b", url("/n/form"))
 	in.curl(t, url("/app/size/1000"), url("/app/status/404"), url("/app/status/503"))
 	in.ask(t, w.upstream.address, []question{{Method: "GET", Target: "/size/10"}, {Method: "POST", Target: "/size/7", Body: 1000}, {Method: "GET", Target: "/status/503"}}).wait()
-	slam := w.pods[0].start(t, "slam", "tcp4")
-	in.curl(t, "http://"+slam.line()+"/") // is reset before there is a response
-	slam.wait()
+	in.start(t, "askEach", w.upstream.address, "POST /drop/0").wait()
 }
 
 // lookups of names that exist and of others, by the C library with a search list and without, and one that
@@ -143,6 +176,121 @@ func (w *comparedWorkload) lookups(t *testing.T, in cgroup, round int) {
 		getent(t, in, w.names, strconv.Itoa(round)+"."+name)
 	}
 	in.start(t, "askInVain", w.silent).wait()
+}
+
+// betweenNodes are requests whose other ends are not observed: on this node, on another, and from another.
+func (w *comparedWorkload) betweenNodes(t *testing.T) {
+	t.Helper()
+	asked := func(address string) []any {
+		return []any{address, "GET /size/10", "POST /status/404", "GET /status/503", "POST /drop/0"}
+	}
+	w.pods[3].startBy(t, w.network.by(), "askEach", asked(w.there)...).wait()
+	cgroup{}.startBy(t, w.elsewhere.by(), "askEach", asked(w.here)...).wait()
+	cgroup{}.start(t, "askEach", asked(w.upstream.address)...).wait()
+}
+
+// byOlderProcesses is what those do whose start nobody has seen: it is for nothing that is known.
+func (w *comparedWorkload) byOlderProcesses(t *testing.T) {
+	t.Helper()
+	for _, p := range w.older {
+		server := w.pods[0].start(t, "serve", "tcp4", 1, 1000, "polite")
+		slam := w.pods[0].start(t, "slam", "tcp4")
+		for _, command := range [][]string{
+			{"askEach", w.upstream.address, "GET /size/10", "POST /status/404", "GET /status/503", "POST /drop/0"},
+			{"slammed", "tcp4", slam.line()},
+			{"fetch", "tcp4", server.line(), "1", "1000"},
+			{"refused", "tcp4", closedPort(t, "tcp4"), "1"},
+			{"search", w.names + ":53", "older.found.test"},
+			{"search", w.names + ":53", "older.missing.test"},
+			{"askSlowly", w.names + ":53", "older.found.test.", "1", "0s"},
+			{"askSlowly", w.names + ":53", "older.missing.test.", "1", "0s"},
+			{"askSlowly", w.names + ":53", "text.test.", "1", "0s"}, // which has no address
+			{"askInVain", w.silent},
+		} {
+			p.obey(command)
+		}
+		slam.wait()
+		server.wait()
+	}
+}
+
+// obey has an onCommand run another workload, and waits until it has.
+func (p *process) obey(command []string) {
+	p.t.Helper()
+	line, err := json.Marshal(command)
+	require.NoError(p.t, err)
+	_, err = p.in.Write(append(line, '\n'))
+	require.NoError(p.t, err)
+	for p.line() != "done" { // what the workload says for itself
+	}
+}
+
+// onCommand runs the workloads that it reads, a line each, as JSON. Whether they come to what they wanted is
+// not its business: some are to fail.
+func onCommand([]string) error {
+	fmt.Println("ready")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var command []string
+		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
+			return err
+		}
+		_ = workloads[command[0]](command[1:])
+		fmt.Println("done")
+	}
+	return nil
+}
+
+// askEach ADDRESS REQUEST... makes requests, of which some may get no answer.
+func askEach(args []string) error {
+	for _, request := range args[1:] {
+		method, target, _ := strings.Cut(request, " ")
+		asked, err := http.NewRequest(method, "http://"+args[0]+target, strings.NewReader("body"))
+		if err != nil {
+			return err
+		}
+		if response, err := http.DefaultClient.Do(asked); err == nil {
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return nil
+}
+
+// askSlowly ADDRESS NAME COUNT INTERVAL asks again and again over one socket.
+func askSlowly(args []string) error {
+	interval, err := time.ParseDuration(args[3])
+	if err != nil {
+		return err
+	}
+	conn, err := dialServer("udp", args[0])
+	if err != nil {
+		return err
+	}
+	for range number(args[2]) {
+		if err := errors.Join(conn.send(args[1], dnsmessage.TypeA), conn.receive()); err != nil {
+			return err
+		}
+		time.Sleep(interval)
+	}
+	return conn.Close()
+}
+
+// search ADDRESS NAME goes through all of a search list, as the C library does for names that exist only as they
+// are, or not at all.
+func search(args []string) error {
+	for _, suffix := range append(slices.Clone(searchList), "") {
+		conn, err := dialServer("udp", args[0])
+		if err != nil {
+			return err
+		}
+		name := strings.TrimSuffix(args[1]+"."+suffix, ".") + "."
+		err = errors.Join(conn.send(name, dnsmessage.TypeA), conn.send(name, dnsmessage.TypeAAAA), conn.receive(), conn.receive(), conn.Close())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outOfMemory has the kernel kill a program that takes more memory than it may.

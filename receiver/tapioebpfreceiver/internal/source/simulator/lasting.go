@@ -51,13 +51,28 @@ func (s *story) fallSilent(c *connection, now uint64) {
 	s.tell(event.FamilyNetwork, now+s.interval, closeRecord(c, c.server, event.RoleUnknown, now))
 }
 
-// visitFromOutside is a request from another node.
+// elsewhere is a pod's address on another node.
+func (s *story) elsewhere() [16]byte { return ipv4(10, 244, 250, byte(2+s.random.IntN(250))) }
+
+// visitElsewhere is a request to a service's pod on another node.
+func (s *story) visitElsewhere(p *process, to *service, now uint64) uint64 {
+	now = s.lookup(p, to, now)
+	c := s.connect(p, nil, endpoint{address: s.elsewhere(), port: to.port}, &now)
+	now = s.exchange(c, to, now, nil)
+	return s.close(c, now+s.between(100*microsecond, 10*millisecond))
+}
+
+// visitFromOutside is a request from another node, or from outside of the cluster.
 func (s *story) visitFromOutside(now uint64) uint64 {
 	to := s.services["frontend"]
 	server := s.anyPod(to)
+	from := s.elsewhere()
+	if s.chance(0.3) {
+		from = ipv4(198, 51, 100, byte(2+s.random.IntN(250)))
+	}
 	c := &connection{
 		server: server.server, protocol: event.ProtocolTCP, opened: now, established: now,
-		from: endpoint{address: ipv4(10, 244, 250, byte(2+s.random.IntN(250))), port: s.port()}, to: server.endpoint(to.port),
+		from: endpoint{address: from, port: s.port()}, to: server.endpoint(to.port),
 		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(200, 900)),
 	}
 	now = s.request(c, to, now)
@@ -65,8 +80,7 @@ func (s *story) visitFromOutside(now uint64) uint64 {
 }
 
 // askInVain is a question that gets no answer, also not when it is asked again.
-func (s *story) askInVain(now uint64) uint64 {
-	p := s.anyPodOfAll().server
+func (s *story) askInVain(p *process, now uint64) uint64 {
 	c := &connection{client: p, protocol: event.ProtocolUDP, opened: now, established: now, from: s.local(p),
 		to: endpoint{address: ipv4(192, 0, 2, 53), port: 53}, cause: s.cause(p)}
 	query := packDNS(uint16(s.random.Uint32()), "files.example.net", dnsmessage.TypeA, false, 0)
@@ -80,6 +94,13 @@ func (s *story) askInVain(now uint64) uint64 {
 	return now
 }
 
+// As wait(2) has the ends of scripts: by curl's exit codes, and by how a shell tells of a child that was killed.
+const (
+	noName      = 6 << 8
+	notReached  = 7 << 8
+	childKilled = (128 + killed) << 8
+)
+
 // errand is a script that comes to nothing: what it needs has no name, or does not listen, or takes too long. Cron
 // starts it, or somebody in a container.
 func (s *story) errand(now uint64) uint64 {
@@ -87,30 +108,35 @@ func (s *story) errand(now uint64) uint64 {
 	if in := s.anyPodOfAll(); s.chance(0.5) {
 		parent = s.shims[in].into(in)
 	}
-	const (
-		noName  = 6 << 8 // as curl has it
-		refused = 7 << 8
-		byChild = (128 + killed) << 8 // as shells say it
-	)
-	outcome := []uint32{noName, refused, killed}[s.random.IntN(3)]
-	shell := outcome
-	if outcome == killed {
-		shell = byChild
+	outcome := []uint32{noName, notReached, killed}[s.random.IntN(3)]
+	does := func(p *process, now uint64) uint64 { return s.comeToNothing(p, now, outcome) }
+	if s.chance(0.5) {
+		return s.command(parent, now, "/bin/dash", []string{"/bin/sh", "-c", "exec report --daily"}, outcome, does)
 	}
-	return s.command(parent, now, "/bin/dash", []string{"/bin/sh", "-c", "env -i report --daily"}, shell, func(shell *process, now uint64) uint64 {
-		return s.command(shell, now, "/usr/bin/env", []string{"env", "-i", "report", "--daily"}, outcome, func(p *process, now uint64) uint64 {
-			p.exe = "/usr/local/bin/report"
-			s.tell(event.FamilyProcess, now, execRecord(p, now, "report", "--daily"))
-			now += s.between(millisecond, 30*millisecond)
-			switch {
-			case outcome == refused:
-				return s.refused(p, now)
-			case outcome == noName && p.pod != nil:
-				return s.searchInVain(p, now, "reports."+p.pod.namespace)
-			case outcome == noName:
-				return s.ask(p, now, "reports.example.net", dnsmessage.RCodeNameError)
-			}
-			return now + s.between(10*millisecond, 100*millisecond)
-		})
+	status := outcome
+	if outcome == killed {
+		status = childKilled
+	}
+	return s.command(parent, now, "/bin/dash", []string{"/bin/sh", "-c", "env -i report --daily"}, status, func(shell *process, now uint64) uint64 {
+		return s.command(shell, now, "/usr/bin/env", []string{"env", "-i", "report", "--daily"}, outcome, does)
 	})
+}
+
+// comeToNothing is a process that becomes the program that it is to run, which then fails.
+func (s *story) comeToNothing(p *process, now uint64, outcome uint32) uint64 {
+	p.exe = "/usr/local/bin/report"
+	s.tell(event.FamilyProcess, now, execRecord(p, now, "report", "--daily"))
+	now += s.between(millisecond, 30*millisecond)
+	switch {
+	case outcome == notReached:
+		return s.refused(p, now)
+	case outcome == noName && s.chance(0.3):
+		return s.askInVain(p, now)
+	case outcome == noName && p.pod != nil:
+		return s.searchInVain(p, now, "reports."+p.pod.namespace)
+	case outcome == noName:
+		return s.ask(p, now, "reports.example.net", dnsmessage.RCodeNameError)
+	default:
+		return now + s.between(10*millisecond, 100*millisecond)
+	}
 }

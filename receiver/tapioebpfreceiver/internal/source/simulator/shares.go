@@ -111,8 +111,8 @@ func (s *story) ofNames(now uint64) {
 	case s.chance(s.scenarios.NXDomainStorm):
 		s.nxdomainStorm(now)
 	case s.chance(s.scenarios.Errors):
-		s.askInVain(now)
-	case s.chance(0.02):
+		s.askInVain(s.anyPodOfAll().server, now)
+	case s.chance(0.04):
 		s.lastingFlow(now)
 	default:
 		s.lookup(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)

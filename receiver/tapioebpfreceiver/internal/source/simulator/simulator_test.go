@@ -438,7 +438,7 @@ func TestCronAndShells(t *testing.T) {
 			}
 		}
 	}
-	for _, status := range []uint32{0, failure, 6 << 8, 7 << 8, killed, 137 << 8} {
+	for _, status := range []uint32{0, failure, noName, notReached, killed, childKilled} {
 		assert.Positive(t, ends[status], "%#x", status)
 	}
 	assert.Positive(t, replaced)

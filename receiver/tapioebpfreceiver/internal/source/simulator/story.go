@@ -291,6 +291,8 @@ func (s *story) request(c *connection, to *service, now uint64) uint64 {
 			switch called := s.services[name]; {
 			case !called.http:
 				now = s.work(c.server, called, now)
+			case s.chance(0.1):
+				now = s.visitElsewhere(c.server, called, now)
 			case s.chance(0.5):
 				now = s.request(s.keptBy(c.server, called), called, now)
 			default:
@@ -324,7 +326,9 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 	}
 	x.first = now + wire
 	x.end = x.first + s.between(10*microsecond, millisecond)
-	s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
+	if c.server != nil {
+		s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
+	}
 	if c.client != nil {
 		s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0))
 	}
