@@ -116,11 +116,13 @@ func (c *comparison) group(group Group, inA, inB *Records) {
 		if valuesA, valuesB := featureA.values(), featureB.values(); valuesA != valuesB {
 			c.found = append(c.found, Finding{
 				Kind: ValuesDiffer, Group: group, Feature: name,
-				Text: fmt.Sprintf("%s in %s, and %s in %s", valuesA, c.a.Name, valuesB, c.b.Name),
+				Text: fmt.Sprintf("%s in %s, and %s in %s", orEmpty(valuesA), c.a.Name, orEmpty(valuesB), c.b.Name),
 			})
 		}
 	}
 }
+
+func orEmpty(values string) string { return cmp.Or(values, "(empty)") }
 
 func (c *comparison) presence(group Group, feature string, alwaysA, alwaysB bool) {
 	if alwaysA == alwaysB {
