@@ -18,15 +18,15 @@ import (
 type Kind int
 
 const (
-	// FamilyMissing: one source has a family, the other has nothing of it.
+	// FamilyMissing is a family that one source has and the other has nothing of.
 	FamilyMissing Kind = iota
-	// GroupMissing: one has records of a name and variant, the other has none.
+	// GroupMissing is a name and variant that one has records of and the other has none.
 	GroupMissing
-	// FeatureMissing: records of one have an attribute or the like, those of the other never.
+	// FeatureMissing is an attribute or the like that records of one have, and those of the other never.
 	FeatureMissing
-	// FeatureRarer: all records of one have it, and just some of the other's.
+	// FeatureRarer is one that all records of one have, and just some of the other's.
 	FeatureRarer
-	// ValuesDiffer: both have it, with another type, unit or the like.
+	// ValuesDiffer is one that both have, with another type, unit or the like.
 	ValuesDiffer
 )
 

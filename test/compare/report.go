@@ -24,7 +24,9 @@ func Report(a, b *Side, found []Finding) string {
 
 type report struct{ strings.Builder }
 
-func (r *report) line(format string, args ...any) { fmt.Fprintf(r, format+"\n", args...) }
+func (r *report) line(format string, args ...any) {
+	r.WriteString(fmt.Sprintf(format, args...) + "\n")
+}
 
 func (r *report) table(heads ...string) {
 	r.row(heads...)

@@ -221,7 +221,8 @@ func (p *process) obey(command []string) {
 	require.NoError(p.t, err)
 	_, err = p.in.Write(append(line, '\n'))
 	require.NoError(p.t, err)
-	for p.line() != "done" { // what the workload says for itself
+	for done := false; !done; { // before that is what the workload says for itself
+		done = p.line() == "done"
 	}
 }
 
