@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func TestCompare(t *testing.T) {
 		"receivers::tapioebpf::families::dns::timeout: 1s",
 		"receivers::tapioebpf::correlation::max_wait: 1s",
 	}
-	kernel := compareCollector(t, compare.Kernel, w.scope, quick)
+	kernel := compareCollector(t, compare.Kernel, w.scope, append(slices.Clone(quick), comparedKubernetes(t)))
 	simulator := compareCollector(t, compare.Simulator, cgroup{}, append(quick,
 		"receivers::tapioebpf::source: simulator",
 		"receivers::tapioebpf::simulator: {rate: 3000, scenarios: {errors: 0.3, nxdomain_storm: 0.03, crash_loop: 0.2, noisy_neighbor: 0.01, attack: 0.05}}",

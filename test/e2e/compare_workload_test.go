@@ -49,6 +49,8 @@ type comparedWorkload struct {
 	elsewhere       *network // of the other node
 }
 
+const comparedPods = 4
+
 // comparedRounds are enough for what happens by chance, such as an exit before the first tick.
 const comparedRounds = 8
 
@@ -57,7 +59,7 @@ func newComparedWorkload(t *testing.T) *comparedWorkload {
 	w := &comparedWorkload{scope: newCgroup(t)}
 	w.unit = w.scope.below(t, "system.slice", "cron.service")
 	burstable := w.scope.below(t, "kubepods.slice", "kubepods-burstable.slice")
-	for n := range 4 {
+	for n := range comparedPods {
 		w.pods = append(w.pods, burstable.below(t,
 			fmt.Sprintf("kubepods-burstable-pod2c48913c_b29f_11e7_9350_02096814779%d.slice", n), "cri-containerd-"+hexID(n)+".scope"))
 	}
