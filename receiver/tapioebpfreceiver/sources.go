@@ -26,17 +26,32 @@ func openSource(cfg *Config, set receiver.Settings) (source.Source, error) {
 }
 
 func openRecording(from source.Source, cfg *Config, set receiver.Settings) (source.Source, error) {
+	node, err := nodeOf(cfg, from)
+	if err != nil {
+		return nil, errors.Join(err, from.Close())
+	}
 	recorder, err := recording.Record(from, recording.Options{
 		File:      cfg.Recording.File,
 		MaxSize:   uint64(cfg.Recording.MaxSize),
 		Families:  cfg.families(),
 		Collector: set.BuildInfo.Version,
-		Node:      cfg.nodeName(),
+		Node:      node,
 	}, set.Logger)
 	if err != nil {
 		return nil, errors.Join(err, from.Close())
 	}
 	return recorder, nil
+}
+
+// nodeOf is the node's name in the Kubernetes that the source's names are from; empty where there is none.
+func nodeOf(cfg *Config, from source.Source) (string, error) {
+	if cfg.Source == simulator.Name { // its host is a node, and not this one
+		return from.HostName()
+	}
+	if played, ok := from.(*replay.Source); ok {
+		return played.NodeName(), nil
+	}
+	return cfg.nodeName(), nil
 }
 
 func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
