@@ -23,7 +23,7 @@ var allFamilies = []string{"process", "network", "dns", "http"}
 
 func options(seed uint64) Options {
 	return Options{
-		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond, ReportInterval: time.Second,
+		Seed: seed, Pods: 20, Families: allFamilies, FlushInterval: time.Millisecond, ReportInterval: 100 * time.Millisecond,
 		Scenarios: Scenarios{Errors: 0.03, SearchLists: 0.3, NXDomainStorm: 0.01, CrashLoop: 0.02, NoisyNeighbor: 0.002, Attack: 0.002},
 	}
 }
