@@ -21,7 +21,6 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
@@ -101,12 +100,8 @@ func newReader(r *tapioReceiver) (*reader, error) {
 // hostAndNode are the names of what is observed. In a pod the host's own name is not to be had, and the
 // node's is as good; where the records are of another host, its name is with them.
 func (r *tapioReceiver) hostAndNode() (host, node string, err error) {
-	node = r.config.nodeName()
-	if played, ok := r.source.(*replay.Source); ok {
-		node = played.NodeName()
-	}
-	if node != "" {
-		return node, node, nil
+	if node, err = nodeOf(r.config, r.source); node != "" || err != nil {
+		return node, node, err
 	}
 	host, err = r.source.HostName()
 	return host, "", err

@@ -32,9 +32,11 @@ func namesOf(s *simulator.Source) *simulatedNames {
 			Containers: []kube.Container{{ID: of.ContainerID, Runtime: "containerd", Name: of.Container, Image: of.Image}},
 		}
 		if of.ReplicaSet != "" {
-			pod.Owners = append(pod.Owners, kube.Owner{Kind: "ReplicaSet", Name: of.ReplicaSet})
+			// of a Deployment there is no UID: it is known by the ReplicaSet's name only
+			pod.Owners = append(pod.Owners, kube.Owner{Kind: "ReplicaSet", Name: of.ReplicaSet, UID: of.OwnerUID}, kube.Owner{Kind: of.Kind, Name: of.Workload})
+		} else {
+			pod.Owners = append(pod.Owners, kube.Owner{Kind: of.Kind, Name: of.Workload, UID: of.OwnerUID})
 		}
-		pod.Owners = append(pod.Owners, kube.Owner{Kind: of.Kind, Name: of.Workload})
 		names.pods[of.UID], names.containers[of.ContainerID] = pod, pod
 		names.peers[of.Address] = kube.Peer{Kind: kube.PeerPod, Name: of.Name, Namespace: of.Namespace, Pod: pod}
 	}

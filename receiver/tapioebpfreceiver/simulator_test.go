@@ -53,10 +53,12 @@ func TestSimulator(t *testing.T) {
 		for _, of := range batch.ResourceSpans().All() {
 			require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.source"))
 			require.Equal(t, "node-1", textOf(of.Resource().Attributes(), "host.name"))
+			require.Equal(t, "node-1", textOf(of.Resource().Attributes(), "k8s.node.name"), "also outside of pods")
 			if resource := of.Resource().Attributes(); textOf(resource, "container.id") != "" {
 				for _, key := range []string{"k8s.pod.uid", "k8s.pod.name", "k8s.namespace.name", "k8s.node.name", "k8s.container.name", "container.image.name", "service.namespace"} {
 					require.NotEmpty(t, textOf(resource, key), key)
 				}
+				require.NotEqual(t, textOf(resource, "k8s.replicaset.uid") == "", textOf(resource, "k8s.statefulset.uid") == "", "one of them")
 				require.True(t, strings.HasPrefix(textOf(resource, "k8s.pod.name"), textOf(resource, "service.name")+"-"), "%v", resource.AsRaw())
 				pods[textOf(resource, "k8s.pod.name")] = true
 			}

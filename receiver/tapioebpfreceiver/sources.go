@@ -27,12 +27,16 @@ func openSource(cfg *Config, set receiver.Settings) (source.Source, error) {
 }
 
 func openRecording(from source.Source, cfg *Config, set receiver.Settings) (source.Source, error) {
+	node, err := nodeOf(cfg, from)
+	if err != nil {
+		return nil, errors.Join(err, from.Close())
+	}
 	recorder, err := recording.Record(from, recording.Options{
 		File:      cfg.Recording.File,
 		MaxSize:   uint64(cfg.Recording.MaxSize),
 		Families:  cfg.families(),
 		Collector: set.BuildInfo.Version,
-		Node:      cfg.nodeName(),
+		Node:      node,
 	}, set.Logger)
 	if err != nil {
 		return nil, errors.Join(err, from.Close())
@@ -40,17 +44,29 @@ func openRecording(from source.Source, cfg *Config, set receiver.Settings) (sour
 	return recorder, nil
 }
 
+// nodeOf is the node's name in the Kubernetes that the source's names are from; empty where there is none.
+func nodeOf(cfg *Config, from source.Source) (string, error) {
+	if cfg.Source == simulator.Name { // its host is a node, and not this one
+		return from.HostName()
+	}
+	if played, ok := from.(*replay.Source); ok {
+		return played.NodeName(), nil
+	}
+	return cfg.nodeName(), nil
+}
+
 func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	switch cfg.Source {
 	case simulator.Name:
 		return openSimulator(simulator.Options{
-			Rate:          cfg.Simulator.Rate,
-			Seed:          cfg.Simulator.Seed,
-			Pods:          cfg.Simulator.Pods,
-			Scenarios:     scenariosOf(&cfg.Simulator.Scenarios),
-			Families:      cfg.families(),
-			Security:      optionsOf(cfg).Security,
-			FlushInterval: cfg.Ring.FlushInterval,
+			Rate:           cfg.Simulator.Rate,
+			Seed:           cfg.Simulator.Seed,
+			Pods:           cfg.Simulator.Pods,
+			Scenarios:      scenariosOf(&cfg.Simulator.Scenarios),
+			Families:       cfg.families(),
+			Security:       optionsOf(cfg).Security,
+			ReportInterval: optionsOf(cfg).ReportInterval, // as the kernel would do it
+			FlushInterval:  cfg.Ring.FlushInterval,
 		})
 	case replay.Name:
 		return replay.New(replay.Options{

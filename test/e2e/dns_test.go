@@ -35,6 +35,11 @@ type nameServer struct {
 // 2001:db8::7, big.test a text that UDP is too small for, and no other one below test exists.
 func startNameServer(t *testing.T, host string, port int) *nameServer {
 	t.Helper()
+	return cgroup{}.startNameServer(t, host, port)
+}
+
+func (g cgroup) startNameServer(t *testing.T, host string, port int) *nameServer {
+	t.Helper()
 	path, err := exec.LookPath("dnsmasq")
 	if err != nil {
 		if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
@@ -50,6 +55,7 @@ func startNameServer(t *testing.T, host string, port int) *nameServer {
 		"--txt-record=text.test,hello", fmt.Sprintf("--txt-record=big.test,%s,%s,%s", text, text, text))
 	command.Stderr = s.log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	g.place(command)
 	require.NoError(t, command.Start())
 	t.Cleanup(func() {
 		_ = command.Process.Kill()

@@ -36,13 +36,17 @@ type goServer struct {
 	log *json.Encoder
 }
 
-// serveHTTP NETWORK LOG prints its address, and serves until it is ended.
+// serveHTTP NETWORK LOG [ADDRESS] prints its address, and serves until it is ended.
 func serveHTTP(args []string) error {
 	log, err := os.OpenFile(args[1], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen(args[0], loopback(args[0]))
+	address := loopback(args[0])
+	if len(args) > 2 {
+		address = args[2]
+	}
+	listener, err := net.Listen(args[0], address)
 	if err != nil {
 		return err
 	}
@@ -85,7 +89,7 @@ func (s *goServer) answer(w http.ResponseWriter, c *call, what string, n int64) 
 		c.Status = http.StatusRequestEntityTooLarge
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(int(c.Status))
-	case "upgrade", "cut", "reset":
+	case "upgrade", "cut", "reset", "drop":
 		c.takeOver(w, what, n)
 	default:
 		c.send(w, 2)
@@ -112,9 +116,13 @@ func (c *call) takeOver(w http.ResponseWriter, what string, n int64) {
 		conn.Close()
 		return
 	}
-	fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n+1)
-	c.ResponseBody, _ = io.CopyN(conn, zeros{}, n)
-	if what == "reset" {
+	if what == "drop" {
+		c.Status = 0
+	} else {
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n+1)
+		c.ResponseBody, _ = io.CopyN(conn, zeros{}, n)
+	}
+	if what == "reset" || what == "drop" {
 		_ = conn.(*net.TCPConn).SetLinger(0)
 	}
 	conn.Close()

@@ -3,7 +3,11 @@
 
 package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/simulator"
 
-import "net/netip"
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"net/netip"
+)
 
 // Pod is what a cluster would say of one of the simulated pods.
 type Pod struct {
@@ -11,6 +15,7 @@ type Pod struct {
 	Address              netip.Addr
 	Kind, Workload       string // of the controller: Deployment or StatefulSet, and its name
 	ReplicaSet           string // of a Deployment
+	OwnerUID             string // of the ReplicaSet, or the StatefulSet
 	Container            string // its name
 	ContainerID          string
 	Image                string
@@ -28,6 +33,7 @@ func (s *Source) Pods() (found []Pod) {
 		known := Pod{
 			UID: p.uid, Name: p.name, Namespace: p.namespace, Address: netip.AddrFrom16(p.address).Unmap(),
 			Kind: p.service.kind, Workload: p.service.name, Container: p.service.name,
+			OwnerUID:    ownerUID(p.service),
 			ContainerID: p.container, Image: "registry.example/" + p.namespace + "/" + p.service.name + ":1.4.2",
 		}
 		if known.Kind == "Deployment" {
@@ -36,6 +42,14 @@ func (s *Source) Pods() (found []Pod) {
 		found = append(found, known)
 	}
 	return found
+}
+
+// ownerUID is always the same for a ReplicaSet or StatefulSet, and needs nothing of the world's randomness.
+func ownerUID(of *service) string {
+	name := fnv.New64a()
+	name.Write([]byte(of.namespace + "/" + of.name + "/" + of.hash))
+	own := world{random: rand.New(rand.NewPCG(name.Sum64(), 0))}
+	return own.newUID()
 }
 
 // Services of the simulated cluster.

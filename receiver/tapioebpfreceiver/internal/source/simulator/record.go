@@ -82,11 +82,16 @@ func reversePath(path string) (reverse []byte) {
 	return reverse
 }
 
+// leastCPUTime is of a process that was there at a tick: what ended before has none that the kernel knows of, ns.
+const leastCPUTime = 1e6
+
 func exitRecord(p *process, time uint64, status uint32, cpuTime, memory uint64) []byte {
-	return encode(&bpf.WireProcessExit{
-		Header: p.header(event.TypeProcessExit, time), CpuTime: cpuTime, PeakMemory: memory,
-		ReadBytes: memory / 4, WrittenBytes: cpuTime / 1e6 * 512, Status: status, Flags: event.ExitHasUsage | event.ExitHasIO,
-	})
+	exit := bpf.WireProcessExit{Header: p.header(event.TypeProcessExit, time), PeakMemory: memory, Status: status}
+	if cpuTime >= leastCPUTime {
+		exit.CpuTime, exit.ReadBytes, exit.WrittenBytes = cpuTime, memory/4, cpuTime/1e6*512
+		exit.Flags = event.ExitHasUsage | event.ExitHasIO
+	}
+	return encode(&exit)
 }
 
 func oomRecord(p *process, time uint64) []byte {
@@ -100,6 +105,9 @@ type connection struct {
 	protocol               uint8
 	opened, established    uint64
 	sent, received         uint64 // by the client
+	questions, answers     uint64 // packets of UDP, by the client
+	told                   *told  // nil: nothing so far
+	reset                  bool   // by the server
 	sequence, acknowledged uint32 // of the client's next byte, and of the server's
 	cause                  bpf.WireCause
 	rtt                    uint32 // us
@@ -113,7 +121,7 @@ type endpoint struct {
 
 func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
 	local, peer := c.from, c.to
-	if role == event.RoleServer {
+	if role != event.RoleClient {
 		local, peer = c.to, c.from
 	}
 	return bpf.WireConnectionEnds{
@@ -129,22 +137,44 @@ func connectRecord(c *connection, time uint64, errno int32) []byte {
 	})
 }
 
-// closeRecord is what one side says of the whole connection. Nothing was reported before.
-func closeRecord(c *connection, p *process, role uint8, time uint64) []byte {
+// told is what was reported of a connection.
+type told struct{ sent, received uint64 }
+
+// statsRecord is what one side says of the connection, to its end or so far. Who is at a UDP socket that is older
+// than the source has no role, and does not know when the flow began.
+func statsRecord(kind event.Type, c *connection, p *process, role uint8, time uint64) []byte {
 	stats := bpf.WireConnectionStats{
-		Header: p.header(event.TypeConnectionClose, time), Ends: c.ends(role), Opened: c.established,
-		SentBytes: c.sent, ReceivedBytes: c.received, Flags: event.ConnectionFirstRecord,
+		Header: p.header(kind, time), Ends: c.ends(role), Opened: c.established,
+		SentBytes: c.sent, ReceivedBytes: c.received, SentBytesDelta: c.sent, ReceivedBytesDelta: c.received,
+		SentPackets: c.questions, ReceivedPackets: c.answers,
 	}
-	if role == event.RoleServer {
-		stats.SentBytes, stats.ReceivedBytes = c.received, c.sent
+	if c.told == nil {
+		stats.Flags = event.ConnectionFirstRecord
+	} else {
+		stats.SentBytesDelta, stats.ReceivedBytesDelta = c.sent-c.told.sent, c.received-c.told.received
 	}
-	stats.SentBytesDelta, stats.ReceivedBytesDelta = stats.SentBytes, stats.ReceivedBytes
+	if role != event.RoleClient {
+		stats.SentBytes, stats.ReceivedBytes = stats.ReceivedBytes, stats.SentBytes
+		stats.SentBytesDelta, stats.ReceivedBytesDelta = stats.ReceivedBytesDelta, stats.SentBytesDelta
+		stats.SentPackets, stats.ReceivedPackets = stats.ReceivedPackets, stats.SentPackets
+	}
+	if role == event.RoleUnknown {
+		stats.Opened = 0
+	}
 	if c.protocol == event.ProtocolTCP {
 		stats.Rtt, stats.Flags = c.rtt, stats.Flags|event.ConnectionHasRTT
-	} else {
-		stats.SentPackets, stats.ReceivedPackets = 1, 1
+	}
+	switch {
+	case c.reset && role == event.RoleClient:
+		stats.Error = connectionReset
+	case c.reset:
+		stats.Flags |= event.ConnectionAborted
 	}
 	return encode(&stats)
+}
+
+func closeRecord(c *connection, p *process, role uint8, time uint64) []byte {
+	return statsRecord(event.TypeConnectionClose, c, p, role, time)
 }
 
 // exchange is a request and its response.
@@ -199,12 +229,15 @@ func dnsRecord(c *connection, socket uint64, time uint64, sent bool, message []b
 	return encode(&record, message)
 }
 
-// packDNS is a question for addresses, or what is answered to it.
-func packDNS(id uint16, name string, response bool, code dnsmessage.RCode, addresses ...[16]byte) []byte {
+// packDNS is a question for addresses, or what is answered to it. There are none of IPv6.
+func packDNS(id uint16, name string, kind dnsmessage.Type, response bool, code dnsmessage.RCode, addresses ...[16]byte) []byte {
 	message := dnsmessage.Message{Header: dnsmessage.Header{ID: id, Response: response, RecursionDesired: true, RecursionAvailable: response, RCode: code}}
 	asked := dnsmessage.MustNewName(name + ".")
-	message.Questions = []dnsmessage.Question{{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}
+	message.Questions = []dnsmessage.Question{{Name: asked, Type: kind, Class: dnsmessage.ClassINET}}
 	for _, address := range addresses {
+		if kind != dnsmessage.TypeA {
+			break
+		}
 		message.Answers = append(message.Answers, dnsmessage.Resource{
 			Header: dnsmessage.ResourceHeader{Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET, TTL: 30},
 			Body:   &dnsmessage.AResource{A: [4]byte(address[12:])},

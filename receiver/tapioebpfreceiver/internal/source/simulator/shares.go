@@ -99,7 +99,9 @@ func (s *story) ofProcesses(now uint64, hasRoom bool) {
 		s.attack(now)
 	case s.chance(s.scenarios.CrashLoop):
 		s.crashLoop(now)
-	case hasRoom && s.chance(0.1):
+	case s.chance(s.scenarios.Errors / 2):
+		s.errand(now)
+	case hasRoom && s.chance(0.1), s.chance(0.03):
 		s.job(now)
 	default:
 		s.probe(now)
@@ -107,19 +109,27 @@ func (s *story) ofProcesses(now uint64, hasRoom bool) {
 }
 
 func (s *story) ofRequests(now uint64, hasRoom bool) {
-	if hasRoom && s.chance(0.7) {
+	switch {
+	case hasRoom && s.chance(0.6):
 		s.visit(s.anyPodOfAll().server, s.services["frontend"], now)
-		return
+	case hasRoom && s.chance(0.25), s.chance(0.02):
+		s.visitFromOutside(now)
+	default:
+		s.kept(now)
 	}
-	s.kept(now)
 }
 
 func (s *story) ofNames(now uint64) {
-	if s.chance(s.scenarios.NXDomainStorm) {
+	switch {
+	case s.chance(s.scenarios.NXDomainStorm):
 		s.nxdomainStorm(now)
-		return
+	case s.chance(s.scenarios.Errors):
+		s.askInVain(s.anyPodOfAll().server, now)
+	case s.chance(0.04):
+		s.lastingFlow(now)
+	default:
+		s.lookup(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
 	}
-	s.lookup(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
 }
 
 func (s *story) ofConnections(now uint64) {
@@ -127,7 +137,9 @@ func (s *story) ofConnections(now uint64) {
 	case s.chance(s.scenarios.NoisyNeighbor):
 		s.noisyNeighbor(now)
 	case s.chance(s.scenarios.Errors):
-		s.refused(now)
+		s.refused(s.anyPodOfAll().server, now)
+	case s.chance(0.02):
+		s.lastingConnection(now)
 	default:
 		s.work(s.anyPodOfAll().server, s.services["postgres"], now)
 	}

@@ -34,6 +34,8 @@ type Options struct {
 	Families []string
 	// Security says which actions there are of that family: those that the kernel would be asked for.
 	Security kernel.SecurityOptions
+	// ReportInterval is how often what lasts is reported, and how long a UDP flow must be silent to have ended.
+	ReportInterval time.Duration
 	// FlushInterval is how long Read waits at the most.
 	FlushInterval time.Duration
 }
@@ -89,6 +91,7 @@ func New(options Options) (*Source, error) {
 	s.stories = story{
 		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked,
 	}
+	s.stories.interval = uint64(options.ReportInterval)
 	s.shares = newShares(options.Families)
 	return s, nil
 }

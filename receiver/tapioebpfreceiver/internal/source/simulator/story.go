@@ -35,6 +35,7 @@ type story struct {
 	tell      func(family event.Family, time uint64, bytes []byte)
 	serving   *exchange // what is done now is for this; nil: for nothing
 	watched   watched
+	interval  uint64 // between reports of what lasts, and how long a flow is silent before it has ended; ns
 }
 
 // --- processes ---------------------------------------------------------------------------------
@@ -163,28 +164,48 @@ func (s *story) nxdomainStorm(now uint64) uint64 {
 	p := s.anyPodOfAll().server
 	name := "gone-" + s.suffix(5) + "." + p.pod.namespace
 	for range 4 {
-		for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
-			now = s.ask(p, now, name+"."+suffix, dnsmessage.RCodeNameError)
-		}
-		now = s.ask(p, now, name, dnsmessage.RCodeNameError) + s.between(300*millisecond, 500*millisecond)
+		now = s.searchInVain(p, now, name) + s.between(300*millisecond, 500*millisecond)
 	}
 	return now
 }
 
-// ask is a query and its answer over a socket of its own, and the end of that.
+// searchInVain is a resolver in a pod that goes through all of its search list.
+func (s *story) searchInVain(p *process, now uint64, name string) uint64 {
+	for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
+		now = s.ask(p, now, name+"."+suffix, dnsmessage.RCodeNameError)
+	}
+	return s.ask(p, now, name, dnsmessage.RCodeNameError)
+}
+
+// ask is a query for addresses of each kind, as the C library sends them over a socket of its own, and the end
+// of that.
 func (s *story) ask(p *process, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) uint64 {
-	coredns := s.anyPod(s.services["coredns"])
-	c := &connection{client: p, server: coredns.server, protocol: event.ProtocolUDP, opened: now, established: now,
-		from: s.local(p), to: coredns.endpoint(53), cause: s.cause(p)}
-	id, socket := uint16(s.random.Uint32()), s.random.Uint64()>>1
-	query, answer := packDNS(id, name, false, 0), packDNS(id, name, true, code, answers...)
-	s.tell(event.FamilyDNS, now, dnsRecord(c, socket, now, true, query))
-	now += s.between(150*microsecond, 4*millisecond)
-	s.tell(event.FamilyDNS, now, dnsRecord(c, socket, now, false, answer))
-	c.sent, c.received = uint64(len(query)), uint64(len(answer))
-	now += s.between(10*microsecond, 100*microsecond)
+	c := s.openFlow(p, s.anyPod(s.services["coredns"]), now)
+	now = s.askOver(c, now, name, code, answers...) + s.between(10*microsecond, 100*microsecond)
 	s.tell(event.FamilyNetwork, now, closeRecord(c, p, event.RoleClient, now))
+	s.fallSilent(c, now)
 	return now
+}
+
+// openFlow is the socket of who asks a name server; nothing was sent so far.
+func (s *story) openFlow(p *process, server *pod, now uint64) *connection {
+	return &connection{client: p, server: server.server, protocol: event.ProtocolUDP, opened: now, established: now,
+		from: s.local(p), to: server.endpoint(53), cause: s.cause(p)}
+}
+
+// askOver a socket that is there.
+func (s *story) askOver(c *connection, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) uint64 {
+	const between = 20 * microsecond // the two queries, and the two answers
+	id, socket, wait := uint16(s.random.Uint32()), s.random.Uint64()>>1, s.between(150*microsecond, 4*millisecond)
+	for i, kind := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
+		query, answer := packDNS(id+uint16(i), name, kind, false, 0), packDNS(id+uint16(i), name, kind, true, code, answers...)
+		sent := now + uint64(i)*between
+		s.tell(event.FamilyDNS, sent, dnsRecord(c, socket, sent, true, query))
+		s.tell(event.FamilyDNS, sent+wait, dnsRecord(c, socket, sent+wait, false, answer))
+		c.sent, c.received = c.sent+uint64(len(query)), c.received+uint64(len(answer))
+		c.questions, c.answers = c.questions+1, c.answers+1
+	}
+	return now + between + wait
 }
 
 func (s *story) local(p *process) endpoint {
@@ -221,7 +242,9 @@ func (s *story) cause(p *process) bpf.WireCause {
 }
 
 func (s *story) close(c *connection, now uint64) uint64 {
-	s.tell(event.FamilyNetwork, now, closeRecord(c, c.client, event.RoleClient, now))
+	if c.client != nil {
+		s.tell(event.FamilyNetwork, now, closeRecord(c, c.client, event.RoleClient, now))
+	}
 	now += uint64(c.rtt) * microsecond
 	if c.server != nil {
 		s.tell(event.FamilyNetwork, now, closeRecord(c, c.server, event.RoleServer, now))
@@ -238,8 +261,8 @@ func (s *story) work(p *process, with *service, now uint64) uint64 {
 }
 
 // refused is a connection to where nobody listens.
-func (s *story) refused(now uint64) uint64 {
-	p, to := s.anyPodOfAll().server, s.anyPodOfAll()
+func (s *story) refused(p *process, now uint64) uint64 {
+	to := s.anyPodOfAll()
 	c := &connection{client: p, protocol: event.ProtocolTCP, opened: now, from: s.local(p), to: to.endpoint(8443), cause: s.cause(p)}
 	now += s.between(30*microsecond, 300*microsecond)
 	s.tell(event.FamilyNetwork, now, connectRecord(c, now, connectionRefused))
@@ -269,11 +292,14 @@ func (s *story) visit(p *process, to *service, now uint64) uint64 {
 // kept is a request over a connection that was there before and stays.
 func (s *story) kept(now uint64) uint64 {
 	to := s.services[entrances[s.random.IntN(len(entrances))]]
+	return s.exchange(s.keptBy(s.anyPodOfAll().server, to), to, now, nil)
+}
+
+// keptBy is a connection that a process has had before.
+func (s *story) keptBy(p *process, to *service) *connection {
 	server := s.anyPod(to)
-	p := s.anyPodOfAll().server
-	c := &connection{client: p, server: server.server, protocol: event.ProtocolTCP, from: s.local(p), to: server.endpoint(to.port),
+	return &connection{client: p, server: server.server, protocol: event.ProtocolTCP, from: s.local(p), to: server.endpoint(to.port),
 		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), cause: s.cause(p)}
-	return s.exchange(c, to, now, nil)
 }
 
 // entrances are the services that speak HTTP.
@@ -286,10 +312,15 @@ func (s *story) request(c *connection, to *service, now uint64) uint64 {
 			if !s.chance(0.5) {
 				continue
 			}
-			if called := s.services[name]; called.http {
-				now = s.visit(c.server, called, now)
-			} else {
+			switch called := s.services[name]; {
+			case !called.http:
 				now = s.work(c.server, called, now)
+			case s.chance(0.1):
+				now = s.visitElsewhere(c.server, called, now)
+			case s.chance(0.5):
+				now = s.request(s.keptBy(c.server, called), called, now)
+			default:
+				now = s.visit(c.server, called, now)
 			}
 		}
 		return now
@@ -299,7 +330,7 @@ func (s *story) request(c *connection, to *service, now uint64) uint64 {
 // exchange is a request and its response; serve is what the server does meanwhile.
 func (s *story) exchange(c *connection, to *service, now uint64, serve func(now uint64) uint64) uint64 {
 	x := &exchange{
-		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.client.comm() + "/1.0",
+		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.agent(),
 		target: s.target(to), start: now, status: 200, responseBody: s.between(100, 60_000),
 		sequence: c.sequence, acknowledged: c.acknowledged,
 	}
@@ -315,12 +346,16 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 	}
 	failed := s.chance(s.scenarios.Errors)
 	if failed {
-		s.fail(x)
+		s.fail(x, c)
 	}
 	x.first = now + wire
 	x.end = x.first + s.between(10*microsecond, millisecond)
-	s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
-	s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0))
+	if c.server != nil {
+		s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
+	}
+	if c.client != nil {
+		s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0))
+	}
 	c.sent += uint64(len(x.head())) + x.requestBody
 	c.received += 160 + x.responseBody
 	c.sequence += uint32(len(x.head())) + uint32(x.requestBody)
@@ -331,18 +366,28 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 	return x.end
 }
 
-func (s *story) fail(x *exchange) {
+// fail is what can go wrong. A connection that was there before is never reset, since it stays.
+func (s *story) fail(x *exchange, c *connection) {
 	x.responseBody = 0
-	switch s.random.IntN(4) {
-	case 0:
+	switch kind := s.random.IntN(4); {
+	case kind == 0:
 		x.status, x.responseBody = 404, 19
-	case 1:
+	case kind == 1:
 		x.status = 503
-	case 2:
+	case kind == 2 || c.established == 0:
 		x.status = 500
 	default:
 		x.status, x.errno = 0, connectionReset
+		c.reset = true
 	}
+}
+
+// agent is what the client says that it is.
+func (c *connection) agent() string {
+	if c.client == nil {
+		return "Mozilla/5.0 (X11; Linux x86_64)"
+	}
+	return c.client.comm() + "/1.0"
 }
 
 func (s *story) target(of *service) string {

@@ -1,0 +1,55 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package compare // import "github.com/tapio-io/otelcol-tapio/test/compare"
+
+import "slices"
+
+// The sources that are compared.
+const (
+	Kernel    = "ebpf"
+	Simulator = "simulator"
+)
+
+// Reasons why something may differ between the two.
+const (
+	reasonSource   = "tapio.source says where the data is from."
+	reasonLoopback = "The real pods talk over the loopback interface, whose addresses are nobody's: their peers have no names."
+	reasonNames    = "The simulator asks no API server, and so does not tell of one."
+	reasonTick     = "A process that ended before its first tick has no CPU time, and no I/O: the kernel has not counted it. Which do is chance."
+	reasonLauncher = "The real workload is started from outside of what is observed: the executable of such a process is not known before its exec."
+	reasonHooks    = "The simulator has no hooks in a kernel that it could tell of."
+	reasonNoKernel = "It is on only where asked for, and the simulator has none of it."
+)
+
+// Allowed are the differences between the sources ebpf and simulator that may be. Whatever is not here is a
+// difference to be mended: by the simulator, if it lacks or invents something.
+var Allowed = slices.Concat(
+	[]Allowance{
+		{Kind: ValuesDiffer, Name: "resource", Feature: sourceFeature, Reason: reasonSource},
+		{Kind: FamilyMissing, Family: "cni", More: Kernel, Reason: reasonNoKernel},
+		{Kind: FamilyMissing, Family: "etcd", More: Kernel, Reason: reasonNoKernel},
+		{Kind: FeatureMissing, Family: endpoints, Name: "/stats", Feature: "key .capabilities[].*", More: Kernel, Reason: reasonHooks},
+		{Kind: FeatureMissing, Family: endpoints, Name: "/stats", Feature: "key .kubernetes.*", More: Kernel, Reason: reasonNames},
+	},
+	namesOfPeers(),
+	sometimes("process", "", "", reasonTick,
+		"attribute tapio.process.cpu.time", "attribute tapio.process.io.read_bytes", "attribute tapio.process.io.written_bytes"),
+	sometimes("process", "tapio.process.fork", Simulator, reasonLauncher, "attribute process.executable.name"),
+	sometimes("process", "resource", Simulator, reasonLauncher, "attribute process.executable.name", "attribute process.executable.path", "attribute service.name"),
+)
+
+func namesOfPeers() (allowed []Allowance) {
+	for _, feature := range []string{"attribute tapio.peer.k8s.*", "attribute service.peer.*"} {
+		allowed = append(allowed, Allowance{Kind: FeatureMissing, Feature: feature, More: Simulator, Reason: reasonLoopback})
+	}
+	return allowed
+}
+
+// sometimes are features that some records of the one have and others have not, while all of the other's have them.
+func sometimes(family, name, more, reason string, features ...string) (allowed []Allowance) {
+	for _, feature := range features {
+		allowed = append(allowed, Allowance{Kind: FeatureRarer, Family: family, Name: name, Feature: feature, More: more, Reason: reason})
+	}
+	return allowed
+}
