@@ -117,7 +117,7 @@ func TestTheSimulatedAttack(t *testing.T) {
 		assert.Equal(t, map[string]int{
 			"bash": 2, "id": 1, "cat": 3, "memfd:agent": 1, "sudo": 1, "chmod": 1, "python3.12": 2, "escape": 1, "wget": 1,
 		}, programs)
-		assert.Equal(t, 1, names["dns.query"])
+		assert.Equal(t, 2, names["dns.query"], "for both families of addresses")
 		assert.Equal(t, 2, names["tcp.connect"], "the shell's way out, and the way that data goes out")
 	}
 	assert.Greater(t, attacks, 2)
