@@ -285,13 +285,21 @@ func putSocket(attributes pcommon.Map, a *action) {
 
 func (s *security) putTarget(attributes pcommon.Map, a *action) {
 	attributes.PutInt(attrTargetPID, int64(a.TargetPid))
-	target := s.index.Find(a.TargetPid, a.TargetStartTime)
+	target := s.target(a)
 	if target == nil {
 		return
 	}
 	putKnown(attributes, attrTargetExecutableName, target.Resource.Name)
 	putKnown(attributes, attrTargetExecutablePath, target.Resource.Path)
 	putKnown(attributes, attrTargetContainerID, target.Resource.ContainerID)
+}
+
+// target of an action; where it is found by its file in /proc, its start is not told.
+func (s *security) target(a *action) *identity.Process {
+	if a.TargetStartTime == 0 {
+		return s.index.FindByPID(a.TargetPid)
+	}
+	return s.index.Find(a.TargetPid, a.TargetStartTime)
 }
 
 // putCredentials tells what changed, and the user ids in any case.
