@@ -175,6 +175,14 @@ var securityCases = []securityCase{
 		},
 	},
 	{
+		name: "memory by a call that was refused", kind: event.SecurityMemoryWrite, operation: event.OperationProcessVMWritev,
+		change: func(e *bpf.WireSecurityAction) { e.Values[1], e.Error = 7, 1 },
+		want: attributes{
+			"security_rule.category": "defense_evasion", "tapio.security.technique": "T1055", "tapio.security.target.process.vpid": int64(7),
+			"tapio.security.outcome": "denied", "error.type": "EPERM",
+		},
+	},
+	{
 		name: "memory by a file", kind: event.SecurityMemoryWrite, operation: event.OperationOpen, path: "/proc/1/mem",
 		change: func(e *bpf.WireSecurityAction) { e.Values[0], e.Flags = 1, event.SecurityPathResolved },
 		want: attributes{
