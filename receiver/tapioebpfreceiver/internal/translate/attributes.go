@@ -173,6 +173,7 @@ const (
 	attrSyslogAction         = "tapio.security.syslog.action"
 	attrSecurityFlags        = "tapio.security.flags"
 	attrTargetPID            = "tapio.security.target.process.pid"
+	attrTargetVPID           = "tapio.security.target.process.vpid"
 	attrTargetExecutableName = "tapio.security.target.process.executable.name"
 	attrTargetExecutablePath = "tapio.security.target.process.executable.path"
 	attrTargetContainerID    = "tapio.security.target.container.id"

@@ -165,6 +165,7 @@ func (s *security) describeObject(attributes pcommon.Map, a *action) {
 		attributes.PutStr(attrCapability, event.CapabilityName(a.Values[0]))
 	case event.SecurityPtrace:
 		attributes.PutStr(attrPtraceRequest, event.PtraceRequest(a.Values[0]))
+		putTargetNumber(attributes, a)
 	case event.SecurityMemoryWrite:
 		putMemoryWrite(attributes, a)
 	case event.SecurityFilelessExec, event.SecuritySetuidExec:
@@ -211,7 +212,10 @@ func modeText(mode uint64) string { return fmt.Sprintf("%04o", mode&0o7777) }
 
 func putMemoryWrite(attributes pcommon.Map, a *action) {
 	if event.SecurityOperation(a.Operation) == event.OperationProcessVMWritev {
-		attributes.PutInt(attrMemorySize, int64(a.Values[0]))
+		if !a.Denied() {
+			attributes.PutInt(attrMemorySize, int64(a.Values[0]))
+		}
+		putTargetNumber(attributes, a)
 		return
 	}
 	putKnown(attributes, attrFilePath, a.path)
@@ -285,13 +289,29 @@ func putSocket(attributes pcommon.Map, a *action) {
 
 func (s *security) putTarget(attributes pcommon.Map, a *action) {
 	attributes.PutInt(attrTargetPID, int64(a.TargetPid))
-	target := s.index.Find(a.TargetPid, a.TargetStartTime)
+	target := s.target(a)
 	if target == nil {
 		return
 	}
 	putKnown(attributes, attrTargetExecutableName, target.Resource.Name)
 	putKnown(attributes, attrTargetExecutablePath, target.Resource.Path)
 	putKnown(attributes, attrTargetContainerID, target.Resource.ContainerID)
+}
+
+// putTargetNumber tells how the caller numbers the other process, which is all that is known of one where it was
+// refused.
+func putTargetNumber(attributes pcommon.Map, a *action) {
+	if a.Values[1] != 0 {
+		attributes.PutInt(attrTargetVPID, int64(a.Values[1]))
+	}
+}
+
+// target of an action; where it is found by its file in /proc, its start is not told.
+func (s *security) target(a *action) *identity.Process {
+	if a.TargetStartTime == 0 {
+		return s.index.FindByPID(a.TargetPid)
+	}
+	return s.index.Find(a.TargetPid, a.TargetStartTime)
 }
 
 // putCredentials tells what changed, and the user ids in any case.

@@ -192,7 +192,7 @@ func appendCredentials(b []byte, c *bpf.WireCredentials) []byte {
 	return b
 }
 
-// memoryWritten is how many bytes were written to another's memory, or should have been; 0 for what is none.
+// memoryWritten is how many bytes were written to another's memory; 0 for what is none.
 func memoryWritten(e *event.SecurityAction) uint64 {
 	if e.Is(event.SecurityMemoryWrite) && event.SecurityOperation(e.Operation) == event.OperationProcessVMWritev {
 		return e.Values[0]

@@ -137,7 +137,8 @@ func isFirst(p *identity.Process) bool {
 	return p.VPID == 1
 }
 
-// sensitivePath of the list that was opened. What is played or simulated has numbers of another list.
+// sensitivePath of the list that was opened. What is played or simulated has numbers of another list, and an open
+// that was refused has none: the kernel side reports all of these, with the names that were asked for.
 func (s *security) sensitivePath(a *action) *SensitivePath {
 	if !a.Is(event.SecurityFileAccess) {
 		return nil
@@ -146,8 +147,12 @@ func (s *security) sensitivePath(a *action) *SensitivePath {
 	if number := a.Values[3]; s.builder.describe.Source == sourceKernel && number < uint64(len(paths)) {
 		return &paths[number]
 	}
+	name := a.path
+	if !a.Has(event.SecurityPathResolved) && name != "" {
+		name = path.Clean(name) // without following links
+	}
 	for i := range paths {
-		if paths[i].Pattern.Matches(a.path) {
+		if paths[i].Pattern.Matches(name) {
 			return &paths[i]
 		}
 	}
@@ -160,6 +165,8 @@ const sourceKernel = "ebpf"
 // isWorthIt says whether an action is one that the rule is about: of some the kernel side reports more.
 func (s *security) isWorthIt(a *action) bool {
 	switch a.kind {
+	case event.SecurityFileAccess:
+		return a.at != nil
 	case event.SecurityCredentials:
 		return s.options.EveryCredentialChange || a.Denied() || gainsPrivilege(&a.SecurityAction)
 	case event.SecurityShellOnSocket:

@@ -23,6 +23,9 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
+// noSensitivePath is what an open that was refused has for a number of the list.
+const noSensitivePath = 1<<32 - 1
+
 const foldInterval = 10 * time.Second
 
 // everyRule is on, as a warning, and allows nobody.
@@ -100,12 +103,12 @@ var securityCases = []securityCase{
 		},
 	},
 	{
-		name: "file refused, by a name that is not UTF-8 and cut off", kind: event.SecurityFileAccess, operation: event.OperationOpen, path: "x/caf\xe9", base: "/home",
+		name: "file refused, by a name that is not UTF-8 and cut off", kind: event.SecurityFileAccess, operation: event.OperationOpen, path: "../secrets/caf\xe9", base: "/run/x",
 		change: func(e *bpf.WireSecurityAction) {
-			e.Values, e.Flags, e.Error = [4]uint64{0, 0, 0, 1}, event.SecurityPathTruncated, 13
+			e.Values, e.Flags, e.Error = [4]uint64{0, 0, 0, noSensitivePath}, event.SecurityPathTruncated, 13
 		},
 		want: attributes{
-			"security_rule.category": "credential_access", "file.path": "/home/x/caf\uFFFD", "tapio.security.file.access": "read", "tapio.security.file.pattern": "**/.ssh/authorized_keys",
+			"security_rule.category": "credential_access", "tapio.security.technique": "T1528", "file.path": "/run/x/../secrets/caf\uFFFD", "tapio.security.file.access": "read", "tapio.security.file.pattern": "/run/secrets/",
 			"tapio.security.file.unresolved": true, "tapio.security.truncated": true, "tapio.security.outcome": "denied", "error.type": "EACCES",
 		},
 	},
@@ -117,14 +120,6 @@ var securityCases = []securityCase{
 		want: attributes{
 			"security_rule.category": "credential_access", "tapio.security.technique": "T1098.004", "file.path": "/root/.ssh/authorized_keys", "file.inode": "78", "file.mode": "0600",
 			"tapio.security.file.access": "write", "tapio.security.file.pattern": "**/.ssh/authorized_keys", "tapio.security.file.unlinked": true,
-		},
-	},
-	{
-		name: "file whose name could not be read", kind: event.SecurityFileAccess, operation: event.OperationOpen,
-		change: func(e *bpf.WireSecurityAction) { e.Values[3], e.Flags, e.Error = 99, event.SecurityPathUnreadable, 2 },
-		want: attributes{
-			"security_rule.category": "credential_access", "tapio.security.file.access": "read", "tapio.security.file.unreadable": true,
-			"tapio.security.outcome": "denied", "error.type": "ENOENT",
 		},
 	},
 	{
@@ -180,10 +175,28 @@ var securityCases = []securityCase{
 		},
 	},
 	{
+		name: "memory by a call that was refused", kind: event.SecurityMemoryWrite, operation: event.OperationProcessVMWritev,
+		change: func(e *bpf.WireSecurityAction) { e.Values[1], e.Error = 7, 1 },
+		want: attributes{
+			"security_rule.category": "defense_evasion", "tapio.security.technique": "T1055", "tapio.security.target.process.vpid": int64(7),
+			"tapio.security.outcome": "denied", "error.type": "EPERM",
+		},
+	},
+	{
 		name: "memory by a file", kind: event.SecurityMemoryWrite, operation: event.OperationOpen, path: "/proc/1/mem",
 		change: func(e *bpf.WireSecurityAction) { e.Values[0], e.Flags = 1, event.SecurityPathResolved },
 		want: attributes{
 			"security_rule.category": "defense_evasion", "tapio.security.technique": "T1055.009", "file.path": "/proc/1/mem", "tapio.security.file.access": "write",
+		},
+	},
+	{
+		name: "memory by a file of a process that is known", kind: event.SecurityMemoryWrite, operation: event.OperationOpen,
+		change: func(e *bpf.WireSecurityAction) {
+			e.Values[0], e.Flags, e.TargetPid = 2, event.SecurityHasTarget, 10
+		},
+		want: attributes{
+			"security_rule.category": "defense_evasion", "tapio.security.technique": "T1055.009", "tapio.security.file.access": "read_write", "tapio.security.target.process.pid": int64(10),
+			"tapio.security.target.process.executable.name": "curl", "tapio.security.target.process.executable.path": "/usr/bin/curl",
 		},
 	},
 	{
@@ -508,6 +521,7 @@ func TestWhatTheKernelReportsBeyondTheRule(t *testing.T) {
 	credentials := func(before, after bpf.WireCredentials, flags uint32) func(*bpf.WireSecurityAction) {
 		return func(e *bpf.WireSecurityAction) { e.Before, e.After, e.Flags = before, after, flags }
 	}
+	refused := func(e *bpf.WireSecurityAction) { e.Values[3], e.Error = noSensitivePath, 13 }
 	const both = event.SecurityHasCredentials
 	keptAside := bpf.WireCredentials{Uid: 1000, Euid: 1000, Fsuid: 1000}
 	capable := user
@@ -530,6 +544,9 @@ func TestWhatTheKernelReportsBeyondTheRule(t *testing.T) {
 		{name: "now nobody", kind: event.SecurityCredentials, change: credentials(root, user, event.SecurityHasAfter)},
 		{name: "refused", kind: event.SecurityCredentials, change: func(e *bpf.WireSecurityAction) { e.Error = 1 }, told: true},
 		{name: "not known", kind: event.SecurityCredentials, told: true},
+		{name: "refused, of the list", kind: event.SecurityFileAccess, change: refused, path: "/etc/ssh/../shadow", told: true},
+		{name: "refused, of no list", kind: event.SecurityFileAccess, change: refused, path: "/etc/motd"},
+		{name: "refused, its name not readable", kind: event.SecurityFileAccess, change: refused},
 		{name: "shell", kind: event.SecurityShellOnSocket, path: "/bin/bash", told: true},
 		{name: "shell by its path", kind: event.SecurityShellOnSocket, path: "/opt/custom/shell", told: true},
 		{name: "server of inetd", kind: event.SecurityShellOnSocket, path: "/usr/sbin/in.ftpd"},
