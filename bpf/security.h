@@ -34,9 +34,9 @@ struct security_buffer {
 	char tail[MAX_TAIL_BYTES + 2 * MAX_TEXT_BYTES];
 	/* of the path that is compared: its components' hashes, from the last one, and the one at hand */
 	__u64 hashes[MAX_PATH_COMPONENTS];
-	__u64 from_root; /* the chain from the root so far */
-	__u32 count;	 /* of hashes */
-	char name[MAX_NAME_BYTES];
+	__u64 from_root;	       /* the chain from the root so far */
+	__u32 count;		       /* of hashes */
+	char name[MAX_NAME_BYTES + 8]; /* and what fills its last word up */
 };
 
 /*
@@ -266,18 +266,17 @@ __noinline __u64 hash_component(__u32 which, __u64 dentry)
 	const unsigned char *name = BPF_CORE_READ((struct dentry *)dentry, d_name.name);
 	struct security_buffer *buffer = buffer_numbered(which);
 	__u64 hash = 0;
+	long size;
 
 	if (!buffer)
 		return 0;
-	__builtin_memset(buffer->name, 0, sizeof(buffer->name));
-	bpf_probe_read_kernel_str(buffer->name, sizeof(buffer->name), name);
-	for (int i = 0; i < MAX_NAME_BYTES / 8; i++) {
-		__u64 word = *(__u64 *)&buffer->name[i * 8];
-
-		if (!word)
-			break;
-		hash = chain(hash, word);
-	}
+	size = bpf_probe_read_kernel_str(buffer->name, MAX_NAME_BYTES, name);
+	if (size <= 0)
+		return 0;
+	/* the name's own NUL, and what fills its last word up */
+	*(__u64 *)&buffer->name[(size - 1) & (MAX_NAME_BYTES - 1)] = 0;
+	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size - 1; i++)
+		hash = chain(hash, *(__u64 *)&buffer->name[i * 8]);
 	return hash;
 }
 

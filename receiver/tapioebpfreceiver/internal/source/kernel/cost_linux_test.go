@@ -28,6 +28,7 @@ import (
 
 func init() {
 	workloads["getppid"] = getppidWorkload
+	workloads["open"] = openWorkload
 	workloads["connect"] = connectWorkload
 }
 
@@ -51,26 +52,55 @@ func connectWorkload(args []string) error {
 	return nil
 }
 
-// BenchmarkSyscalls shows what the source costs system calls that it has nothing to do with, as the
-// ratio of the medians with and without it, of interleaved runs.
-func BenchmarkSyscalls(b *testing.B) {
-	const rounds = 9
-	var with, without []float64
-	for range rounds {
-		w := newOwnWorld(b, nil)
-		with = append(with, nsOf(b, w))
-		w.finish()
-		without = append(without, nsOf(b, w))
+// openWorkload opens and closes a file that is not sensitive, many times, and prints how many ns that took.
+func openWorkload([]string) error {
+	begin := time.Now()
+	for range 200_000 {
+		if err := open("/proc/self/stat", unix.O_RDONLY); err != nil {
+			return err
+		}
 	}
-	slices.Sort(with)
-	slices.Sort(without)
-	b.ReportMetric(with[rounds/2]/without[rounds/2], "with/without")
-	b.ReportMetric(without[rounds/2]/1e6, "ns/syscall")
-	b.ReportMetric(0, "ns/op")
+	fmt.Println(time.Since(begin).Nanoseconds())
+	return nil
 }
 
-func nsOf(b *testing.B, w *world) float64 {
-	k := startTalker(b, w.workload("getppid"))
+// BenchmarkSyscalls shows what the source costs system calls that it reports nothing of, as the
+// ratio of the medians with and without it, of interleaved runs.
+func BenchmarkSyscalls(b *testing.B) {
+	security := func(o *Options) {
+		o.Families = []string{familySecurity}
+		o.Security = securityOptions("/etc/shadow", "/etc/kubernetes/pki/", "**/.ssh/")
+	}
+	for _, test := range []struct {
+		name, workload string
+		calls          float64
+		change         func(*Options)
+	}{
+		{"traffic/getppid", "getppid", 1e6, nil},
+		{"security/getppid", "getppid", 1e6, security},
+		{"security/open", "open", 200_000, security},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			const rounds = 9
+			var with, without []float64
+			for range rounds {
+				w := newOwnWorld(b, test.change)
+				with = append(with, nsOf(b, w, test.workload))
+				w.finish()
+				without = append(without, nsOf(b, w, test.workload))
+			}
+			slices.Sort(with)
+			slices.Sort(without)
+			b.ReportMetric(with[rounds/2]/without[rounds/2], "with/without")
+			b.ReportMetric(with[rounds/2]/test.calls, "ns/call")
+			b.ReportMetric(without[rounds/2]/test.calls, "ns/call-without")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func nsOf(b *testing.B, w *world, workload string) float64 {
+	k := startTalker(b, w.workload(workload))
 	ns, err := strconv.ParseFloat(k.hear(), 64)
 	require.NoError(b, err)
 	k.end()

@@ -24,8 +24,12 @@ import (
 func newSecurityWorld(t testing.TB, paths ...string) *world {
 	return newWorld(t, func(o *Options) {
 		o.Families = []string{familySecurity}
-		o.Security = SecurityOptions{Kinds: event.SecurityKinds(), Paths: paths, Capabilities: []uint8{unix.CAP_SYS_PACCT}, SyscallTracepoints: true}
+		o.Security = securityOptions(paths...)
 	})
+}
+
+func securityOptions(paths ...string) SecurityOptions {
+	return SecurityOptions{Kinds: event.SecurityKinds(), Paths: paths, Capabilities: []uint8{unix.CAP_SYS_PACCT}, SyscallTracepoints: true}
 }
 
 // did is what is expected of an action.
