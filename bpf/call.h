@@ -16,6 +16,8 @@ enum call_form {
 	FORM_PATH = 0, /* a path is its first argument, or it names none */
 	FORM_AT = 1,   /* a directory's descriptor comes before the path */
 	FORM_FD = 2,   /* by a descriptor, its first argument */
+	FORM_HOW = 3,  /* as FORM_AT, and how to open it is a struct open_how */
+	FORM_MADE = 4, /* as FORM_PATH, and the file is made or emptied, to be written */
 };
 
 #define MAX_CALLS 512 /* numbers are below it on amd64 and arm64 */

@@ -47,14 +47,15 @@ typedef _Bool bool;
 #define SOCK_RAW 3
 #define SOCK_TYPE_MASK 0xf
 #define O_ACCMODE 3
-#define O_PATH 010000000	 /* of amd64 and arm64 */
-#define FMODE_WRITE 0x2		 /* include/linux/fs.h */
-#define FMODE_EXEC 0x20		 /* the file is opened to be run */
-#define FMODE_CREATED 0x100000	 /* the file was made by this open */
-#define PROC_SUPER_MAGIC 0x9fa0	 /* include/uapi/linux/magic.h */
-#define TS_COMPAT 0x2		 /* arch/x86/include/asm/thread_info.h: a 32-bit system call */
-#define TIF_32BIT (1 << 22)	 /* arch/arm64/include/asm/thread_info.h */
-#define CLONE_NEWTIME 0x00000080 /* include/uapi/linux/sched.h */
+#define O_CREAT_WRONLY_TRUNC 01101 /* what creat(2) asks for */
+#define O_PATH 010000000	   /* of amd64 and arm64 */
+#define FMODE_WRITE 0x2		   /* include/linux/fs.h */
+#define FMODE_EXEC 0x20		   /* the file is opened to be run */
+#define FMODE_CREATED 0x100000	   /* the file was made by this open */
+#define PROC_SUPER_MAGIC 0x9fa0	   /* include/uapi/linux/magic.h */
+#define TS_COMPAT 0x2		   /* arch/x86/include/asm/thread_info.h: a 32-bit system call */
+#define TIF_32BIT (1 << 22)	   /* arch/arm64/include/asm/thread_info.h */
+#define CLONE_NEWTIME 0x00000080   /* include/uapi/linux/sched.h */
 #define CLONE_NEWNS 0x00020000
 #define CLONE_NEWCGROUP 0x02000000
 #define CLONE_NEWUTS 0x04000000

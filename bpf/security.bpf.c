@@ -170,13 +170,31 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 	return 0;
 }
 
+static __always_inline __u64 asked_flags(struct pt_regs *regs, __u32 form)
+{
+	__u64 flags = 0;
+
+	switch (form) {
+	case FORM_AT:
+		return argument(regs, 2);
+	case FORM_HOW: /* struct open_how begins with them */
+		bpf_probe_read_user(&flags, sizeof(flags), (void *)argument(regs, 2));
+		return flags;
+	case FORM_MADE:
+		return O_CREAT_WRONLY_TRUNC;
+	default:
+		return argument(regs, 1);
+	}
+}
+
 __noinline int open_left(__u64 registers, long result, __u32 form)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
 	__u32 which = buffer_for(form == FORM_FD ? BUFFER_OPEN_BY_HANDLE : BUFFER_OPEN);
 	struct security_buffer *buffer = buffer_numbered(which);
-	__s32 directory = form == FORM_AT ? (__s32)argument(regs, 0) : AT_FDCWD;
+	bool is_at = form == FORM_AT || form == FORM_HOW;
+	__s32 directory = is_at ? (__s32)argument(regs, 0) : AT_FDCWD;
 
 	if (result >= 0) {
 		file_opened(which, (__u64)file_of(task, result));
@@ -184,8 +202,8 @@ __noinline int open_left(__u64 registers, long result, __u32 form)
 	}
 	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS) || form == FORM_FD)
 		return 0; /* a handle is no name */
-	begin_refused_open(buffer, task, error_of(result), 0);
-	add_asked_path(buffer, task, directory, argument(regs, form == FORM_AT));
+	begin_refused_open(buffer, task, error_of(result), asked_flags(regs, form));
+	add_asked_path(buffer, task, directory, is_at ? argument(regs, 1) : argument(regs, 0));
 	output_buffer(buffer);
 	return 0;
 }

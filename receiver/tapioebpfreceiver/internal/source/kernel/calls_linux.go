@@ -21,6 +21,8 @@ const (
 	formPath = 0
 	formAt   = 1
 	formFD   = 2
+	formHow  = 3
+	formMade = 4
 
 	formShift = 8   // FORM_SHIFT, bpf/call.h
 	maxCalls  = 512 // MAX_CALLS, bpf/call.h

@@ -16,7 +16,7 @@ const callPrefix = "__x64_sys_"
 var (
 	oldOpens = []call{
 		{name: "open", number: unix.SYS_OPEN, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN)},
-		{name: "creat", number: unix.SYS_CREAT, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN)},
+		{name: "creat", number: unix.SYS_CREAT, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN), form: formMade},
 	}
 	oldChmods = []call{
 		{name: "chmod", number: unix.SYS_CHMOD, does: uint16(bpf.WireSecurityOperationOPERATION_CHMOD)},

@@ -88,7 +88,7 @@ func callsOfSecurity(options Options, elsewhere func(program string) bool) []cal
 	add(opens && !elsewhere(programFileOpen), oldOpens...)
 	add(opens && !elsewhere(programFileOpen),
 		call{name: "openat", number: unix.SYS_OPENAT, does: doesOpen, form: formAt},
-		call{name: "openat2", number: unix.SYS_OPENAT2, does: doesOpen, form: formAt})
+		call{name: "openat2", number: unix.SYS_OPENAT2, does: doesOpen, form: formHow})
 	add(opens, call{name: "open_by_handle_at", number: sysOpenByHandle, does: doesOpen, form: formFD})
 	add(wanted(event.SecuritySetuidBit), oldChmods...)
 	add(wanted(event.SecuritySetuidBit),

@@ -46,6 +46,13 @@ func value(n int, want uint64) func(*testing.T, event.SecurityAction) {
 	return func(t *testing.T, a event.SecurityAction) { assert.Equal(t, want, a.Values[n]) }
 }
 
+// asked for flags; the kernel may add its own.
+func asked(flags uint64) func(*testing.T, event.SecurityAction) {
+	return func(t *testing.T, a event.SecurityAction) {
+		assert.Equal(t, flags, a.Values[0]&(unix.O_ACCMODE|unix.O_APPEND))
+	}
+}
+
 func onChild(t *testing.T, a event.SecurityAction) {
 	assert.True(t, a.Has(event.SecurityHasTarget))
 	assert.NotZero(t, a.TargetPid)
@@ -82,6 +89,8 @@ var securityTests = []struct {
 	{"openat2", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
 	{"open denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret", check: value(3, noSensitivePath)}}},
 	{"open denied relative", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret"}}},
+	{"openat2 denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret", check: asked(unix.O_WRONLY | unix.O_APPEND)}}},
+	{"openat denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret", check: asked(unix.O_RDWR)}}},
 	{"open another", nil},
 	{"open directory", nil},
 	{"open path", nil},

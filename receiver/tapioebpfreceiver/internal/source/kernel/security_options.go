@@ -79,7 +79,7 @@ func (p SensitivePath) check(rest string) error {
 	}
 	for _, name := range p.Components {
 		if len(name) > maxNameBytes {
-			return fmt.Errorf("component %.20q... has %d bytes, the most are %d", name, len(name), maxNameBytes)
+			return fmt.Errorf("component %.20q (cut) has %d bytes, the most are %d", name, len(name), maxNameBytes)
 		}
 	}
 	return nil

@@ -55,6 +55,11 @@ var securityActions = map[string]func(dir string) error{
 		}
 		return refused(open("secret", unix.O_RDONLY), unix.EACCES)
 	}),
+	"openat2 denied": asNobody(func(dir string) error {
+		_, err := unix.Openat2(unix.AT_FDCWD, dir+"/secret", &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_APPEND})
+		return refused(err, unix.EACCES)
+	}),
+	"openat denied":  asNobody(func(dir string) error { return refused(open(dir+"/secret", unix.O_RDWR), unix.EACCES) }),
 	"open another":   func(dir string) error { return open(dir+"/secret2", unix.O_RDONLY) },
 	"open directory": func(dir string) error { return open(dir+"/keys", unix.O_RDONLY|unix.O_DIRECTORY) },
 	"open path":      func(dir string) error { return open(dir+"/secret", unix.O_PATH) },
