@@ -207,14 +207,25 @@ func (o *output) closes() []item {
 	return filter(named(o.logs, "tapio.network.connection.close"), func(i item) bool { return i.has("tapio.network.sent_bytes") })
 }
 
+// actions that a record of the family security stands for.
+func actions(record item) uint64 {
+	if record.has("tapio.security.count") {
+		return uint64(record.number("tapio.security.count"))
+	}
+	return 1
+}
+
 // events counts what the ledger should have as exported, by family. Every event of a process has a
 // log record; a handshake has a span, and a log record besides if it failed; an end of an HTTP
 // exchange has a span.
 func (o *output) events() map[string]uint64 {
 	counts := map[string]uint64{}
 	for _, record := range o.logs {
-		if strings.HasPrefix(record.name, "tapio.process.") {
+		switch {
+		case strings.HasPrefix(record.name, "tapio.process."):
 			counts["process"]++
+		case strings.HasPrefix(record.name, "tapio.security."):
+			counts["security"] += actions(record)
 		}
 	}
 	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect"))
