@@ -30,6 +30,7 @@ enum call_form {
  * is no part of it any more.
  */
 const volatile __u16 only_call = 0;
+const volatile __u32 only_buffer = 0; /* that it has to itself */
 const volatile __u16 calls[MAX_CALLS] = {};
 
 static __always_inline struct task_struct *current_task(void)
@@ -92,7 +93,8 @@ static __always_inline __u16 call_of(struct pt_regs *regs)
 	return call && !is_compat(current_task()) ? call : 0;
 }
 
-static __always_inline struct file *file_of(struct task_struct *task, __u64 fd)
+/* Descriptors are of 32 bits, whatever else is in the register. */
+static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	struct file **files = BPF_CORE_READ(table, fd);

@@ -35,9 +35,9 @@ static __always_inline __u64 number_of(unsigned long long *ctx, int n)
 }
 
 /* A program that has one call to itself has a buffer to itself. */
-static __always_inline __u32 buffer_for(__u32 own)
+static __always_inline __u32 buffer_of_call(void)
 {
-	return only_call ? own : BUFFER_CALLS;
+	return only_call ? only_buffer : BUFFER_CALLS;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -129,6 +129,43 @@ __noinline int file_opened(__u32 which, __u64 opened)
 	return 0;
 }
 
+#define SECOND 1000000000ULL
+#define MAX_REFUSED_OPENS 256 /* of a process, a second */
+
+struct budget {
+	__u64 began; /* CLOCK_BOOTTIME, ns */
+	__u64 used;
+};
+
+/* Of processes that were refused files of late, by pid. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct budget);
+} refused_opens SEC(".maps");
+
+/*
+ * Anybody can be refused files, as often as they like: a process that is has no more than its share of the
+ * ring. What is beyond it is in the account as lost.
+ */
+static __always_inline bool may_report_refusal(struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	struct budget *budget = bpf_map_lookup_elem(&refused_opens, &pid);
+	struct budget fresh = {.began = bpf_ktime_get_boot_ns(), .used = 1};
+
+	if (!budget || fresh.began - budget->began > SECOND) {
+		bpf_map_update_elem(&refused_opens, &pid, &fresh, BPF_ANY);
+		return true;
+	}
+	__sync_fetch_and_add(&budget->used, 1);
+	if (budget->used <= MAX_REFUSED_OPENS)
+		return true;
+	count_table_full(SECURITY_ACTION);
+	return false;
+}
+
 /* Refused, so which file it would have been is not known: the receiver compares the name. */
 static __always_inline void begin_refused_open(struct security_buffer *buffer,
 					       struct task_struct *task, __s32 error, __u64 flags)
@@ -159,8 +196,10 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 		file_opened(BUFFER_OPEN, opened);
 		return 0;
 	}
+	if (BPF_CORE_READ(asked, open_flag) & FMODE_EXEC)
+		return 0; /* a program that was to be run */
 	buffer = buffer_numbered(BUFFER_OPEN);
-	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS))
+	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS) || !may_report_refusal(task))
 		return 0;
 	begin_refused_open(buffer, task, error_of(result), BPF_CORE_READ(asked, open_flag));
 	note_path_size(buffer, bpf_probe_read_kernel_str(buffer->tail, MAX_PATH_BYTES,
@@ -191,7 +230,7 @@ __noinline int open_left(__u64 registers, long result, __u32 form)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	__u32 which = buffer_for(form == FORM_FD ? BUFFER_OPEN_BY_HANDLE : BUFFER_OPEN);
+	__u32 which = buffer_of_call();
 	struct security_buffer *buffer = buffer_numbered(which);
 	bool is_at = form == FORM_AT || form == FORM_HOW;
 	__s32 directory = is_at ? (__s32)argument(regs, 0) : AT_FDCWD;
@@ -202,6 +241,8 @@ __noinline int open_left(__u64 registers, long result, __u32 form)
 	}
 	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS) || form == FORM_FD)
 		return 0; /* a handle is no name */
+	if (!may_report_refusal(task))
+		return 0;
 	begin_refused_open(buffer, task, error_of(result), asked_flags(regs, form));
 	add_asked_path(buffer, task, directory, is_at ? argument(regs, 1) : argument(regs, 0));
 	output_buffer(buffer);
@@ -212,10 +253,7 @@ __noinline int chmod_left(__u64 registers, long result, __u32 form)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	__u32 own = form == FORM_PATH ? BUFFER_CHMOD
-		    : form == FORM_FD ? BUFFER_FCHMOD
-				      : BUFFER_FCHMODAT;
-	struct security_buffer *buffer = buffer_numbered(buffer_for(own));
+	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 	__u64 mode = argument(regs, form == FORM_AT ? 2 : 1);
 	__u64 first = argument(regs, 0);
 
@@ -405,7 +443,7 @@ __noinline int ptrace_left(__u64 registers, long result)
 	if (!action)
 		return 0;
 	action->values[0] = request;
-	action->values[1] = argument(regs, 1);
+	action->values[1] = (__u32)argument(regs, 1);
 	if (is_attach(request) && result >= 0)
 		set_target(action, last_traced(task));
 	else
@@ -418,7 +456,7 @@ __noinline int memory_write_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	__u64 pid = argument(regs, 0);
+	__u32 pid = argument(regs, 0);
 	struct security_action *action;
 
 	if (pid == innermost_pid(task))
@@ -466,7 +504,7 @@ __noinline int unshare_left(__u64 registers, long result)
 }
 
 /* The kind of a namespace's file, where the caller did not say which it expects. */
-static __always_inline __u64 kind_of_namespace(struct task_struct *task, __u64 fd)
+static __always_inline __u64 kind_of_namespace(struct task_struct *task, __u32 fd)
 {
 	struct file *file = file_of(task, fd);
 	struct ns_common *namespace = BPF_CORE_READ(file, f_inode, i_private);
@@ -480,7 +518,7 @@ __noinline int setns_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	__u64 kinds = argument(regs, 1);
+	__u64 kinds = (__u32)argument(regs, 1);
 
 	if (!(kinds & ALL_NAMESPACES))
 		kinds = kind_of_namespace(task, argument(regs, 0));
@@ -547,7 +585,7 @@ __noinline int mount_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	struct security_buffer *buffer = buffer_numbered(buffer_for(BUFFER_MOUNT));
+	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
 	if (!buffer)
 		return 0;
@@ -564,7 +602,7 @@ __noinline int move_mount_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	struct security_buffer *buffer = buffer_numbered(buffer_for(BUFFER_MOVE_MOUNT));
+	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
 	if (!buffer)
 		return 0;
@@ -598,7 +636,7 @@ __noinline int module_refused(__u64 registers, long result, __u32 operation)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	struct security_buffer *buffer = buffer_numbered(buffer_for(BUFFER_MODULE_REFUSED));
+	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
 	if (!buffer || result >= 0)
 		return 0;
@@ -630,12 +668,12 @@ __noinline int bpf_left(__u64 registers, long result)
 	struct task_struct *task = current_task();
 	struct security_action *action;
 
-	if (argument(regs, 0) != BPF_PROG_LOAD)
+	if ((__u32)argument(regs, 0) != BPF_PROG_LOAD)
 		return 0;
 	action = begin_action(task, SECURITY_BPF, OPERATION_BPF, error_of(result));
 	if (!action)
 		return 0;
-	action->values[0] = argument(regs, 0);
+	action->values[0] = BPF_PROG_LOAD;
 	action->values[1] = program_type(task, regs, result);
 	submit_action(action);
 	return 0;
@@ -649,7 +687,7 @@ __noinline int syslog_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	__u64 request = argument(regs, 0);
+	__u32 request = argument(regs, 0); /* an int: the rest of the register does not matter */
 	struct security_action *action;
 
 	if (request < SYSLOG_READ || request > SYSLOG_CLEAR)
@@ -666,7 +704,7 @@ __noinline int kexec_left(__u64 registers, long result, __u32 operation)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
-	struct security_buffer *buffer = buffer_numbered(buffer_for(BUFFER_KEXEC));
+	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
 	if (!buffer)
 		return 0;

@@ -41,27 +41,21 @@ struct security_buffer {
 
 /*
  * Records under construction, too large for the stack: one for each program that makes them, since one
- * may be interrupted by another.
+ * may be interrupted by another. Those that have one call to themselves are numbered by the loader, from
+ * BUFFER_COUNT on.
  */
 enum {
 	BUFFER_CALLS, /* the one program for all calls */
 	BUFFER_EXEC,
 	BUFFER_OPEN,
-	BUFFER_OPEN_BY_HANDLE,
-	BUFFER_CHMOD,
-	BUFFER_FCHMOD,
-	BUFFER_FCHMODAT,
 	BUFFER_MOUNT,
-	BUFFER_MOVE_MOUNT,
 	BUFFER_MODULE,
-	BUFFER_MODULE_REFUSED,
-	BUFFER_KEXEC,
 	BUFFER_COUNT,
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, BUFFER_COUNT);
+	__uint(max_entries, BUFFER_COUNT); /* and of calls: set by the loader */
 	__type(key, __u32);
 	__type(value, struct security_buffer);
 } security_buffers SEC(".maps");
@@ -163,6 +157,8 @@ static __always_inline void add_resolved_path(struct security_buffer *buffer, st
 
 static __always_inline void add_file(struct security_buffer *buffer, struct file *file)
 {
+	if (!file)
+		return; /* no such descriptor */
 	if (!BPF_CORE_READ(file, f_inode, i_nlink))
 		buffer->event.flags |= SECURITY_UNLINKED;
 	add_resolved_path(buffer, &file->f_path);

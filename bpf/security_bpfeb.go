@@ -19,6 +19,7 @@ const (
 	SecurityMapCredentialsBefore       = "credentials_before"
 	SecurityMapEventCounts             = "event_counts"
 	SecurityMapLifecycleRing           = "lifecycle_ring"
+	SecurityMapRefusedOpens            = "refused_opens"
 	SecurityMapScopeCgroups            = "scope_cgroups"
 	SecurityMapScopeVerdicts           = "scope_verdicts"
 	SecurityMapSecurityBuffers         = "security_buffers"
@@ -38,6 +39,7 @@ const (
 	SecurityVarCalls                   = "calls"
 	SecurityVarEnabledKinds            = "enabled_kinds"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
+	SecurityVarOnlyBuffer              = "only_buffer"
 	SecurityVarOnlyCall                = "only_call"
 	SecurityVarOpensElsewhere          = "opens_elsewhere"
 	SecurityVarReportedCapabilities    = "reported_capabilities"
@@ -110,6 +112,7 @@ type SecurityMapSpecs struct {
 	CredentialsBefore *ebpf.MapSpec `ebpf:"credentials_before"`
 	EventCounts       *ebpf.MapSpec `ebpf:"event_counts"`
 	LifecycleRing     *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	RefusedOpens      *ebpf.MapSpec `ebpf:"refused_opens"`
 	ScopeCgroups      *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts     *ebpf.MapSpec `ebpf:"scope_verdicts"`
 	SecurityBuffers   *ebpf.MapSpec `ebpf:"security_buffers"`
@@ -124,6 +127,7 @@ type SecurityVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
+	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
 	OpensElsewhere       *ebpf.VariableSpec `ebpf:"opens_elsewhere"`
 	ReportedCapabilities *ebpf.VariableSpec `ebpf:"reported_capabilities"`
@@ -157,6 +161,7 @@ type SecurityMaps struct {
 	CredentialsBefore *ebpf.Map `ebpf:"credentials_before"`
 	EventCounts       *ebpf.Map `ebpf:"event_counts"`
 	LifecycleRing     *ebpf.Map `ebpf:"lifecycle_ring"`
+	RefusedOpens      *ebpf.Map `ebpf:"refused_opens"`
 	ScopeCgroups      *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts     *ebpf.Map `ebpf:"scope_verdicts"`
 	SecurityBuffers   *ebpf.Map `ebpf:"security_buffers"`
@@ -169,6 +174,7 @@ func (m *SecurityMaps) Close() error {
 		m.CredentialsBefore,
 		m.EventCounts,
 		m.LifecycleRing,
+		m.RefusedOpens,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.SecurityBuffers,
@@ -184,6 +190,7 @@ type SecurityVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`
+	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
 	OpensElsewhere       *ebpf.Variable `ebpf:"opens_elsewhere"`
 	ReportedCapabilities *ebpf.Variable `ebpf:"reported_capabilities"`

@@ -217,6 +217,8 @@ func (a *SecurityAction) AppendPath(dst []byte) []byte {
 		if len(given) > 0 {
 			dst = append(dst, '/')
 		}
+	} else if len(given) > 0 && given[0] != '/' {
+		dst = append(dst, '/') // the root has no components
 	}
 	return append(dst, given...)
 }

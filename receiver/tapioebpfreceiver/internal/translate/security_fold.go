@@ -17,7 +17,7 @@ import (
 
 // maxFolds actions are compared with at a time. One takes about 150 bytes, with repeats as much as what is
 // told of them, some KiB.
-const maxFolds = 4096
+const maxFolds = 1024
 
 // folds are actions that were told, and their repeats since: these are told as one when the interval is over.
 type folds struct {

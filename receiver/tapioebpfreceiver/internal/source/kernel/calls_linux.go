@@ -24,6 +24,8 @@ const (
 	formHow  = 3
 	formMade = 4
 
+	fixedBuffers = 5 // BUFFER_COUNT, bpf/security.h
+
 	formShift = 8   // FORM_SHIFT, bpf/call.h
 	maxCalls  = 512 // MAX_CALLS, bpf/call.h
 )
@@ -36,6 +38,9 @@ type call struct {
 	form   uint16
 	// before says that what was there before it is looked at, too.
 	before bool
+	// buffered says that its record has texts, and is made in a buffer.
+	buffered bool
+	buffer   uint32 // its number, where it has a program to itself
 }
 
 func (c call) code() uint16 { return c.does | c.form<<formShift }
@@ -102,7 +107,12 @@ func (l *loader) loadEachCall(o object, spec *ebpf.CollectionSpec, objectMaps ma
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the kernel's types: %w", err)
 	}
+	buffers := uint32(fixedBuffers)
 	for _, c := range calls {
+		if c.buffered {
+			c.buffer = buffers
+			buffers++
+		}
 		if _, err := types.AnyTypesByName(callPrefix + c.name); errors.Is(err, btf.ErrNotFound) {
 			continue
 		}
@@ -129,6 +139,9 @@ func (l *loader) loadOneCall(o object, spec *ebpf.CollectionSpec, objectMaps map
 		p.spec.SectionName = sectionOf(p.spec)
 		if err := one.Variables["only_call"].Set(c.code()); err != nil {
 			return nil, fmt.Errorf("set only_call to %s: %w", c.name, err)
+		}
+		if err := one.Variables["only_buffer"].Set(c.buffer); err != nil {
+			return nil, fmt.Errorf("set only_buffer of %s: %w", c.name, err)
 		}
 		if p.program, err = l.loadProgram(one, name, objectMaps); err != nil {
 			return nil, err

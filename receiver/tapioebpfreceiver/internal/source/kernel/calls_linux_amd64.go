@@ -15,10 +15,10 @@ const callPrefix = "__x64_sys_"
 // oldOpens and oldChmods are calls that newer architectures do not have.
 var (
 	oldOpens = []call{
-		{name: "open", number: unix.SYS_OPEN, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN)},
-		{name: "creat", number: unix.SYS_CREAT, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN), form: formMade},
+		{name: "open", number: unix.SYS_OPEN, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN), buffered: true},
+		{name: "creat", number: unix.SYS_CREAT, does: uint16(bpf.WireSecurityOperationOPERATION_OPEN), form: formMade, buffered: true},
 	}
 	oldChmods = []call{
-		{name: "chmod", number: unix.SYS_CHMOD, does: uint16(bpf.WireSecurityOperationOPERATION_CHMOD)},
+		{name: "chmod", number: unix.SYS_CHMOD, does: uint16(bpf.WireSecurityOperationOPERATION_CHMOD), buffered: true},
 	}
 )

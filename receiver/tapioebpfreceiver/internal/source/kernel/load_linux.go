@@ -228,7 +228,7 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
 	sizeMaps(spec, options, features)
-	l.sizeSensitivePaths(spec)
+	l.sizeSecurityMaps(spec, o, options, features)
 	objectMaps, err := l.createMaps(spec)
 	if err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
@@ -263,7 +263,14 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	return append(loaded, ofCalls...), refused, err
 }
 
-func (l *loader) sizeSensitivePaths(spec *ebpf.CollectionSpec) {
+func (l *loader) sizeSecurityMaps(spec *ebpf.CollectionSpec, o object, options Options, features kernelFeatures) {
+	if buffers, ok := spec.Maps["security_buffers"]; ok && features.functions {
+		for _, c := range o.calls.calls(options, func(string) bool { return false }) {
+			if c.buffered {
+				buffers.MaxEntries++
+			}
+		}
+	}
 	if paths, ok := spec.Maps["sensitive_paths"]; ok {
 		paths.MaxEntries = max(1, uint32(len(l.sensitive.numbers)))
 	}

@@ -87,31 +87,31 @@ func callsOfSecurity(options Options, elsewhere func(program string) bool) []cal
 	opens := options.Security.reports(kindsOfProgram[programFileOpen]...)
 	add(opens && !elsewhere(programFileOpen), oldOpens...)
 	add(opens && !elsewhere(programFileOpen),
-		call{name: "openat", number: unix.SYS_OPENAT, does: doesOpen, form: formAt},
-		call{name: "openat2", number: unix.SYS_OPENAT2, does: doesOpen, form: formHow})
-	add(opens, call{name: "open_by_handle_at", number: sysOpenByHandle, does: doesOpen, form: formFD})
+		call{name: "openat", number: unix.SYS_OPENAT, does: doesOpen, form: formAt, buffered: true},
+		call{name: "openat2", number: unix.SYS_OPENAT2, does: doesOpen, form: formHow, buffered: true})
+	add(opens, call{name: "open_by_handle_at", number: sysOpenByHandle, does: doesOpen, form: formFD, buffered: true})
 	add(wanted(event.SecuritySetuidBit), oldChmods...)
 	add(wanted(event.SecuritySetuidBit),
-		call{name: "fchmod", number: unix.SYS_FCHMOD, does: doesChmod, form: formFD},
-		call{name: "fchmodat", number: unix.SYS_FCHMODAT, does: doesChmod, form: formAt},
-		call{name: "fchmodat2", number: sysFchmodat2, does: doesChmod, form: formAt})
+		call{name: "fchmod", number: unix.SYS_FCHMOD, does: doesChmod, form: formFD, buffered: true},
+		call{name: "fchmodat", number: unix.SYS_FCHMODAT, does: doesChmod, form: formAt, buffered: true},
+		call{name: "fchmodat2", number: sysFchmodat2, does: doesChmod, form: formAt, buffered: true})
 	add(wanted(event.SecurityCredentials), callsOfCredentials...)
 	add(wanted(event.SecurityPtrace), call{name: "ptrace", number: unix.SYS_PTRACE, does: uint16(bpf.WireSecurityOperationOPERATION_PTRACE)})
 	add(wanted(event.SecurityMemoryWrite), call{name: "process_vm_writev", number: unix.SYS_PROCESS_VM_WRITEV, does: uint16(bpf.WireSecurityOperationOPERATION_PROCESS_VM_WRITEV)})
 	add(wanted(event.SecurityNamespace),
 		call{name: "unshare", number: unix.SYS_UNSHARE, does: uint16(bpf.WireSecurityOperationOPERATION_UNSHARE)},
 		call{name: "setns", number: unix.SYS_SETNS, does: uint16(bpf.WireSecurityOperationOPERATION_SETNS)})
-	add(wanted(event.SecurityMount) && !elsewhere(programMount), call{name: "mount", number: unix.SYS_MOUNT, does: uint16(bpf.WireSecurityOperationOPERATION_MOUNT)})
-	add(wanted(event.SecurityMount), call{name: "move_mount", number: unix.SYS_MOVE_MOUNT, does: uint16(bpf.WireSecurityOperationOPERATION_MOVE_MOUNT)})
+	add(wanted(event.SecurityMount) && !elsewhere(programMount), call{name: "mount", number: unix.SYS_MOUNT, does: uint16(bpf.WireSecurityOperationOPERATION_MOUNT), buffered: true})
+	add(wanted(event.SecurityMount), call{name: "move_mount", number: unix.SYS_MOVE_MOUNT, does: uint16(bpf.WireSecurityOperationOPERATION_MOVE_MOUNT), buffered: true})
 	add(wanted(event.SecurityModuleLoad),
-		call{name: "init_module", number: unix.SYS_INIT_MODULE, does: uint16(bpf.WireSecurityOperationOPERATION_INIT_MODULE)},
-		call{name: "finit_module", number: unix.SYS_FINIT_MODULE, does: uint16(bpf.WireSecurityOperationOPERATION_FINIT_MODULE)})
+		call{name: "init_module", number: unix.SYS_INIT_MODULE, does: uint16(bpf.WireSecurityOperationOPERATION_INIT_MODULE), buffered: true},
+		call{name: "finit_module", number: unix.SYS_FINIT_MODULE, does: uint16(bpf.WireSecurityOperationOPERATION_FINIT_MODULE), buffered: true})
 	add(wanted(event.SecurityBPF), call{name: "bpf", number: unix.SYS_BPF, does: uint16(bpf.WireSecurityOperationOPERATION_BPF)})
 	add(wanted(event.SecurityRawSocket), call{name: "socket", number: unix.SYS_SOCKET, does: uint16(bpf.WireSecurityOperationOPERATION_SOCKET)})
 	add(wanted(event.SecurityKernelLog), call{name: "syslog", number: unix.SYS_SYSLOG, does: uint16(bpf.WireSecurityOperationOPERATION_SYSLOG)})
 	add(wanted(event.SecurityKexec),
-		call{name: "kexec_load", number: unix.SYS_KEXEC_LOAD, does: uint16(bpf.WireSecurityOperationOPERATION_KEXEC_LOAD)},
-		call{name: "kexec_file_load", number: unix.SYS_KEXEC_FILE_LOAD, does: uint16(bpf.WireSecurityOperationOPERATION_KEXEC_FILE_LOAD)})
+		call{name: "kexec_load", number: unix.SYS_KEXEC_LOAD, does: uint16(bpf.WireSecurityOperationOPERATION_KEXEC_LOAD), buffered: true},
+		call{name: "kexec_file_load", number: unix.SYS_KEXEC_FILE_LOAD, does: uint16(bpf.WireSecurityOperationOPERATION_KEXEC_FILE_LOAD), buffered: true})
 	return calls
 }
 

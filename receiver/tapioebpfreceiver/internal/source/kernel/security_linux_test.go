@@ -91,6 +91,14 @@ var securityTests = []struct {
 	{"open denied relative", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret"}}},
 	{"openat2 denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret", check: asked(unix.O_WRONLY | unix.O_APPEND)}}},
 	{"openat denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret", check: asked(unix.O_RDWR)}}},
+	{"open odd name", []did{{kind: event.SecurityFileAccess, call: "open", path: "keys/\xff\xfe\n"}}},
+	{"open long path", []did{{kind: event.SecurityFileAccess, call: "open", check: func(t *testing.T, a event.SecurityAction) {
+		assert.True(t, a.Has(event.SecurityPathResolved))
+		assert.True(t, strings.HasSuffix(string(a.AppendPath(nil)), longName+"/"+longName+"/end"))
+	}}}},
+	{"open by handle", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
+	{"open another denied", []did{{kind: event.SecurityFileAccess, call: "open", errno: unix.EACCES, path: "secret2", check: value(3, noSensitivePath)}}},
+	{"run denied", nil},
 	{"open another", nil},
 	{"open directory", nil},
 	{"open path", nil},
@@ -179,6 +187,8 @@ var securityTests = []struct {
 
 	{"load program", []did{{kind: event.SecurityBPF, call: "bpf", check: value(1, unix.BPF_PROG_TYPE_TRACEPOINT)}}},
 	{"load program denied", []did{{kind: event.SecurityBPF, call: "bpf", errno: unix.EPERM, check: value(1, unix.BPF_PROG_TYPE_TRACEPOINT)}}},
+	{"load program high bits", []did{{kind: event.SecurityBPF, call: "bpf"}}},
+	{"kernel log high bits", []did{{kind: event.SecurityKernelLog, call: "syslog", check: value(0, unix.SYSLOG_ACTION_READ_ALL)}}},
 	{"make map", nil},
 	{"raw socket", []did{{kind: event.SecurityRawSocket, call: "socket", check: func(t *testing.T, a event.SecurityAction) {
 		assert.Equal(t, []uint64{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP}, a.Values[:3])
@@ -210,6 +220,26 @@ func TestSecurityActions(t *testing.T) {
 			compareActions(t, w, uint32(command.Process.Pid), dir, test.did)
 		})
 	}
+}
+
+// TestRefusedOpensAreBounded: who is refused files all the time has a share of the ring, and the rest is accounted.
+func TestRefusedOpensAreBounded(t *testing.T) {
+	dir := publicFolder(t)
+	require.NoError(t, securityFolder(dir))
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families = []string{familySecurity}
+		o.Security = securityOptions(dir + "/secret")
+	})
+	require.NoError(t, w.workload("security", "open denied often", dir).Run())
+	w.finish()
+	counters, err := w.source.Counters()
+	require.NoError(t, err)
+	got := counters[uint8(event.FamilySecurity)]
+	records := uint64(len(w.ofType(event.TypeSecurityAction)))
+	assert.GreaterOrEqual(t, got.Seen, uint64(manyRefusals))
+	assert.Equal(t, got.Seen, records+got.TableFull+got.RingFull)
+	assert.Zero(t, got.RingFull)
+	assert.Less(t, records, uint64(manyRefusals/2))
 }
 
 // publicFolder is one that all users may look into.

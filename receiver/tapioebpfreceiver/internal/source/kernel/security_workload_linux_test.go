@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -59,7 +60,22 @@ var securityActions = map[string]func(dir string) error{
 		_, err := unix.Openat2(unix.AT_FDCWD, dir+"/secret", &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_APPEND})
 		return refused(err, unix.EACCES)
 	}),
-	"openat denied":  asNobody(func(dir string) error { return refused(open(dir+"/secret", unix.O_RDWR), unix.EACCES) }),
+	"openat denied": asNobody(func(dir string) error { return refused(open(dir+"/secret", unix.O_RDWR), unix.EACCES) }),
+	"open denied often": asNobody(func(dir string) error {
+		for range manyRefusals {
+			if err := refused(open(dir+"/secret", unix.O_RDONLY), unix.EACCES); err != nil {
+				return err
+			}
+		}
+		return nil
+	}),
+	"open odd name":       func(dir string) error { return open(dir+"/keys/\xff\xfe\n", unix.O_RDONLY) },
+	"open long path":      openLongPath,
+	"open by handle":      openByHandle,
+	"open another denied": asNobody(func(dir string) error { return refused(open(dir+"/secret2", unix.O_RDONLY), unix.EACCES) }),
+	"run denied": asNobody(func(dir string) error {
+		return refused(syscall.Exec(dir+"/secret2", []string{"secret2"}, nil), syscall.EACCES)
+	}),
 	"open another":   func(dir string) error { return open(dir+"/secret2", unix.O_RDONLY) },
 	"open directory": func(dir string) error { return open(dir+"/keys", unix.O_RDONLY|unix.O_DIRECTORY) },
 	"open path":      func(dir string) error { return open(dir+"/secret", unix.O_PATH) },
@@ -129,6 +145,11 @@ var securityActions = map[string]func(dir string) error{
 		}
 		return nil
 	}),
+	"load program high bits": func(string) error { return loadProgram(unix.BPF_PROG_LOAD | 1<<32) },
+	"kernel log high bits": func(string) error {
+		text := make([]byte, 64)
+		return raw(unix.SYS_SYSLOG, unix.SYSLOG_ACTION_READ_ALL|1<<32, uintptr(unsafe.Pointer(&text[0])), 64)
+	},
 	"make map":      makeMapAction,
 	"raw socket":    func(string) error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP) },
 	"raw socket 6":  func(string) error { return socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6) },
@@ -195,6 +216,39 @@ func create(path string, mode uint32) error {
 		return err
 	}
 	return unix.Close(fd)
+}
+
+const (
+	manyRefusals = 20_000
+	longDepth    = 15
+)
+
+// longName makes a path that is nearly as long as one may be.
+var longName = strings.Repeat("n", 250)
+
+func openLongPath(dir string) error {
+	if err := os.Chdir(dir + "/keys"); err != nil {
+		return err
+	}
+	for range longDepth {
+		if err := os.Chdir(longName); err != nil {
+			return err
+		}
+	}
+	return open("end", unix.O_RDONLY)
+}
+
+func openByHandle(dir string) error {
+	handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir+"/secret", 0)
+	if err != nil {
+		return err
+	}
+	mount, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.OpenByHandleAt(mount, handle, unix.O_RDONLY)
+	return err
 }
 
 func openatAction(dir string) error {
@@ -376,7 +430,9 @@ func cloneAction(string) error {
 }
 
 // loadProgramAction loads one of two instructions, with no library that tries out more.
-func loadProgramAction(string) error {
+func loadProgramAction(string) error { return loadProgram(unix.BPF_PROG_LOAD) }
+
+func loadProgram(command uintptr) error {
 	license := []byte("GPL\x00")
 	instructions := []uint64{0x00000000000000b7, 0x0000000000000095} // r0 = 0; exit
 	attributes := struct {
@@ -384,7 +440,7 @@ func loadProgramAction(string) error {
 		instructions, license uint64
 		rest                  [96]byte
 	}{kind: unix.BPF_PROG_TYPE_TRACEPOINT, count: 2, instructions: uint64(uintptr(unsafe.Pointer(&instructions[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0])))}
-	return bpfCall(unix.BPF_PROG_LOAD, unsafe.Pointer(&attributes), unsafe.Sizeof(attributes))
+	return bpfCall(command, unsafe.Pointer(&attributes), unsafe.Sizeof(attributes))
 }
 
 func makeMapAction(string) error {
@@ -418,7 +474,8 @@ func securityFolder(dir string) error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"secret": nil, "secret2": nil, "keys/a/b": nil, "home/.tapio/id": nil, "program": nil, "setuid": program, "ordinary": program,
+		"secret": nil, "secret2": nil, "keys/a/b": nil, "home/.tapio/id": nil, "program": nil, "keys/\xff\xfe\n": nil,
+		filepath.Join("keys", strings.Repeat(longName+"/", longDepth), "end"): nil, "setuid": program, "ordinary": program,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
