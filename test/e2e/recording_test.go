@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -32,18 +33,20 @@ func TestAReplayTellsTheSame(t *testing.T) {
 	if keep := os.Getenv("TAPIO_KEEP_RECORDING"); keep != "" {
 		file = keep
 	}
-	live := startCollector(t, scope, "receivers::tapioebpf::recording::file: "+file)
+	secret, sensitive := secretFile(t)
+	live := startCollector(t, scope, "receivers::tapioebpf::recording::file: "+file, sensitive)
 	getent(t, scope, host, "web.found.test")
 	getent(t, scope, host, "missing.test")
 	scope.curl(t, nginx.url("/small.txt"), nginx.url("/none"))
-	live.await("two lookups and two requests", func(o *output) bool {
-		return len(named(o.spans, "dns.lookup")) == 2 && o.events()["http"] >= 4
+	require.NoError(t, runScoped(scope, exec.Command("/bin/cat", secret)))
+	live.await("two lookups, two requests and an open", func(o *output) bool {
+		return len(named(o.spans, "dns.lookup")) == 2 && o.events()["http"] >= 4 && len(named(o.logs, "tapio.security.file.sensitive_access")) == 1
 	})
 	want := live.stop()
 	want.requireNothingLost(t)
-	require.Equal(t, []string{"dns", "http", "network", "process"}, slices.Sorted(maps.Keys(want)))
+	require.Equal(t, []string{"dns", "http", "network", "process", "security"}, slices.Sorted(maps.Keys(want)))
 
-	played := startCollector(t, scope, "receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0}", file))
+	played := startCollector(t, scope, "receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0}", file), sensitive)
 	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, played.stats().Ledger) }, patience, pollInterval, "the ledger")
 	assert.Equal(t, "replay", played.stats().Source)
 	played.stop()
