@@ -69,7 +69,7 @@ func (p SensitivePath) check(rest string) error {
 	case rest == "":
 		return errors.New("names no file")
 	case path.Clean("/"+rest) != "/"+rest:
-		return errors.New("has an empty component, or one that is . or ..")
+		return errors.New(`has a component that is empty, "." or ".."`)
 	case strings.ContainsRune(rest, 0):
 		return errors.New("has a NUL")
 	case strings.ContainsAny(rest, "*?["):
