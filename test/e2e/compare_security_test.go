@@ -316,7 +316,10 @@ func loadDeviceProgram() error {
 		kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(instructions)),
 		instructions: uint64(uintptr(unsafe.Pointer(&instructions[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0]))),
 	}
-	err := systemCall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	err := error(unix.EAGAIN)
+	for err == unix.EAGAIN { // a signal, as the runtime's own, ends the verifier's work
+		err = systemCall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	}
 	runtime.KeepAlive(instructions)
 	runtime.KeepAlive(license)
 	return err
