@@ -13,13 +13,16 @@ const (
 
 // Reasons why something may differ between the two.
 const (
-	reasonSource   = "tapio.source says where the data is from."
-	reasonLoopback = "The real pods talk over the loopback interface, whose addresses are nobody's: their peers have no names."
-	reasonNames    = "The simulator asks no API server, and so does not tell of one."
-	reasonTick     = "A process that ended before its first tick has no CPU time, and no I/O: the kernel has not counted it. Which do is chance."
-	reasonLauncher = "The real workload is started from outside of what is observed: the executable of such a process is not known before its exec."
-	reasonHooks    = "The simulator has no hooks in a kernel that it could tell of."
-	reasonNoKernel = "It is on only where asked for, and the simulator has none of it."
+	reasonSource    = "tapio.source says where the data is from."
+	reasonLoopback  = "The real pods talk over the loopback interface, whose addresses are nobody's: their peers have no names."
+	reasonNames     = "The simulator asks no API server, and so does not tell of one."
+	reasonTick      = "A process that ended before its first tick has no CPU time, and no I/O: the kernel has not counted it. Which do is chance."
+	reasonLauncher  = "The real workload is started from outside of what is observed: the executable of such a process is not known before its exec."
+	reasonOutside   = "The real workload is started from outside of what is observed: nothing is known of the parents of such a process."
+	reasonHooks     = "The simulator has no hooks in a kernel that it could tell of."
+	reasonNoKernel  = "It is on only where asked for, and the simulator has none of it."
+	reasonFunctions = "Of move_mount(2), and where the functions of the kernel cannot be traced, the target of a mount is as the caller named it."
+	reasonNotBuilt  = "This kernel was not built to do it, so nobody can try."
 )
 
 // Allowed are the differences between the sources ebpf and simulator that may be. Whatever is not here is a
@@ -33,11 +36,34 @@ var Allowed = slices.Concat(
 		{Kind: FeatureMissing, Family: endpoints, Name: "/stats", Feature: "key .kubernetes.*", More: Kernel, Reason: reasonNames},
 	},
 	namesOfPeers(),
+	asked("security.mount", "tapio.security.mount"),
 	sometimes("process", "", "", reasonTick,
 		"attribute tapio.process.cpu.time", "attribute tapio.process.io.read_bytes", "attribute tapio.process.io.written_bytes"),
 	sometimes("process", "tapio.process.fork", Simulator, reasonLauncher, "attribute process.executable.name"),
+	sometimes("security", "", Simulator, reasonOutside, "attribute tapio.security.ancestors"),
 	sometimes("process", "resource", Simulator, reasonLauncher, "attribute process.executable.name", "attribute process.executable.path", "attribute service.name"),
 )
+
+// asked are records of mounts: which of them have a target that was found out depends on the kernel and on mount(8).
+func asked(names ...string) (allowed []Allowance) {
+	for _, name := range names {
+		allowed = append(allowed, Allowance{
+			Kind: FeatureMissing, Family: "security", Name: name, Feature: "attribute tapio.security.file.unresolved", More: Kernel, Reason: reasonFunctions,
+		})
+	}
+	return allowed
+}
+
+// NotBuilt are the differences that may be where a kernel was not built to do what rules of the family security are
+// about: "kernel.kexec".
+func NotBuilt(rules ...string) (allowed []Allowance) {
+	for _, rule := range rules {
+		for _, prefix := range []string{"security.", "tapio.security."} {
+			allowed = append(allowed, Allowance{Kind: GroupMissing, Family: "security", Name: prefix + rule, More: Simulator, Reason: reasonNotBuilt})
+		}
+	}
+	return allowed
+}
 
 func namesOfPeers() (allowed []Allowance) {
 	for _, feature := range []string{"attribute tapio.peer.k8s.*", "attribute service.peer.*"} {

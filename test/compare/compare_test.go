@@ -285,6 +285,19 @@ func TestAllowed(t *testing.T) {
 	assert.Equal(t, map[string]bool{"cni": true, "etcd": true}, families)
 }
 
+// TestNotBuilt: what a kernel cannot do may be the simulator's alone, but nothing else of the family.
+func TestNotBuilt(t *testing.T) {
+	allowed := NotBuilt("kernel.kexec")
+	missing := func(name, more string) *Finding {
+		return &Finding{Kind: GroupMissing, Group: Group{Family: "security", Name: name, Variant: "failed"}, More: more}
+	}
+	assert.Equal(t, reasonNotBuilt, reasonFor(missing("security.kernel.kexec", Simulator), allowed))
+	assert.Equal(t, reasonNotBuilt, reasonFor(missing("tapio.security.kernel.kexec", Simulator), allowed))
+	assert.Empty(t, reasonFor(missing("security.kernel.kexec", Kernel), allowed))
+	assert.Empty(t, reasonFor(missing("security.kernel.module_load", Simulator), allowed))
+	assert.Empty(t, NotBuilt())
+}
+
 func TestFamilyOf(t *testing.T) {
 	for name, want := range map[string]string{
 		"process.exec": "process", "tapio.process.exit": "process", "tcp.connect": "network", "tapio.tcp.rtt": "network",

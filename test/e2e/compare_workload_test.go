@@ -107,7 +107,8 @@ func (w *comparedWorkload) startSilentServer(t *testing.T) string {
 	return address
 }
 
-func (w *comparedWorkload) run(t *testing.T) {
+// run does all of it, and returns the rules of the family security that this kernel was not built for.
+func (w *comparedWorkload) run(t *testing.T) (missing []string) {
 	t.Helper()
 	lasting := w.startLasting(t)
 	for round := range comparedRounds {
@@ -122,10 +123,12 @@ func (w *comparedWorkload) run(t *testing.T) {
 	}
 	w.betweenNodes(t)
 	w.byOlderProcesses(t)
+	missing = w.securityActs(t)
 	w.outOfMemory(t, w.pods[3])
 	for _, p := range lasting {
 		p.wait()
 	}
+	return missing
 }
 
 // startLasting is a connection that is reported meanwhile, and flows that are.

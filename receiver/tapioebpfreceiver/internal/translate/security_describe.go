@@ -255,6 +255,9 @@ func (s *security) putMount(attributes pcommon.Map, a *action) {
 	putKnown(attributes, attrMountSource, s.texts.of(source))
 	putKnown(attributes, attrMountTarget, a.path)
 	putKnown(attributes, attrMountType, s.texts.of(kind))
+	if event.SecurityOperation(a.Operation) != event.OperationMount {
+		return // move_mount(2) has flags of its own, with the same numbers
+	}
 	if flags := event.MountFlags(a.Values[0]); len(flags) > 0 {
 		putStrings(attributes, attrMountFlags, flags)
 	}

@@ -259,6 +259,11 @@ var securityCases = []securityCase{
 		want:   attributes{"security_rule.category": "privilege_escalation", "tapio.security.mount.type": "tmp", "tapio.security.truncated": true},
 	},
 	{
+		name: "moved mount", kind: event.SecurityMount, operation: event.OperationMoveMount, path: "/mnt", text: "\x00\x00",
+		change: func(e *bpf.WireSecurityAction) { e.Values[0], e.Flags = 4, event.SecurityPathResolved }, // MOVE_MOUNT_F_EMPTY_PATH, and no nodev
+		want:   attributes{"security_rule.category": "privilege_escalation", "tapio.security.mount.target": "/mnt"},
+	},
+	{
 		name: "module", kind: event.SecurityModuleLoad, operation: event.OperationFinitModule, path: "/lib/modules/x.ko", text: "x\x00",
 		change: func(e *bpf.WireSecurityAction) { e.Values[0], e.Flags = 2, event.SecurityPathResolved },
 		want: attributes{

@@ -35,11 +35,14 @@ const (
 	namespacePID    = 0x2000_0000 // CLONE_NEWPID
 	namespaceNet    = 0x4000_0000 // CLONE_NEWNET
 
-	mountReadOnly = 0x1    // MS_RDONLY
-	mountNoSuid   = 0x2    // MS_NOSUID
-	mountNoDev    = 0x4    // MS_NODEV
-	mountNoExec   = 0x8    // MS_NOEXEC
-	mountBind     = 0x1000 // MS_BIND
+	mountReadOnly = 0x1      // MS_RDONLY
+	mountNoSuid   = 0x2      // MS_NOSUID
+	mountNoDev    = 0x4      // MS_NODEV
+	mountNoExec   = 0x8      // MS_NOEXEC
+	mountBind     = 0x1000   // MS_BIND
+	mountRec      = 0x4000   // MS_REC
+	mountPrivate  = 0x4_0000 // MS_PRIVATE
+	mountSlave    = 0x8_0000 // MS_SLAVE
 
 	ptraceAttach = 16 // PTRACE_ATTACH
 
@@ -58,7 +61,8 @@ const (
 
 // Capabilities, bit by number.
 const (
-	allCapabilities = 1<<41 - 1 // up to CAP_CHECKPOINT_RESTORE, since Linux 5.9
+	capabilitySetuid = 1 << 7
+	allCapabilities  = 1<<41 - 1 // up to CAP_CHECKPOINT_RESTORE, since Linux 5.9
 	// containerCapabilities are those that containerd leaves to a container's root.
 	containerCapabilities = 0xa804_25fb
 )
@@ -239,6 +243,16 @@ func (s *story) mount(p *process, now uint64, errno int32, of mounted) uint64 {
 	return s.shortly(now)
 }
 
+// clonedInto is what is seen of a process, before it does anything, whose parent had it begin in namespaces of its own.
+func (s *story) clonedInto(namespaces uint64) func(child *process, now uint64) uint64 {
+	return func(child *process, now uint64) uint64 {
+		s.act(child.parent, now, &action{
+			kind: event.SecurityNamespace, operation: bpf.WireSecurityOperationOPERATION_CLONE, target: child, values: [4]uint64{namespaces},
+		})
+		return s.shortly(now)
+	}
+}
+
 // become has a process take other credentials.
 func (s *story) become(p *process, now uint64, operation bpf.WireSecurityOperation, change func(*bpf.WireCredentials)) uint64 {
 	before := p.credentials
@@ -256,6 +270,15 @@ func (s *story) setuid(p *process, now uint64, id uint32) uint64 {
 			c.Permitted, c.Effective = 0, 0
 		}
 	})
+}
+
+// becomeInVain is a user who has no right to be another one.
+func (s *story) becomeInVain(p *process, now uint64) uint64 {
+	same := p.credentials
+	s.act(p, now, &action{
+		kind: event.SecurityCredentials, operation: bpf.WireSecurityOperationOPERATION_SETUID, errno: errorPermission, before: &same, after: &same,
+	})
+	return s.shortly(now)
 }
 
 func (s *story) setgid(p *process, now uint64, id uint32) uint64 {

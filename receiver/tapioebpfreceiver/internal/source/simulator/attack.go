@@ -68,14 +68,24 @@ func (s *story) implant(shell *process, now uint64) uint64 {
 	return s.run(shell, now, &program{
 		exe: "/memfd:agent", args: []string{"[kworker/0:2]"}, unlinked: true,
 		does: func(p *process, now uint64) uint64 {
-			return s.writeMemory(p, p.pod.server, s.attach(p, p.pod.server, now), 4096)
+			now = s.attach(p, p.pod.server, now)
+			for range 3 {
+				now = s.writeMemory(p, p.pod.server, now, 4096)
+			}
+			return now
 		},
 	})
 }
 
-// escalate is a set-user-ID program that lets the server's user do all, as images have it that were made in haste.
+// escalate is what makes the server's user root, as images have it that were made in haste: an interpreter with a
+// capability, and a set-user-ID program.
 func (s *story) escalate(shell *process, now uint64) uint64 {
-	return s.run(shell, now, &program{
+	return s.steps(shell, now, &program{
+		exe: "/usr/bin/python3.12", args: []string{"python3", "-c", "import os;os.setuid(0)"}, status: failure, does: s.becomeInVain,
+	}, &program{
+		exe: "/usr/bin/perl", args: []string{"perl", "-e", "use POSIX;POSIX::setuid(0);print `id`"}, capabilities: capabilitySetuid,
+		does: func(p *process, now uint64) uint64 { return s.setuid(p, now, 0) },
+	}, &program{
 		exe: "/usr/bin/sudo", args: []string{"sudo", "-n", "bash"}, setuid: true,
 		does: func(sudo *process, now uint64) uint64 {
 			now = s.open(sudo, now, sudoers)
@@ -113,7 +123,8 @@ func (s *story) leaveDoor(p *process, now uint64) uint64 {
 	return s.shortly(now)
 }
 
-// escape tries the ways out of a container, none of which is open but the namespaces of a user.
+// escape tries the ways out of a container, none of which is open but the namespaces of a user. There one may mount,
+// but nothing that leads out.
 func (s *story) escape(p *process, now uint64) uint64 {
 	now = s.mount(p, now, errorPermission, mounted{"/dev/vda1", "/mnt", "ext4", 0})
 	s.act(p, now, &action{
@@ -123,7 +134,14 @@ func (s *story) escape(p *process, now uint64) uint64 {
 	now = s.try(p, now, event.SecurityBPF, bpf.WireSecurityOperationOPERATION_BPF, errorPermission, bpfProgramLoad, bpfProgramKprobe)
 	now = s.try(p, now, event.SecurityKernelLog, bpf.WireSecurityOperationOPERATION_SYSLOG, errorPermission, logReadAll)
 	now = s.try(p, now, event.SecurityKexec, bpf.WireSecurityOperationOPERATION_KEXEC_LOAD, errorPermission, 0)
-	return s.try(p, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_UNSHARE, 0, namespaceUser|namespaceMount)
+	now = s.try(p, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_UNSHARE, 0, namespaceUser|namespaceMount)
+	return s.run(p, now, &program{
+		exe: p.exe, args: []string{"escape", "--inside"}, status: failure, before: s.clonedInto(namespaceUser | namespaceMount | namespacePID),
+		does: func(inside *process, now uint64) uint64 {
+			now = s.mount(inside, now, 0, mounted{"none", "/", "", mountPrivate | mountRec})
+			return s.mount(inside, now, 0, mounted{"none", "/tmp", "tmpfs", mountNoSuid | mountNoDev})
+		},
+	})
 }
 
 // exfiltrate what was found.

@@ -32,6 +32,9 @@ func (s *story) ofSecurity(now uint64, hasRoomForProcesses bool) {
 		case 2:
 			s.enter(now)
 			return
+		case 3:
+			s.probeTunnel(now)
+			return
 		}
 	}
 	if s.chance(0.1) {
@@ -94,6 +97,22 @@ func (s *story) archive(now uint64) uint64 {
 				now = s.openInVain(tar, now, file) + s.between(millisecond, 20*millisecond)
 			}
 			return now
+		},
+	})
+}
+
+// probeTunnel is a cron job that looks from the network of a tunnel whether there is anybody at its end. For that ip
+// joins the network, and has a mount namespace with the /sys of it.
+func (s *story) probeTunnel(now uint64) uint64 {
+	return s.run(s.cron, now, &program{
+		exe: "/usr/bin/ip", args: []string{"ip", "netns", "exec", "tunnel", "ping", "-c", "1", "-q", "192.0.2.99"},
+		does: func(p *process, now uint64) uint64 {
+			now = s.try(p, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_SETNS, 0, namespaceNet)
+			now = s.try(p, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_UNSHARE, 0, namespaceMount)
+			now = s.mount(p, now, 0, mounted{"", "/", "none", mountSlave | mountRec})
+			now = s.mount(p, now, 0, mounted{"tunnel", "/sys", "sysfs", 0})
+			now = s.exec(p, now, &program{exe: "/usr/bin/ping", args: []string{"ping", "-c", "1", "-q", "192.0.2.99"}})
+			return s.try(p, now, event.SecurityRawSocket, bpf.WireSecurityOperationOPERATION_SOCKET, 0, familyInet, socketRaw, protocolICMP)
 		},
 	})
 }

@@ -27,7 +27,7 @@ func kindOf(a *event.SecurityAction) event.SecurityKind { return event.SecurityK
 
 // fileOf an action; empty: none.
 func fileOf(a *event.SecurityAction) string {
-	if a.PathSize == 0 {
+	if !a.HasPath() {
 		return ""
 	}
 	return string(a.AppendPath(nil))
@@ -40,10 +40,11 @@ func (c *checker) security(header *event.Header, record []byte) {
 	require.Equal(c, header.Pid, a.Thread)
 	require.Zero(c, a.BaseSize, "all paths are absolute")
 	isAsked := kindOf(&a) == event.SecurityFileAccess && a.Denied() || kindOf(&a) == event.SecuritySetuidBit
-	require.Equal(c, a.PathSize > 0 && !isAsked, a.Has(event.SecurityPathResolved), "what was found, where something was found")
+	hasPath := a.PathSize > 0 || kindOf(&a) == event.SecurityMount // of / there is nothing to tell
+	require.Equal(c, hasPath && !isAsked, a.Has(event.SecurityPathResolved), "what was found, where something was found")
 	if kindOf(&a) == event.SecurityCredentials {
 		require.True(c, a.Has(event.SecurityHasCredentials))
-		require.NotEqual(c, a.Before, a.After)
+		require.Equal(c, a.Denied(), a.Before == a.After)
 		require.Equal(c, c.users[who], user{a.Before.Uid, a.Before.Euid})
 		c.users[who] = user{a.After.Uid, a.After.Euid}
 	}
@@ -83,6 +84,10 @@ func TestTheAttack(t *testing.T) {
 		{event.SecurityFilelessExec, 0, userShop, userShop, "/memfd:agent"},
 		{event.SecurityPtrace, 0, userShop, userShop, ""},
 		{event.SecurityMemoryWrite, 0, userShop, userShop, ""},
+		{event.SecurityMemoryWrite, 0, userShop, userShop, ""},
+		{event.SecurityMemoryWrite, 0, userShop, userShop, ""},
+		{event.SecurityCredentials, errorPermission, userShop, userShop, ""},
+		{event.SecurityCredentials, 0, 0, 0, ""},
 		{event.SecuritySetuidExec, 0, userShop, 0, "/usr/bin/sudo"},
 		{event.SecurityFileAccess, 0, userShop, 0, "/etc/sudoers"},
 		{event.SecurityCredentials, 0, userShop, 0, ""},
@@ -96,10 +101,13 @@ func TestTheAttack(t *testing.T) {
 		{event.SecurityKernelLog, errorPermission, 0, 0, ""},
 		{event.SecurityKexec, errorPermission, 0, 0, ""},
 		{event.SecurityNamespace, 0, 0, 0, ""},
+		{event.SecurityNamespace, 0, 0, 0, ""},
+		{event.SecurityMount, 0, 0, 0, "/"},
+		{event.SecurityMount, 0, 0, 0, "/tmp"},
 	}, story.steps)
 	assert.Equal(t, pod.server.pid, story.root.parent)
 	assert.Less(t, story.connected, story.executed["bash"], "its standard input is there before it starts")
-	assert.Equal(t, []string{"python3.12", "bash", "id", "cat", "cat", "memfd:agent", "sudo", "bash", "cat", "chmod", "python3.12", "escape", "wget"}, story.programs)
+	assert.Equal(t, []string{"python3.12", "bash", "id", "cat", "cat", "memfd:agent", "python3.12", "perl", "sudo", "bash", "cat", "chmod", "python3.12", "escape", "escape", "wget"}, story.programs)
 	for _, family := range []event.Family{event.FamilyNetwork, event.FamilyDNS} {
 		assert.Positive(t, story.families[family], "data goes out: %v", family)
 	}
@@ -112,10 +120,13 @@ func TestTheAttack(t *testing.T) {
 	assert.Equal(t, pod.server.start, ptrace.TargetStartTime)
 	assert.Equal(t, [4]uint64{ptraceAttach, 1}, ptrace.Values)
 	assert.Equal(t, [4]uint64{4096, 1}, write.Values, "as it numbers the container's first process")
-	sudo := story.actions[6]
+	setuid := story.actions[9]
+	assert.EqualValues(t, userShop, setuid.Before.Suid)
+	assert.Equal(t, [2]uint64{capabilitySetuid, capabilitySetuid}, [2]uint64{setuid.Before.Permitted, setuid.After.Permitted})
+	sudo := story.actions[10]
 	assert.True(t, sudo.Has(event.SecurityHasAfter))
 	assert.EqualValues(t, containerCapabilities, sudo.After.Permitted, "no more than the container's root has")
-	assert.Equal(t, "/dev/vda1\x00ext4\x00", string(story.actions[13].Text))
+	assert.Equal(t, "/dev/vda1\x00ext4\x00", string(story.actions[17].Text))
 }
 
 type attackStory struct {

@@ -44,10 +44,12 @@ type story struct {
 type program struct {
 	exe      string
 	args     []string
-	status   uint32    // as wait(2) has it
-	unlinked bool      // it is in memory only
-	setuid   bool      // it is root's, and has the set-user-ID bit
-	stdin    *endpoint // of the other end, where that is a socket; nil: it is none
+	status   uint32 // as wait(2) has it
+	unlinked bool   // it is in memory only
+	setuid   bool   // it is root's, and has the set-user-ID bit
+	// capabilities that its file gives to who runs it; 0: none.
+	capabilities uint64
+	stdin        *endpoint // of the other end, where that is a socket; nil: it is none
 	// before is what its process does before it is started, and does what it does then; nil: nothing.
 	before, does func(p *process, now uint64) uint64
 }
@@ -79,6 +81,8 @@ func (s *story) exec(p *process, now uint64, of *program) uint64 {
 	if of.setuid {
 		p.becomeRoot()
 	}
+	p.credentials.Permitted |= of.capabilities
+	p.credentials.Effective |= of.capabilities
 	s.tell(event.FamilyProcess, now, execRecord(p, now, of.args...))
 	for _, a := range actionsAtExec(p, of) {
 		now += microsecond
