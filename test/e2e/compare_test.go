@@ -91,6 +91,9 @@ func (c *compared) finish() *compare.Side {
 	defer file.Close()
 	require.NoError(c.t, c.side.Shape.AddJSON(file))
 	assert.Equal(c.t, []string{c.side.Name}, c.side.Shape.Sources(), "tapio.source")
+	require.NoError(c.t, c.output.read())
+	// the programs of the workload are named as pods' and share the network of the machine
+	assert.Empty(c.t, whatDoesNotBelong(&c.output, c.side.Name == compare.Simulator), "of %s", c.side.Name)
 	return c.side
 }
 
