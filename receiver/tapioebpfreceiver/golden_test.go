@@ -56,6 +56,7 @@ func tellRecording(t *testing.T, file string) (lines []string) {
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.Source, cfg.Replay = "replay", ReplayConfig{File: file}
+	cfg.Families.Security.Get().SensitivePaths = []string{"**/secret"} // as that of the recorded test is called
 	traces, logs := &consumertest.TracesSink{}, &consumertest.LogsSink{}
 	set, factory := receivertest.NewNopSettings(metadata.Type), NewFactory()
 	created, err := factory.CreateTraces(t.Context(), set, cfg, traces)
