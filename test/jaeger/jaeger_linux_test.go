@@ -223,7 +223,7 @@ func testDaemons(t *testing.T, jaeger *backend) {
 func TestSimulator(t *testing.T) {
 	requireJaeger(t)
 	jaeger := startJaeger(t)
-	startCollector(t, jaeger, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 300")
+	startCollector(t, jaeger, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator: {rate: 300, scenarios: {attack: 0.02}}")
 	job := Search{Service: "curl", Operation: "process.exec"}
 	for _, path := range [][]string{
 		{"dash process.exec /bin/sh -c", "curl process.exec curl -sf", "curl dns."},
@@ -235,6 +235,17 @@ func TestSimulator(t *testing.T) {
 	} {
 		trace := awaitPath(t, jaeger, job, path)
 		keepPicture(t, trace, "simulator")
+	}
+	// what an attacker did is below the programs that did it
+	for operation, path := range map[string][]string{
+		"security.process.setuid_exec": {"cart process.exec bash -i", "cart process.exec sudo", "cart security.process.setuid_exec"},
+		"security.network.raw_socket":  {"cart process.exec python3", "cart security.network.raw_socket"},
+		"security.file.sensitive_access": {
+			"cart process.exec python3", "cart process.exec bash -i", "cart process.exec cat", "cart security.file.sensitive_access",
+		},
+	} {
+		trace := awaitPath(t, jaeger, Search{Service: "cart", Operation: operation}, path)
+		keepPicture(t, trace, "attack")
 	}
 	awaitServices(t, jaeger, "frontend", "catalog", "cart", "checkout", "payment")
 	links, err := jaeger.Dependencies(t.Context())
