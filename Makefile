@@ -106,7 +106,7 @@ test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio 
 
 .PHONY: compare
 compare: build ## Run simulator and kernel side by side, as root, and report what differs. Fails where it may not.
-	@TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCompare$$' -count=1 -v
+	@TAPIO_COMPARE=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCompare$$' -count=1 -v
 
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.

@@ -40,7 +40,7 @@ func TestDecodeSecurityAction(t *testing.T) {
 		{name: "absolute, without its end", flags: pathCut, path: "/etc/sh", want: "/etc/sh"},
 		{name: "relative", path: "../shadow", base: "/etc/ssh", want: "/etc/ssh/../shadow"},
 		{name: "relative to something far down", flags: baseCut, path: "x", base: "/b", want: "b/x"},
-		{name: "relative to nothing known", path: "shadow", want: "shadow"},
+		{name: "relative to the root", path: "shadow", want: "/shadow"},
 		{name: "with a text", path: "/mnt", text: "proc\x00proc\x00", want: "/mnt"},
 		{name: "no file", none: true},
 	} {
