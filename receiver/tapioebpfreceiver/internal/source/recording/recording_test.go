@@ -273,10 +273,11 @@ func TestLayoutIsThatOfTheVersion(t *testing.T) {
 	for _, record := range []any{
 		bpf.WireEventHeader{}, bpf.WireProcessExec{}, bpf.WireProcessFork{}, bpf.WireProcessExit{}, bpf.WireProcessOomKill{},
 		bpf.WireConnectionConnect{}, bpf.WireConnectionStats{}, bpf.WireDnsMessage{}, bpf.WireHttpExchange{},
+		bpf.WireCgroupChange{}, bpf.WireSecurityAction{},
 	} {
 		describeLayout(layouts, reflect.TypeOf(record), 0)
 	}
-	assert.Equal(t, uint64(0x6b0efed5844723e9), layouts.Sum64(), "version %d", Version)
+	assert.Equal(t, uint64(0x843af872cfb681c2), layouts.Sum64(), "version %d", Version)
 }
 
 func describeLayout(to io.Writer, of reflect.Type, offset uintptr) {
