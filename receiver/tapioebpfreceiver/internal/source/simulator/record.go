@@ -53,7 +53,9 @@ func (p *process) identity() bpf.WireProcessIdentity {
 	return identity
 }
 
-func (p *process) comm() string { return p.exe[strings.LastIndexByte(p.exe, '/')+1:] }
+func (p *process) comm() string { return comm(p.exe) }
+
+func comm(exe string) string { return exe[strings.LastIndexByte(exe, '/')+1:] }
 
 func forkRecord(p *process, time uint64) []byte {
 	return encode(&bpf.WireProcessFork{Header: p.header(event.TypeProcessFork, time), Process: p.identity()})
@@ -94,6 +96,15 @@ func exitRecord(p *process, time uint64, status uint32, cpuTime, memory uint64) 
 	return encode(&exit)
 }
 
+// cgroupRecord is of a container's cgroup that was made or removed; there is no process in it.
+func cgroupRecord(kind event.Type, c *container, time uint64) []byte {
+	path := append([]byte(c.cgroupPath()), 0)
+	return encode(&bpf.WireCgroupChange{
+		Header:   bpf.WireEventHeader{Time: time, CgroupId: c.cgroup, Type: uint16(kind)},
+		PathSize: uint16(len(path)),
+	}, path)
+}
+
 func oomRecord(p *process, time uint64) []byte {
 	return encode(&bpf.WireProcessOomKill{Header: p.header(event.TypeProcessOOMKill, time)})
 }
@@ -101,7 +112,11 @@ func oomRecord(p *process, time uint64) []byte {
 // connection between two processes, of which one may be on another node.
 type connection struct {
 	client, server         *process // nil: not on this node
-	from, to               endpoint
+	network                *network // of the client
+	from                   endpoint // the client
+	to                     endpoint // the server, as the client has it
+	at                     endpoint // the server's own: where the node leads to that a Service's address stands for
+	agent                  string   // what an HTTP client says that it is
 	protocol               uint8
 	opened, established    uint64
 	sent, received         uint64 // by the client
@@ -122,7 +137,7 @@ type endpoint struct {
 func (c *connection) ends(role uint8) bpf.WireConnectionEnds {
 	local, peer := c.from, c.to
 	if role != event.RoleClient {
-		local, peer = c.to, c.from
+		local, peer = c.at, c.from
 	}
 	return bpf.WireConnectionEnds{
 		LocalAddress: local.address, PeerAddress: peer.address, LocalPort: local.port, PeerPort: peer.port,

@@ -134,12 +134,14 @@ func (s *story) enter(now uint64) uint64 {
 
 // createContainer is what a runtime does before a container's program runs: it joins the namespaces of the pod,
 // makes those of the container, and mounts what will be seen there.
-func (s *story) createContainer(p *pod, now uint64) uint64 {
-	bundle := "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + p.container
+func (s *story) createContainer(c *container, now uint64) uint64 {
+	bundle := "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + c.id
 	root := bundle + "/rootfs"
-	return s.run(s.shims[p], now, &program{
-		exe: "/usr/bin/runc", args: []string{"runc", "--root", "/run/containerd/runc/k8s.io", "create", "--bundle", bundle, p.container},
+	return s.run(s.shims[c.pod], now, &program{
+		exe: "/usr/bin/runc", args: []string{"runc", "--root", "/run/containerd/runc/k8s.io", "create", "--bundle", bundle, c.id},
 		does: func(runc *process, now uint64) uint64 {
+			s.tell(event.FamilyCgroup, now, cgroupRecord(event.TypeCgroupMade, c, now))
+			now = s.shortly(now)
 			now = s.try(runc, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_SETNS, 0, namespaceNet)
 			now = s.try(runc, now, event.SecurityNamespace, bpf.WireSecurityOperationOPERATION_UNSHARE, 0,
 				namespaceMount|namespacePID|namespaceCgroup)
@@ -148,7 +150,7 @@ func (s *story) createContainer(p *pod, now uint64) uint64 {
 				{"proc", root + "/proc", "proc", mountNoSuid | mountNoDev | mountNoExec},
 				{"tmpfs", root + "/dev", "tmpfs", mountNoSuid},
 				{"sysfs", root + "/sys", "sysfs", mountReadOnly | mountNoSuid | mountNoDev | mountNoExec},
-				{"/var/lib/kubelet/pods/" + p.uid + "/etc-hosts", root + "/etc/hosts", "bind", mountBind},
+				{"/var/lib/kubelet/pods/" + c.pod.uid + "/etc-hosts", root + "/etc/hosts", "bind", mountBind},
 			} {
 				now = s.mount(runc, now, 0, of)
 			}

@@ -128,7 +128,7 @@ func (s *story) ofNames(now uint64) {
 	case s.chance(0.04):
 		s.lastingFlow(now)
 	default:
-		s.lookup(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
+		s.find(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
 	}
 }
 

@@ -55,6 +55,8 @@ const (
 	firstBoot = 7200 * uint64(1e9)
 	// unlimitedRate is that of simulated time where nobody waits for it, events a second.
 	unlimitedRate = 10_000
+	// forgetEvery so often which pids and ports were in use is forgotten; ns.
+	forgetEvery = uint64(1e9)
 	// turnRecords is how many records are made at a time where nobody waits.
 	turnRecords = 4096
 )
@@ -66,8 +68,10 @@ type Source struct {
 	stories  story
 	shares   shares
 	made     records
-	number   uint64
+	number   uint64  // of records that were made
+	events   uint64  // of these, those that are not of cgroups
 	next     uint64  // when the next story begins, CLOCK_BOOTTIME, ns
+	forgets  uint64  // when what is over is forgotten, CLOCK_BOOTTIME, ns
 	owed     float64 // ns that stories still take, or that they took too many
 	began    time.Time
 	bootTime int64
@@ -93,13 +97,18 @@ func New(options Options) (*Source, error) {
 	}
 	s.stories.interval = uint64(options.ReportInterval)
 	s.shares = newShares(options.Families)
+	s.stories.hasRoomForNames = func() bool { return s.shares.behind(event.FamilyDNS) > 0 }
 	return s, nil
 }
 
 func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
 	s.shares.count(family)
-	if !slices.Contains(s.options.Families, family.String()) {
+	switch {
+	case family == event.FamilyCgroup: // they are not the user's, and always there
+	case !slices.Contains(s.options.Families, family.String()):
 		return
+	default:
+		s.events++
 	}
 	s.number++
 	heap.Push(&s.made, record{time: time, number: s.number, family: family, bytes: bytes})
@@ -109,7 +118,7 @@ func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
 func (*Source) Name() string { return Name }
 
 // HostName implements source.Source.
-func (*Source) HostName() (string, error) { return hostName, nil }
+func (s *Source) HostName() (string, error) { return s.world.node.name, nil }
 
 // Patient implements source.Source.
 func (s *Source) Patient() bool { return s.options.Rate == 0 }
@@ -182,13 +191,17 @@ func (s *Source) tellUntil(end uint64) {
 		rate = unlimitedRate
 	}
 	for s.next <= end {
-		before := s.number
+		if s.next >= s.forgets {
+			s.world.forget(s.next)
+			s.forgets = s.next + forgetEvery
+		}
+		before := s.events
 		s.shares.choose(&s.stories, s.next)
 		least := 1.0
-		if s.number == before {
+		if s.events == before {
 			least = 1e9 / rate // time goes on where there is nothing to tell
 		}
-		gap := s.owed + float64(s.number-before)*1e9/rate
+		gap := s.owed + float64(s.events-before)*1e9/rate
 		step := max(math.Floor(gap), least)
 		s.owed = gap - step
 		s.next += uint64(step)

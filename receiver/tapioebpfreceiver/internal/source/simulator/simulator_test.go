@@ -81,6 +81,7 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 		for _, record := range records {
 			counts[familyOf(t, record)]++
 		}
+		delete(counts, event.FamilyCgroup)
 		require.Len(t, counts, len(families))
 		var sum float64
 		for family := range counts {
@@ -134,16 +135,36 @@ type key struct {
 	start uint64
 }
 
-// checker follows all records.
 type user struct{ uid, euid uint32 }
 
+// checker follows all records.
 type checker struct {
 	*testing.T
+	source    *Source
 	users     map[key]user
+	pids      map[uint32]bool // in use
 	alive     map[key]uint64      // the cgroup of each process
 	addresses map[uint64][16]byte // of each cgroup that is a pod's
 	cgroups   map[[16]byte]uint64
+	paths     map[uint64]string // of cgroups
+	restarts  map[string]int    // of each pod's container that crashes
 	last      uint64
+}
+
+func newChecker(t *testing.T, s *Source) *checker {
+	c := &checker{
+		T: t, source: s, users: map[key]user{}, pids: map[uint32]bool{}, alive: map[key]uint64{}, addresses: map[uint64][16]byte{},
+		cgroups: map[[16]byte]uint64{}, paths: map[uint64]string{}, restarts: map[string]int{},
+	}
+	for _, p := range s.world.older {
+		c.alive[key{p.pid, p.start}] = p.cgroup
+		c.pids[p.pid] = true
+		c.users[key{p.pid, p.start}] = user{p.credentials.Uid, p.credentials.Euid}
+	}
+	for _, of := range s.Cgroups() {
+		c.paths[of.ID] = of.Path
+	}
+	return c
 }
 
 func (c *checker) check(record []byte) {
@@ -155,10 +176,15 @@ func (c *checker) check(record []byte) {
 	}
 	who := key{header.Pid, header.StartTime}
 	switch kind := event.Type(header.Type); kind {
+	case event.TypeCgroupMade, event.TypeCgroupRemoved:
+		c.cgroup(kind, header, record)
 	case event.TypeProcessFork:
 		e, err := event.DecodeProcessFork(record)
 		require.NoError(c, err)
 		require.NotContains(c, c.alive, who)
+		require.NotContains(c, c.pids, header.Pid, "a pid that is in use")
+		c.pids[header.Pid] = true
+		require.Equal(c, header.CgroupId < firstPodCgroup, e.Process.Vpid == header.Pid, "only a container numbers them anew")
 		require.Contains(c, c.alive, key{e.Process.ParentPid, e.Process.ParentStartTime}, "its parent lives")
 		c.alive[who] = header.CgroupId
 		c.users[who] = user{e.Process.Uid, e.Process.Euid}
@@ -175,6 +201,7 @@ func (c *checker) check(record []byte) {
 		require.NoError(c, err)
 		c.lives(who, header)
 		delete(c.alive, who)
+		delete(c.pids, header.Pid)
 	case event.TypeProcessOOMKill:
 		c.lives(who, header)
 	case event.TypeSecurityAction:
@@ -230,6 +257,30 @@ func (c *checker) traffic(kind event.Type, header *event.Header, record []byte) 
 	}
 }
 
+// cgroup of a container, which is made with an id that was not there before, and is empty when it is removed.
+func (c *checker) cgroup(kind event.Type, header *event.Header, record []byte) {
+	e, err := event.DecodeCgroupChange(record)
+	require.NoError(c, err)
+	if kind == event.TypeCgroupRemoved {
+		require.Equal(c, c.paths[header.CgroupId], string(e.Path))
+		for who, cgroup := range c.alive {
+			require.NotEqual(c, header.CgroupId, cgroup, "process %d is in it", who.pid)
+		}
+		return
+	}
+	require.NotContains(c, c.paths, header.CgroupId)
+	for _, path := range c.paths {
+		require.NotEqual(c, path, string(e.Path), "each restart is another container")
+	}
+	c.paths[header.CgroupId] = string(e.Path)
+	id := strings.TrimSuffix(string(e.Path[bytes.LastIndexByte(e.Path, '-')+1:]), ".scope")
+	known, found := c.source.Restarted(id)
+	require.True(c, found)
+	require.Contains(c, strings.ReplaceAll(string(e.Path), "_", "-"), known.UID)
+	require.Equal(c, c.restarts[known.UID], known.Restarts)
+	c.restarts[known.UID]++
+}
+
 // local has a pod's cgroup and its address belong to each other.
 func (c *checker) local(cgroup uint64, ends *bpf.WireConnectionEnds) {
 	if cgroup < 1000 {
@@ -251,16 +302,13 @@ func TestTheWorldIsConsistent(t *testing.T) {
 		o := options(3)
 		o.Pods, o.Scenarios.Attack = pods, 0.02
 		s := newSource(t, o)
-		c := &checker{T: t, users: map[key]user{}, alive: map[key]uint64{}, addresses: map[uint64][16]byte{}, cgroups: map[[16]byte]uint64{}}
-		for _, p := range s.world.older {
-			c.alive[key{p.pid, p.start}] = p.cgroup
-			c.users[key{p.pid, p.start}] = user{p.credentials.Uid, p.credentials.Euid}
-		}
+		c := newChecker(t, s)
 		for range 8 {
 			require.NoError(t, s.Read(c.check))
 		}
 		assert.GreaterOrEqual(t, len(c.addresses), min(pods, 100))
 		assert.Less(t, len(c.alive), len(s.world.older)+1000, "processes end")
+		assert.NotEmpty(t, c.restarts)
 	}
 }
 
@@ -296,7 +344,12 @@ func TestCgroups(t *testing.T) {
 		require.NoError(t, s.Read(func(record []byte) {
 			header, err := event.DecodeHeader(record)
 			require.NoError(t, err)
-			assert.NotEmpty(t, paths[header.CgroupId])
+			if event.Type(header.Type) == event.TypeCgroupMade {
+				e, err := event.DecodeCgroupChange(record)
+				require.NoError(t, err)
+				paths[header.CgroupId] = string(e.Path)
+			}
+			require.NotEmpty(t, paths[header.CgroupId])
 		}))
 	}
 	_, found := s.Cgroup(1, 1)

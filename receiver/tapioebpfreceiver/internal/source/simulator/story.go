@@ -35,7 +35,9 @@ type story struct {
 	tell      func(family event.Family, time uint64, bytes []byte)
 	serving   *exchange // what is done now is for this; nil: for nothing
 	watched   watched
-	interval  uint64 // between reports of what lasts, and how long a flow is silent before it has ended; ns
+	// hasRoomForNames says that there may be lookups that nobody needs to wait for.
+	hasRoomForNames func() bool
+	interval        uint64 // between reports of what lasts, and how long a flow is silent before it has ended; ns
 }
 
 // --- processes ---------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ type program struct {
 
 // run has a process start a program in another, and wait for its end.
 func (s *story) run(parent *process, now uint64, of *program) uint64 {
-	p := s.start(parent, parent.exe, now)
+	p := s.start(parent, parent.exe, &now)
 	s.tell(event.FamilyProcess, now, forkRecord(p, now))
 	if parent.detaches {
 		p.session = p.pid
@@ -72,6 +74,7 @@ func (s *story) run(parent *process, now uint64, of *program) uint64 {
 	}
 	now += s.between(100*microsecond, 5*millisecond)
 	s.tell(event.FamilyProcess, now, exitRecord(p, now, of.status, (now-began)/3+1, 1<<20+s.between(0, 30<<20)))
+	s.reap(p, now)
 	return now
 }
 
@@ -109,7 +112,8 @@ func (s *story) probe(now uint64) uint64 {
 // into is the process as one that is about to enter a container.
 func (p *process) into(in *pod) *process {
 	inside := *p
-	inside.cgroup, inside.credentials, inside.pod, inside.cwd, inside.detaches = in.server.cgroup, in.server.credentials, in, "/", true
+	inside.cgroup, inside.credentials, inside.pod, inside.vpids = in.server.cgroup, in.server.credentials, in, in.vpids
+	inside.cwd, inside.detaches = "/", true
 	return &inside
 }
 
@@ -127,40 +131,52 @@ func (s *story) job(now uint64) uint64 {
 	})
 }
 
-// crashLoop is a container that does not come up: its program fails, or takes more memory than it may.
-func (s *story) crashLoop(now uint64) uint64 {
-	p := s.anyPodOfAll()
-	parent := s.shims[p].into(p)
-	for range 3 {
-		p.restarts++
-		now = s.createContainer(p, now)
-		if s.chance(0.3) {
-			now = s.command(parent, now, p.server.exe, []string{p.server.comm(), "--serve"}, killed, func(victim *process, now uint64) uint64 {
-				s.tell(event.FamilyProcess, now, oomRecord(victim, now))
-				return now
-			})
-		} else {
-			now = s.command(parent, now, p.server.exe, []string{p.server.comm(), "--serve"}, failure, nil)
-		}
-		now += s.between(10*millisecond, 40*millisecond)
-	}
-	return now
-}
-
 // --- names -------------------------------------------------------------------------------------
 
-// lookup of a service. A resolver that tries its search list first asks for three names in vain.
-func (s *story) lookup(p *process, of *service, now uint64) uint64 {
-	full := of.host() + ".svc.cluster.local"
+// way to a server.
+type way struct {
+	name   string   // under which the cluster knows it; empty: it does not
+	to     endpoint // as a client's socket has it
+	at     endpoint // the server's own
+	server *process // nil: not on this node
+}
+
+// wayTo somebody who is not in the cluster.
+func wayTo(to endpoint) way { return way{to: to, at: to} }
+
+// way to one of a service's pods. The address of a Service stays that of the client's socket: which pod it stands for
+// the node decides behind it, as kube-proxy has told it. Pods of a headless one have names, and are told by their own
+// addresses.
+func (w *world) way(of *service) way {
+	to := w.anyPod(of)
+	if w.chance(farAway) {
+		to = of.elsewhere[w.random.IntN(len(of.elsewhere))]
+	}
+	found := way{name: of.host(), to: to.endpoint(of.port), at: to.endpoint(of.port), server: to.server}
+	if of.isHeadless() {
+		found.name = to.name + "." + found.name
+	} else {
+		found.to = endpoint{address: of.clusterAddress, port: of.port}
+	}
+	return found
+}
+
+// find the way to a service, whose name is looked up for it. There is none for one who cannot ask.
+func (s *story) find(p *process, of *service, now uint64) (found way, end uint64, ok bool) {
+	found = s.way(of)
+	end, ok = s.lookup(p, found.name, found.to.address, now)
+	return found, end, ok
+}
+
+// lookup of a name of the cluster. A resolver that tries its search list first asks for other names in vain.
+func (s *story) lookup(p *process, name string, address [16]byte, now uint64) (end uint64, ok bool) {
+	full := name + ".svc.cluster.local"
 	if p.pod != nil && s.chance(s.scenarios.SearchLists) {
-		for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
-			if suffix == "svc.cluster.local" {
-				return s.ask(p, now, full, dnsmessage.RCodeSuccess, of.clusterAddress)
-			}
-			now = s.ask(p, now, of.host()+"."+suffix, dnsmessage.RCodeNameError)
+		if now, ok = s.ask(p, now, name+"."+p.pod.namespace+".svc.cluster.local", dnsmessage.RCodeNameError); !ok {
+			return now, false
 		}
 	}
-	return s.ask(p, now, full, dnsmessage.RCodeSuccess, of.clusterAddress)
+	return s.ask(p, now, full, dnsmessage.RCodeSuccess, address)
 }
 
 // nxdomainStorm is a program that asks for a name that does not exist, again and again.
@@ -176,25 +192,32 @@ func (s *story) nxdomainStorm(now uint64) uint64 {
 // searchInVain is a resolver in a pod that goes through all of its search list.
 func (s *story) searchInVain(p *process, now uint64, name string) uint64 {
 	for _, suffix := range []string{p.pod.namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"} {
-		now = s.ask(p, now, name+"."+suffix, dnsmessage.RCodeNameError)
+		now, _ = s.ask(p, now, name+"."+suffix, dnsmessage.RCodeNameError)
 	}
-	return s.ask(p, now, name, dnsmessage.RCodeNameError)
-}
-
-// ask is a query for addresses of each kind, as the C library sends them over a socket of its own, and the end
-// of that.
-func (s *story) ask(p *process, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) uint64 {
-	c := s.openFlow(p, s.anyPod(s.services["coredns"]), now)
-	now = s.askOver(c, now, name, code, answers...) + s.between(10*microsecond, 100*microsecond)
-	s.tell(event.FamilyNetwork, now, closeRecord(c, p, event.RoleClient, now))
-	s.fallSilent(c, now)
+	now, _ = s.ask(p, now, name, dnsmessage.RCodeNameError)
 	return now
 }
 
+// ask is a query for addresses of each kind, as the C library sends them over a socket of its own, and the end
+// of that. Who has no port left cannot ask.
+func (s *story) ask(p *process, now uint64, name string, code dnsmessage.RCode, answers ...[16]byte) (end uint64, ok bool) {
+	c, ok := s.openFlow(p, s.way(s.services["coredns"]), now)
+	if !ok {
+		return now, false
+	}
+	now = s.askOver(c, now, name, code, answers...) + s.between(10*microsecond, 100*microsecond)
+	s.endFlow(c, now)
+	return now, true
+}
+
 // openFlow is the socket of who asks a name server; nothing was sent so far.
-func (s *story) openFlow(p *process, server *pod, now uint64) *connection {
-	return &connection{client: p, server: server.server, protocol: event.ProtocolUDP, opened: now, established: now,
-		from: s.local(p), to: server.endpoint(53), cause: s.cause(p)}
+func (s *story) openFlow(p *process, to way, now uint64) (c *connection, ok bool) {
+	own := s.networkOf(p)
+	port, ok := own.udp.take(now)
+	return &connection{
+		client: p, server: to.server, network: own, protocol: event.ProtocolUDP, opened: now, established: now,
+		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p),
+	}, ok
 }
 
 // askOver a socket that is there.
@@ -212,19 +235,22 @@ func (s *story) askOver(c *connection, now uint64, name string, code dnsmessage.
 	return now + between + wait
 }
 
-func (s *story) local(p *process) endpoint {
-	if p.pod != nil {
-		return p.pod.endpoint(s.port())
-	}
-	return endpoint{address: ipv4(192, 0, 2, 10), port: s.port(), netns: hostNetns}
-}
-
 // --- connections -------------------------------------------------------------------------------
 
-// connect a process to a server, nil if that is not on this node.
-func (s *story) connect(p, server *process, to endpoint, now *uint64) *connection {
-	c := &connection{client: p, server: server, protocol: event.ProtocolTCP, opened: *now, from: s.local(p), to: to,
-		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900)), cause: s.cause(p)}
+// begin a connection of a process.
+func (s *story) begin(p *process, to way, now *uint64) *connection {
+	own := s.networkOf(p)
+	port := own.tcp.await(now)
+	return &connection{
+		client: p, server: to.server, network: own, protocol: event.ProtocolTCP, opened: *now, agent: p.comm() + "/1.0",
+		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p),
+		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900)),
+	}
+}
+
+// connect a process to a server.
+func (s *story) connect(p *process, to way, now *uint64) *connection {
+	c := s.begin(p, to, now)
 	*now += uint64(c.rtt) * microsecond
 	c.established = *now
 	s.tell(event.FamilyNetwork, *now, connectRecord(c, *now, 0))
@@ -253,13 +279,21 @@ func (s *story) close(c *connection, now uint64) uint64 {
 	if c.server != nil {
 		s.tell(event.FamilyNetwork, now, closeRecord(c, c.server, event.RoleServer, now))
 	}
+	c.network.tcp.release(uint32(c.from.port), now)
 	return now
 }
 
-// work is a connection of which only the bytes are seen, as a database's.
+// work is a connection of which only the bytes are seen, as a database's. Its address is looked up for it, or the
+// program has kept it, as pools of connections do.
 func (s *story) work(p *process, with *service, now uint64) uint64 {
-	server := s.anyPod(with)
-	c := s.connect(p, server.server, server.endpoint(with.port), &now)
+	to := s.way(with)
+	if s.hasRoomForNames() {
+		var ok bool
+		if now, ok = s.lookup(p, to.name, to.to.address, now); !ok {
+			return now
+		}
+	}
+	c := s.connect(p, to, &now)
 	c.sent, c.received = 40+s.between(0, 4000), 20+s.between(0, 200_000)
 	return s.close(c, now+s.between(millisecond, 20*millisecond))
 }
@@ -267,9 +301,10 @@ func (s *story) work(p *process, with *service, now uint64) uint64 {
 // refused is a connection to where nobody listens.
 func (s *story) refused(p *process, now uint64) uint64 {
 	to := s.anyPodOfAll()
-	c := &connection{client: p, protocol: event.ProtocolTCP, opened: now, from: s.local(p), to: to.endpoint(8443), cause: s.cause(p)}
+	c := s.begin(p, wayTo(to.endpoint(8443)), &now)
 	now += s.between(30*microsecond, 300*microsecond)
 	s.tell(event.FamilyNetwork, now, connectRecord(c, now, connectionRefused))
+	c.network.tcp.release(uint32(c.from.port), now)
 	return now
 }
 
@@ -286,31 +321,23 @@ func (s *story) noisyNeighbor(now uint64) uint64 {
 
 // visit is a request from the beginning: the name, the connection, the exchange, the end.
 func (s *story) visit(p *process, to *service, now uint64) uint64 {
-	now = s.lookup(p, to, now)
-	server := s.anyPod(to)
-	c := s.connect(p, server.server, server.endpoint(to.port), &now)
+	found, now, ok := s.find(p, to, now)
+	if !ok {
+		return now
+	}
+	c := s.connect(p, found, &now)
 	now = s.request(c, to, now)
 	return s.close(c, now+s.between(100*microsecond, 10*millisecond))
-}
-
-// kept is a request over a connection that was there before and stays.
-func (s *story) kept(now uint64) uint64 {
-	to := s.services[entrances[s.random.IntN(len(entrances))]]
-	return s.exchange(s.keptBy(s.anyPodOfAll().server, to), to, now, nil)
-}
-
-// keptBy is a connection that a process has had before.
-func (s *story) keptBy(p *process, to *service) *connection {
-	server := s.anyPod(to)
-	return &connection{client: p, server: server.server, protocol: event.ProtocolTCP, from: s.local(p), to: server.endpoint(to.port),
-		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), cause: s.cause(p)}
 }
 
 // entrances are the services that speak HTTP.
 var entrances = []string{"frontend", "catalog", "cart", "checkout", "payment"}
 
-// request that the server answers with the help of others.
+// request that the server answers with the help of others. What one on another node does for it is not seen here.
 func (s *story) request(c *connection, to *service, now uint64) uint64 {
+	if c.server == nil {
+		return s.exchange(c, to, now, nil)
+	}
 	return s.exchange(c, to, now, func(now uint64) uint64 {
 		for _, name := range to.calls {
 			if !s.chance(0.5) {
@@ -319,10 +346,8 @@ func (s *story) request(c *connection, to *service, now uint64) uint64 {
 			switch called := s.services[name]; {
 			case !called.http:
 				now = s.work(c.server, called, now)
-			case s.chance(0.1):
-				now = s.visitElsewhere(c.server, called, now)
 			case s.chance(0.5):
-				now = s.request(s.keptBy(c.server, called), called, now)
+				now = s.overKept(c.server, called, now, s.request)
 			default:
 				now = s.visit(c.server, called, now)
 			}
@@ -334,7 +359,7 @@ func (s *story) request(c *connection, to *service, now uint64) uint64 {
 // exchange is a request and its response; serve is what the server does meanwhile.
 func (s *story) exchange(c *connection, to *service, now uint64, serve func(now uint64) uint64) uint64 {
 	x := &exchange{
-		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.agent(),
+		method: "GET", host: fmt.Sprintf("%s:%d", to.host(), to.port), agent: c.agent,
 		target: s.target(to), start: now, status: 200, responseBody: s.between(100, 60_000),
 		sequence: c.sequence, acknowledged: c.acknowledged,
 	}
@@ -384,14 +409,6 @@ func (s *story) fail(x *exchange, c *connection) {
 		x.status, x.errno = 0, connectionReset
 		c.reset = true
 	}
-}
-
-// agent is what the client says that it is.
-func (c *connection) agent() string {
-	if c.client == nil {
-		return "Mozilla/5.0 (X11; Linux x86_64)"
-	}
-	return c.client.comm() + "/1.0"
 }
 
 func (s *story) target(of *service) string {
