@@ -69,7 +69,10 @@ func (n *numbers) earliest() (number uint32) {
 }
 
 // release a number: after that time it is not in use any more.
-func (n *numbers) release(number uint32, at uint64) { n.used[number] = at }
+func (n *numbers) release(number uint32, at uint64) {
+	n.used[number] = at
+	n.full = min(n.full, at)
+}
 
 // forget those that are free. Nothing may be told any more of what was before that time.
 func (n *numbers) forget(before uint64) {

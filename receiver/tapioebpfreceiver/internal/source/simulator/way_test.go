@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -96,7 +97,8 @@ func (f *traveller) connects(who key, ends bpf.WireConnectionEnds) {
 	if to != event.Address(outside) { // the attacker's shell has it as an address
 		require.True(f.t, f.services[to] || f.headless[to], "%v", to)
 	}
-	require.NotContains(f.t, f.opened, ends, "a port that is in use")
+	_, isInUse := f.opened[ends]
+	require.False(f.t, isInUse, "a port that is in use")
 	f.opened[ends] = isAnswer
 }
 
@@ -132,14 +134,14 @@ func TestWhereConnectionsLead(t *testing.T) {
 		require.NoError(t, s.Read(f.see))
 	}
 	assert.Greater(t, f.toAnswers, 1000)
-	assert.Greater(t, f.asked, 1000)
-	assert.Greater(t, f.joined, 1000, "both ends of a request have the same numbers")
+	assert.Greater(t, f.asked, 300)
+	assert.Greater(t, f.joined, 300, "both ends of a request have the same numbers")
 	assert.Greater(t, f.fromElsewhere, 100)
 	assert.Len(t, f.others, 3*20, "pods of three nodes")
 }
 
-// TestPortsInUse: tens of thousands of connections and lookups at a time, in a world that is as small as it can be, and
-// none has another's port; nor has a process another's pid.
+// TestPortsInUse: with many connections and lookups at a time, and few ports, none has another's port; nor has a
+// process another's pid.
 func TestPortsInUse(t *testing.T) {
 	type socket struct {
 		address  [16]byte
@@ -147,8 +149,12 @@ func TestPortsInUse(t *testing.T) {
 		protocol uint8
 	}
 	o := options(6)
-	o.Rate, o.Pods, o.ReportInterval = 200_000, 1, 20e9
+	o.Rate, o.Pods, o.ReportInterval = 20_000, 1, time.Second
 	s := newSource(t, o)
+	for _, p := range s.world.pods {
+		p.network.tcp, p.network.udp = newNumbers(40_000, 40_099), newNumbers(40_000, 40_099)
+	}
+	s.world.pids.last = s.world.pids.next + 500
 	c := newChecker(t, s)
 	inUse, most := map[socket]uint64{}, 0
 	see := func(record []byte) {
@@ -160,7 +166,7 @@ func TestPortsInUse(t *testing.T) {
 			e, err := event.DecodeConnectionConnect(record)
 			require.NoError(t, err)
 			at := socket{e.Ends.LocalAddress, e.Ends.LocalPort, e.Ends.Protocol}
-			require.NotContains(t, inUse, at)
+			require.Zero(t, inUse[at])
 			if e.Error == 0 {
 				inUse[at] = header.Time
 				most = max(most, len(inUse))
@@ -173,14 +179,20 @@ func TestPortsInUse(t *testing.T) {
 			}
 		}
 	}
-	for time := firstBoot; time < firstBoot+30e9; time += 1e8 {
-		s.tellUntil(time)
-		for len(s.made) > 0 && s.made[0].time <= time {
-			s.handOut(see)
+	readUntil(s, firstBoot+5e9, see)
+	assert.Greater(t, most, 100)
+	assert.Positive(t, s.world.pods[0].network.udp.full, "there were times without a free port")
+	assert.Less(t, s.world.pids.next, s.world.pids.last, "pids were used again")
+}
+
+// readUntil reads what there is up to a time, without waiting for it.
+func readUntil(s *Source, end uint64, handle func(record []byte)) {
+	for now := s.next; now < end; now += uint64(10 * time.Millisecond) {
+		s.tellUntil(now)
+		for len(s.made) > 0 && s.made[0].time <= now {
+			s.handOut(handle)
 		}
 	}
-	assert.Greater(t, most, 10_000)
-	assert.Positive(t, s.world.pods[0].network.udp.full, "there were times without a free port")
 }
 
 func TestNumbers(t *testing.T) {
@@ -205,10 +217,9 @@ func TestNumbers(t *testing.T) {
 	assert.EqualValues(t, 10, take(31))
 
 	n = newNumbers(1, 1<<20)
-	for i := range uint64(10 * leastSweep) {
-		number := take(i)
-		n.release(number, i+10)
-		n.forget(i)
+	for now := range uint64(10 * leastSweep) {
+		n.release(take(now+1), now+10)
+		n.forget(now)
 	}
 	assert.LessOrEqual(t, len(n.used), leastSweep, "those that are free are forgotten")
 	assert.Equal(t, uint64(notYet), n.used[take(1e6)])
