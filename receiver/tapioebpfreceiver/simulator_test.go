@@ -41,14 +41,14 @@ func TestSimulator(t *testing.T) {
 
 	rows, err := r.ledger.Rows(r.source.Counters)
 	require.NoError(t, err)
-	require.Len(t, rows, 5)
+	require.Len(t, rows, 6, "the families, and the cgroups of containers that are restarted")
 	for family, row := range rows {
 		for reason, n := range row.Lost {
 			assert.Equal(t, "shutdown", reason, family)
 			assert.Less(t, n, uint64(1000), "what waits for an answer: %v", family)
 		}
 	}
-	names, pods := map[string]int{}, map[string]bool{}
+	names, pods, restarted, named := map[string]int{}, map[string]bool{}, map[string]bool{}, 0
 	for _, batch := range traces.AllTraces() {
 		for _, of := range batch.ResourceSpans().All() {
 			require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.source"))
@@ -61,14 +61,25 @@ func TestSimulator(t *testing.T) {
 				require.NotEqual(t, textOf(resource, "k8s.replicaset.uid") == "", textOf(resource, "k8s.statefulset.uid") == "", "one of them")
 				require.True(t, strings.HasPrefix(textOf(resource, "k8s.pod.name"), textOf(resource, "service.name")+"-"), "%v", resource.AsRaw())
 				pods[textOf(resource, "k8s.pod.name")] = true
+				if textOf(resource, "k8s.container.name") == "exporter" {
+					restarted[textOf(resource, "container.id")] = true
+				}
 			}
 			for _, span := range of.ScopeSpans().At(0).Spans().All() {
 				names[span.Name()]++
 				require.NotEmpty(t, textOf(span.Attributes(), "process.executable.name"), "%s: all processes are known", span.Name())
+				if service := textOf(span.Attributes(), "tapio.peer.k8s.service.name"); span.Name() == "tcp.connect" && service != "" {
+					named++
+					name := service + "." + textOf(span.Attributes(), "tapio.peer.k8s.namespace.name")
+					// with a search list that has the namespace twice, it cannot be told from the Service's own name
+					require.Contains(t, []string{service, name, name + ".svc.cluster.local"}, textOf(span.Attributes(), "server.address"), "it was looked up")
+				}
 			}
 		}
 	}
 	assert.Len(t, pods, cfg.Simulator.Pods, "all of them do something")
+	assert.Greater(t, named, 100)
+	assert.Greater(t, len(restarted), 10, "each restart is a container of its own")
 	for _, name := range []string{"process.exec", "tcp.connect", "dns.query", "dns.lookup", "GET", "POST"} {
 		assert.Positive(t, names[name], name)
 	}
