@@ -10,9 +10,10 @@
 //	size      uint32  of the payload, bytes
 //	checksum  uint32  CRC-32C of kind and payload
 //	kind      uint8
+//	header    uint32  CRC-32C of what stands before it; since version 4
 //	payload
 //
-// All numbers are little endian, as those of the records are. The first frame is the description, the
+// Without the header's own checksum, a size that was damaged would look as if the file were cut off. All numbers are little endian, as those of the records are. The first frame is the description, the
 // last one, of a recording that was ended and not cut off, the end. A clock frame ends each turn of
 // the source's reader: what stands before it was there at that time.
 package recording // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
@@ -32,17 +33,22 @@ import (
 //
 //	2  cgroups and their records
 //	3  records of the family security, which a reader of version 2 would count as undecodable
+//	4  a checksum of a frame's header
 //
 // What was written since OldestVersion is read as ever.
 const (
-	Version       = 3
+	Version       = 4
 	OldestVersion = 2
 )
+
+// headerSums is the first version in which a frame's header has its own checksum.
+const headerSums = 4
 
 const (
 	magic         = "TAPIOREC"
 	preambleSize  = len(magic) + 4
 	frameHeader   = 9       // bytes: size, checksum, kind
+	headerSum     = 4       // bytes, behind those, of versions from headerSums on
 	maxFrame      = 1 << 24 // bytes of a payload; a description of all of a node's processes fits in
 	clockSize     = 16
 	recordMinimum = 32 // bytes: struct event_header, bpf/event.h

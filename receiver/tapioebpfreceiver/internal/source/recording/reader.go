@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
@@ -34,6 +35,7 @@ func (f Frame) Clock() Clock { return clockOf(f.Payload) }
 // Reader reads a recording from its beginning.
 type Reader struct {
 	in          *bufio.Reader
+	version     uint32
 	at          int64 // where the next frame begins
 	payload     []byte
 	ended       bool
@@ -70,42 +72,84 @@ func (r *Reader) readPreamble() error {
 	case string(preamble[:len(magic)]) != magic:
 		return fmt.Errorf("%w: it does not begin with %s", ErrForeign, magic)
 	}
-	if version := binary.LittleEndian.Uint32(preamble[len(magic):]); version < OldestVersion || version > Version {
-		return fmt.Errorf("%w: %d, this collector reads versions %d to %d", ErrVersion, version, OldestVersion, Version)
+	if r.version = binary.LittleEndian.Uint32(preamble[len(magic):]); r.version < OldestVersion || r.version > Version {
+		return fmt.Errorf("%w: %d, this collector reads versions %d to %d", ErrVersion, r.version, OldestVersion, Version)
 	}
 	r.at = int64(preambleSize)
 	return nil
 }
 
+// header of a frame.
+type header struct {
+	size, checksum uint32
+	kind           Kind
+}
+
 // Next returns the next frame, or io.EOF behind the end, ErrCut where that is missing, or ErrDamaged.
 func (r *Reader) Next() (Frame, error) {
-	var header [frameHeader]byte
-	if _, err := io.ReadFull(r.in, header[:]); err != nil {
-		return Frame{}, r.endOf(err)
+	head, length, err := r.readHeader()
+	if err != nil {
+		return Frame{}, err
 	}
-	if r.ended {
-		return Frame{}, r.damaged("more follows behind its end")
+	if uint32(cap(r.payload)) < head.size {
+		r.payload = make([]byte, head.size)
 	}
-	size := binary.LittleEndian.Uint32(header[0:])
-	if size > maxFrame {
-		return Frame{}, r.damaged(fmt.Sprintf("a frame of %d bytes", size))
+	frame := Frame{Kind: head.kind, Payload: r.payload[:head.size]}
+	if n, err := io.ReadFull(r.in, frame.Payload); err != nil {
+		return Frame{}, r.endWithin(head, frame.Payload[:n], err)
 	}
-	if uint32(cap(r.payload)) < size {
-		r.payload = make([]byte, size)
-	}
-	frame := Frame{Kind: Kind(header[8]), Payload: r.payload[:size]}
-	if _, err := io.ReadFull(r.in, frame.Payload); err != nil {
-		return Frame{}, r.endOf(err)
-	}
-	if checksum(frame.Kind, frame.Payload) != binary.LittleEndian.Uint32(header[4:]) {
+	if checksum(frame.Kind, frame.Payload) != head.checksum {
 		return Frame{}, r.damaged("its checksum does not fit")
 	}
 	if err := r.check(frame); err != nil {
 		return Frame{}, err
 	}
-	r.at += int64(frameHeader) + int64(size)
+	r.at += int64(length) + int64(head.size)
 	r.ended = frame.Kind == KindEnd
 	return frame, nil
+}
+
+func (r *Reader) readHeader() (head header, length int, err error) {
+	length = frameHeader
+	if r.version >= headerSums {
+		length += headerSum
+	}
+	var bytes [frameHeader + headerSum]byte
+	if _, err := io.ReadFull(r.in, bytes[:length]); err != nil {
+		return head, length, r.endOf(err)
+	}
+	if r.ended {
+		return head, length, r.damaged("more follows behind its end")
+	}
+	if r.version >= headerSums && crc32.Checksum(bytes[:frameHeader], castagnoli) != binary.LittleEndian.Uint32(bytes[frameHeader:]) {
+		return head, length, r.damaged("the checksum of a frame's header does not fit")
+	}
+	head = header{binary.LittleEndian.Uint32(bytes[0:]), binary.LittleEndian.Uint32(bytes[4:]), Kind(bytes[8])}
+	if head.size > maxFrame {
+		return head, length, r.damaged(fmt.Sprintf("a frame of %d bytes", head.size))
+	}
+	return head, length, nil
+}
+
+// endWithin is the end of the file within a frame. Where its size has no checksum, it may be that it is only the size
+// which is wrong: then the frame is there, with less than that.
+func (r *Reader) endWithin(head header, rest []byte, err error) error {
+	if r.version < headerSums && isBegin(head, rest) {
+		return r.damaged("the size of a frame does not fit")
+	}
+	return r.endOf(err)
+}
+
+// isBegin says whether some of the first bytes are all of the frame that has the header.
+func isBegin(head header, bytes []byte) bool {
+	sum := checksum(head.kind, nil)
+	for i := range bytes {
+		if sum == head.checksum {
+			return true
+		}
+		sum = crc32.Update(sum, castagnoli, bytes[i:i+1])
+	}
+	return sum == head.checksum
 }
 
 // check that those who use the payload find what they expect.

@@ -4,6 +4,7 @@
 package recording
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -101,10 +102,20 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
+// ofVersion is the recording as that version has it.
 func ofVersion(t testing.TB, version uint32) []byte {
 	t.Helper()
-	file := bytes.Clone(written(t))
-	binary.LittleEndian.PutUint32(file[len(magic):], version)
+	whole := written(t)
+	file := binary.LittleEndian.AppendUint32([]byte(magic), version)
+	for rest := whole[preambleSize:]; len(rest) > 0; {
+		size := int(binary.LittleEndian.Uint32(rest))
+		file = append(file, rest[:frameHeader]...)
+		if version >= headerSums {
+			file = append(file, rest[frameHeader:frameHeader+headerSum]...)
+		}
+		file = append(file, rest[frameHeader+headerSum:][:size]...)
+		rest = rest[frameHeader+headerSum+size:]
+	}
 	return file
 }
 
@@ -130,8 +141,8 @@ func TestForeignFiles(t *testing.T) {
 		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
-		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 4, this collector reads versions 2 to 3"},
-		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 3"},
+		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 5, this collector reads versions 2 to 4"},
+		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader(bytes.NewReader(tt.file))
@@ -141,29 +152,67 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// Whatever byte is another one: it is said, and nothing that was not written is read.
+// contents are all frames of a recording, as far as it can be read.
+func contents(file *bufio.Reader) (frames []string, err error) {
+	r, err := NewReader(file)
+	if err != nil {
+		return nil, err
+	}
+	frames = append(frames, fmt.Sprint(r.Description()))
+	for {
+		frame, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return frames, nil
+		}
+		if err != nil {
+			return frames, err
+		}
+		frames = append(frames, fmt.Sprint(frame.Kind, frame.Payload))
+	}
+}
+
+// Whatever bit is another one, or all of a byte: it is said, and not as if the file were cut off, or all is
+// read that was written.
 func TestEveryDamageIsNoticed(t *testing.T) {
-	whole := written(t)
-	kinds, err := readAll(whole)
-	require.NoError(t, err)
-	for at := range whole {
-		file := bytes.Clone(whole)
-		file[at] ^= 0x41
-		got, err := readAll(file)
-		require.Error(t, err, "byte %d", at)
-		require.Less(t, len(got), len(kinds), "byte %d", at)
+	buffer := bufio.NewReaderSize(nil, readBuffer) // one for all
+	read := func(file []byte) ([]string, error) {
+		buffer.Reset(bytes.NewReader(file))
+		return contents(buffer)
+	}
+	for version := uint32(OldestVersion); version <= Version; version++ {
+		whole := ofVersion(t, version)
+		want, err := read(whole)
+		require.NoError(t, err)
+		same := 0
+		for at := range whole {
+			for _, flip := range []byte{0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff} {
+				file := bytes.Clone(whole)
+				file[at] ^= flip
+				got, err := read(file)
+				if err == nil {
+					same++
+					require.Equal(t, want, got, "version %d, byte %d, with %#x", version, at, flip)
+					continue
+				}
+				require.NotErrorIs(t, err, ErrCut, "version %d, byte %d, with %#x", version, at, flip)
+				require.Less(t, len(got), len(want))
+			}
+		}
+		assert.LessOrEqual(t, same, 1, "2 may become 3, and 3 may become 2, which are read alike")
 	}
 }
 
 func TestEveryCutIsNoticed(t *testing.T) {
-	whole := written(t)
-	for size := preambleSize; size < len(whole); size++ {
-		_, err := readAll(whole[:size])
-		require.ErrorIs(t, err, ErrCut, "after %d bytes", size)
+	for version := uint32(OldestVersion); version <= Version; version++ {
+		whole := ofVersion(t, version)
+		for size := preambleSize; size < len(whole); size++ {
+			_, err := readAll(whole[:size])
+			require.ErrorIs(t, err, ErrCut, "version %d, after %d bytes", version, size)
+		}
+		_, err := readAll(append(bytes.Clone(whole), whole[preambleSize:]...))
+		assert.ErrorIs(t, err, ErrDamaged)
+		assert.ErrorContains(t, err, fmt.Sprintf("byte %d: more follows behind its end", len(whole)))
 	}
-	_, err := readAll(append(bytes.Clone(whole), whole[preambleSize:]...))
-	assert.ErrorIs(t, err, ErrDamaged)
-	assert.ErrorContains(t, err, fmt.Sprintf("byte %d: more follows behind its end", len(whole)))
 }
 
 // Frames that are whole but not what this version writes.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
@@ -64,10 +65,11 @@ func (w *Writer) Flush() {
 }
 
 func (w *Writer) writeFrame(kind Kind, payload []byte) {
-	var header [frameHeader]byte
+	var header [frameHeader + headerSum]byte
 	binary.LittleEndian.PutUint32(header[0:], uint32(len(payload)))
 	binary.LittleEndian.PutUint32(header[4:], checksum(kind, payload))
 	header[8] = byte(kind)
+	binary.LittleEndian.PutUint32(header[frameHeader:], crc32.Checksum(header[:frameHeader], castagnoli))
 	w.write(header[:])
 	w.write(payload)
 }
