@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -51,17 +52,19 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// tellRecording returns spans and log records as lines of JSON, in an order of their own.
+// tellRecording returns spans, log records and the last value of each series as lines of JSON, in an order of their own.
 func tellRecording(t *testing.T, file string) (lines []string) {
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.Source, cfg.Replay = "replay", ReplayConfig{File: file}
 	cfg.Families.Security.Get().SensitivePaths = []string{"**/secret"} // as that of the recorded test is called
-	traces, logs := &consumertest.TracesSink{}, &consumertest.LogsSink{}
+	traces, logs, metrics := &consumertest.TracesSink{}, &consumertest.LogsSink{}, &consumertest.MetricsSink{}
 	set, factory := receivertest.NewNopSettings(metadata.Type), NewFactory()
 	created, err := factory.CreateTraces(t.Context(), set, cfg, traces)
 	require.NoError(t, err)
 	_, err = factory.CreateLogs(t.Context(), set, cfg, logs)
+	require.NoError(t, err)
+	_, err = factory.CreateMetrics(t.Context(), set, cfg, metrics)
 	require.NoError(t, err)
 	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
 	r := created.(*tapioReceiver)
@@ -98,8 +101,39 @@ func tellRecording(t *testing.T, file string) (lines []string) {
 			}
 		}
 	}
+	rounds := metrics.AllMetrics()
+	require.NotEmpty(t, rounds)
+	for _, of := range rounds[len(rounds)-1].ResourceMetrics().All() { // all series, as they are cumulative
+		for _, metric := range of.ScopeMetrics().At(0).Metrics().All() {
+			for _, value := range valuesOf(metric) {
+				tell(0, 0, "metric", metric.Name(), metric.Type().String(), metric.Unit(), value, of.Resource().Attributes().AsRaw())
+			}
+		}
+	}
 	slices.Sort(lines)
 	return lines
+}
+
+// valuesOf a metric's series.
+func valuesOf(metric pmetric.Metric) (values [][]any) {
+	switch metric.Type() {
+	case pmetric.MetricTypeHistogram:
+		for _, point := range metric.Histogram().DataPoints().All() {
+			values = append(values, []any{point.Attributes().AsRaw(), point.Count(), point.Sum(), point.BucketCounts().AsRaw()})
+		}
+		return values
+	case pmetric.MetricTypeSum:
+		return numbersOf(metric.Sum().DataPoints())
+	default:
+		return numbersOf(metric.Gauge().DataPoints())
+	}
+}
+
+func numbersOf(points pmetric.NumberDataPointSlice) (values [][]any) {
+	for _, point := range points.All() {
+		values = append(values, []any{point.Attributes().AsRaw(), point.IntValue(), point.DoubleValue()})
+	}
+	return values
 }
 
 // recordsIn counts the records of a recording that are events.

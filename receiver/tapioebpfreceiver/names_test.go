@@ -71,6 +71,7 @@ func linesOf(t *testing.T, sink *consumertest.LogsSink) (lines []string) {
 	for _, logs := range sink.AllLogs() {
 		for _, of := range logs.ResourceLogs().All() {
 			of.Resource().Attributes().Remove("tapio.source")
+			of.Resource().Attributes().Remove("tapio.replay.source")
 			for _, record := range of.ScopeLogs().At(0).LogRecords().All() {
 				line, err := json.Marshal([]any{record.Timestamp(), record.EventName(), record.Attributes().AsRaw(), of.Resource().Attributes().AsRaw()})
 				require.NoError(t, err)
@@ -151,6 +152,11 @@ func TestAReplayOfTheSimulatorHasItsNames(t *testing.T) {
 
 	played := &consumertest.LogsSink{}
 	startReplay(t, file, played, func(*Config) {})
+	require.Eventually(t, func() bool { return played.LogRecordCount() > 0 }, 30*time.Second, time.Millisecond)
+	for _, of := range played.AllLogs()[0].ResourceLogs().All() { // before linesOf
+		require.Equal(t, "replay", textOf(of.Resource().Attributes(), "tapio.source"))
+		require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.replay.source"), "it was never of a kernel")
+	}
 	want, got := linesOf(t, live), []string(nil)
 	isThere := func(line string) bool {
 		_, found := slices.BinarySearch(got, line)

@@ -78,6 +78,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		},
 		Describe: translate.Describe{
 			Source:       r.source.Name(),
+			ReplaySource: replaySourceOf(r.source),
 			HostName:     hostName,
 			NodeName:     nodeName,
 			ScopeName:    metadata.ScopeName,

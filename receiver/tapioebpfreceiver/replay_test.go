@@ -62,6 +62,7 @@ func TestAReplayIsLabelled(t *testing.T) {
 	for _, logs := range sink.AllLogs() {
 		for _, of := range logs.ResourceLogs().All() {
 			assert.Equal(t, "replay", textOf(of.Resource().Attributes(), "tapio.source"))
+			assert.Equal(t, "ebpf", textOf(of.Resource().Attributes(), "tapio.replay.source"))
 			assert.Equal(t, "node-1", textOf(of.Resource().Attributes(), "host.name"))
 		}
 	}

@@ -55,6 +55,14 @@ func nodeOf(cfg *Config, from source.Source) (string, error) {
 	return cfg.nodeName(), nil
 }
 
+// replaySourceOf is where the events were from when they were recorded; empty where none are played.
+func replaySourceOf(from source.Source) string {
+	if played, ok := from.(*replay.Source); ok {
+		return played.Recorded()
+	}
+	return ""
+}
+
 func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	switch cfg.Source {
 	case simulator.Name:

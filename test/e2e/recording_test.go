@@ -69,6 +69,10 @@ func said(t *testing.T, of *output, items []item) (lines []string) {
 		resource := maps.Clone(i.resource)
 		assert.Contains(t, []any{"ebpf", "replay"}, resource["tapio.source"])
 		delete(resource, "tapio.source")
+		if recorded, played := resource["tapio.replay.source"]; played {
+			assert.Equal(t, "ebpf", recorded)
+		}
+		delete(resource, "tapio.replay.source")
 		line, err := json.Marshal([]any{i.name, i.kind, i.time, i.end, i.severity, i.status, names[i.parentID], names[i.spanID], i.attributes, resource})
 		require.NoError(t, err)
 		lines = append(lines, string(line))

@@ -106,9 +106,10 @@ const (
 
 // Attributes that the conventions lack; the receiver's README says why of each.
 const (
-	attrSource      = "tapio.source"
-	attrSystemdUnit = "tapio.systemd.unit"
-	attrLink        = "tapio.link"
+	attrSource       = "tapio.source"
+	attrReplaySource = "tapio.replay.source"
+	attrSystemdUnit  = "tapio.systemd.unit"
+	attrLink         = "tapio.link"
 
 	attrPeerPodName       = "tapio.peer.k8s.pod.name"
 	attrPeerNamespaceName = "tapio.peer.k8s.namespace.name"

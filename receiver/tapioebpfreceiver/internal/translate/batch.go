@@ -24,6 +24,7 @@ type Batch struct {
 // Describe says what every resource and scope carries.
 type Describe struct {
 	Source       string // tapio.source
+	ReplaySource string // tapio.replay.source; empty: the events are not played
 	HostName     string
 	NodeName     string // k8s.node.name; empty: not a node of Kubernetes, or not known
 	ScopeName    string

@@ -21,6 +21,7 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 	attributes := to.Attributes()
 	attributes.EnsureCapacity(resourceAttributes(r))
 	attributes.PutStr(attrSource, d.Source)
+	putKnown(attributes, attrReplaySource, d.ReplaySource)
 	attributes.PutStr(attrHostName, d.HostName)
 	attributes.PutStr(attrOSType, osLinux)
 	putKnown(attributes, attrK8sNodeName, d.NodeName)
@@ -38,9 +39,9 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 
 func resourceAttributes(r *identity.Resource) int {
 	if r.ContainerID == "" && r.PodUID == "" {
-		return 8
+		return 9
 	}
-	return 24
+	return 25
 }
 
 func putKnown(attributes pcommon.Map, key, value string) {

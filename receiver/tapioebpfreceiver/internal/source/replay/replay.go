@@ -94,7 +94,7 @@ func (s *Source) open() error {
 func (s *Source) logContents() {
 	c := &s.contents
 	fields := []zap.Field{
-		zap.String("file", s.options.File), zap.String("host", c.description.HostName), zap.String("recorded_by", c.description.Collector),
+		zap.String("file", s.options.File), zap.String("source", c.description.Source), zap.String("host", c.description.HostName), zap.String("recorded_by", c.description.Collector),
 		zap.Time("from", c.turns[0].Wall()), zap.Time("to", c.turns[len(c.turns)-1].Wall()), zap.Int("records", c.records),
 	}
 	if c.cut {
@@ -117,6 +117,9 @@ func (s *Source) HostName() (string, error) { return s.contents.description.Host
 
 // NodeName is the host's in Kubernetes; empty where it is not known.
 func (s *Source) NodeName() string { return s.contents.description.Node }
+
+// Recorded is the name of the source that was recorded.
+func (s *Source) Recorded() string { return s.contents.description.Source }
 
 // HasNames says whether anything was recorded of the names of pods and Services.
 func (s *Source) HasNames() bool { return s.contents.hasNames }

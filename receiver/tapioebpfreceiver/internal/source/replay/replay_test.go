@@ -130,6 +130,7 @@ func TestTurnsAreAsTheyWere(t *testing.T) {
 	at := func(turns int) time.Time { return time.Unix(0, bootTime+int64(boot)).Add(time.Duration(turns) * turn) }
 
 	assert.Equal(t, "replay", s.Name())
+	assert.Equal(t, "ebpf", s.(*replay.Source).Recorded())
 	host, err := s.HostName()
 	require.NoError(t, err)
 	assert.Equal(t, "node-7", host)
