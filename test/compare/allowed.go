@@ -20,7 +20,6 @@ const (
 	reasonLauncher  = "The real workload is started from outside of what is observed: the executable of such a process is not known before its exec."
 	reasonOutside   = "The real workload is started from outside of what is observed: nothing is known of the parents of such a process."
 	reasonHooks     = "The simulator has no hooks in a kernel that it could tell of."
-	reasonNoKernel  = "It is on only where asked for, and the simulator has none of it."
 	reasonFunctions = "Of move_mount(2), and where the functions of the kernel cannot be traced, the target of a mount is as the caller named it."
 	reasonNotBuilt  = "This kernel was not built to do it, so nobody can try."
 )
@@ -30,8 +29,6 @@ const (
 var Allowed = slices.Concat(
 	[]Allowance{
 		{Kind: ValuesDiffer, Name: "resource", Feature: sourceFeature, Reason: reasonSource},
-		{Kind: FamilyMissing, Family: "cni", More: Kernel, Reason: reasonNoKernel},
-		{Kind: FamilyMissing, Family: "etcd", More: Kernel, Reason: reasonNoKernel},
 		{Kind: FeatureMissing, Family: endpoints, Name: "/stats", Feature: "key .capabilities[].*", More: Kernel, Reason: reasonHooks},
 		{Kind: FeatureMissing, Family: endpoints, Name: "/stats", Feature: "key .kubernetes.*", More: Kernel, Reason: reasonNames},
 	},

@@ -47,7 +47,7 @@ func TestCompare(t *testing.T) {
 	require.Eventually(t, func() bool { return simulator.stats().TotalEvents >= simulatedEvents }, time.Minute, pollInterval)
 	kernel.quiet()
 
-	a, b := kernel.finish(), simulator.finish()
+	a, b := kernel.finish(w.truth()), simulator.finish(truth{ownNetwork: true})
 	found := compare.Compare(a, b, slices.Concat(compare.Allowed, compare.NotBuilt(missing...)))
 	if testing.Verbose() {
 		fmt.Println(compare.Report(a, b, found)) // as it is, without the columns that a log would have before it
@@ -71,7 +71,7 @@ func compareCollector(t *testing.T, source string, scope cgroup, overrides []str
 
 // finish ends the collector, and returns all that is known of it. It lost nothing but the simulator's
 // queries that were waiting for their answers.
-func (c *compared) finish() *compare.Side {
+func (c *compared) finish(known truth) *compare.Side {
 	c.t.Helper()
 	c.side.Ran = time.Since(c.began)
 	user, system := c.cpuTime()
@@ -95,8 +95,7 @@ func (c *compared) finish() *compare.Side {
 	require.NoError(c.t, c.side.Shape.AddJSON(file))
 	assert.Equal(c.t, []string{c.side.Name}, c.side.Shape.Sources(), "tapio.source")
 	require.NoError(c.t, c.output.read())
-	// the programs of the workload are named as pods' and share the network of the machine
-	assert.Empty(c.t, whatDoesNotBelong(&c.output, c.side.Name == compare.Simulator), "of %s", c.side.Name)
+	requireBelonging(c.t, &c.output, known)
 	return c.side
 }
 

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +76,27 @@ func newComparedWorkload(t *testing.T) *comparedWorkload {
 	}
 	w.connectNodes(t)
 	return w
+}
+
+// truth of who is where. The programs are named as pods' and share the network of the machine.
+func (w *comparedWorkload) truth() truth {
+	known := truth{
+		pods: map[string]podTruth{},
+		servers: map[endpoint]string{
+			endpointOf(w.upstream.address): hexID(0), endpointOf(w.nginx.address): hexID(1), endpointOf(w.here): hexID(0),
+		},
+		processes: map[int64]string{int64(w.upstream.command.Process.Pid): hexID(0), int64(w.older[0].command.Process.Pid): hexID(3)},
+	}
+	for n := range comparedPods {
+		pod := comparedPod(n)
+		known.pods[hexID(n)] = podTruth{string(pod.UID), pod.Name, pod.Namespace}
+	}
+	return known
+}
+
+func endpointOf(address string) endpoint {
+	parsed := netip.MustParseAddrPort(address)
+	return endpoint{parsed.Addr().String(), int64(parsed.Port())}
 }
 
 // connectNodes has a network for what is observed, and one for what is not.

@@ -8,8 +8,10 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -21,11 +23,18 @@ import (
 const (
 	pipelineEvents = 1_000_000
 	pipelineRounds = 3
+
+	// what one CPU should be able to take, a second
+	eventsGoal = 300_000 // to pdata
+	spansGoal  = 150_000 // as OTLP
+
+	// profiledFor so many seconds of a run of its own.
+	profiledFor = 3
 )
 
 // TestPipelineLoad shows what all behind the kernel can take, on one CPU: a recording of simulated
 // events, read as fast as it can be, to an exporter that does nothing, and as OTLP to another collector
-// on another CPU. It takes minutes of a machine without other work: make bench-pipeline.
+// on another CPU, until that has all of it. It takes minutes of a machine without other work: make bench-pipeline.
 func TestPipelineLoad(t *testing.T) {
 	if os.Getenv("TAPIO_BENCH") != "1" {
 		t.Skip("set TAPIO_BENCH=1 to run it, or: make bench-pipeline")
@@ -36,28 +45,39 @@ func TestPipelineLoad(t *testing.T) {
 	sink := launch(t, binary(t), nil, "", "receivers::otlp::protocols::grpc::endpoint: 127.0.0.1:"+strconv.Itoa(port), "exporters::nop: {}",
 		"service::pipelines: {traces: {receivers: [otlp], exporters: [nop]}, metrics: {receivers: [otlp], exporters: [nop]}, logs: {receivers: [otlp], exporters: [nop]}}")
 	sink.pinTo(1)
+	require.Eventually(t, func() bool { _, _, err := get(sink.telemetryURL); return err == nil }, patience, pollInterval, "the other collector")
 	otlp := func(compression string) []string {
 		return []string{
 			fmt.Sprintf("exporters::otlp_grpc: {endpoint: 127.0.0.1:%d, compression: %s, tls: {insecure: true}, sending_queue: {sizer: items, queue_size: 200000, block_on_overflow: true}}", port, compression),
 			"service::pipelines: {traces: {exporters: [otlp_grpc]}, metrics: {exporters: [otlp_grpc]}, logs: {exporters: [otlp_grpc]}}",
 		}
 	}
+	fmt.Printf("goals: %d events/s to pdata, %d spans/s as OTLP; load of the machine: %s", eventsGoal, spansGoal, loadAverage(t))
 	for _, to := range []struct {
 		name      string
 		overrides []string
+		sink      *collector // nil: nobody takes it
 	}{
-		{"nop", withNop},
-		{"OTLP, gzip as by default", otlp("gzip")},
-		{"OTLP, zstd", otlp("zstd")},
-		{"OTLP, not compressed", otlp("none")},
+		{"nop", withNop, nil},
+		{"otlp-gzip", otlp("gzip"), sink},
+		{"otlp-zstd", otlp("zstd"), sink},
+		{"otlp-none", otlp("none"), sink},
 	} {
 		var rates, spans, cpu []float64
 		for range pipelineRounds {
-			r := playAll(t, file, to.overrides)
+			r := playAll(t, file, to.sink, to.overrides)
 			rates, spans, cpu = append(rates, r.events), append(spans, r.spans), append(cpu, r.cpu)
 		}
-		fmt.Printf("to %-26s %7.0f events/s, %7.0f spans/s, %.2f µs of CPU time an event (medians of %d)\n", to.name, median(rates), median(spans), median(cpu), pipelineRounds)
+		fmt.Printf("to %-9s %7.0f events/s, %7.0f spans/s, %.2f µs of CPU time an event (medians of %d)\n", to.name, median(rates), median(spans), median(cpu), pipelineRounds)
+		profile(t, to.name, file, to.overrides)
 	}
+}
+
+func loadAverage(t *testing.T) string {
+	t.Helper()
+	load, err := os.ReadFile("/proc/loadavg")
+	require.NoError(t, err)
+	return string(load)
 }
 
 func recordSimulated(t *testing.T, file string) {
@@ -108,33 +128,78 @@ func (c *collector) acceptedSpans() float64 {
 
 type playing struct{ events, spans, cpu float64 }
 
-// playAll plays a recording on CPU 0. What is counted begins when it is all read once, and checked.
-func playAll(t *testing.T, file string, overrides []string) playing {
+// progress is what has arrived so far, and what of the machine it has cost.
+type progress struct {
+	at            time.Time
+	events, spans float64
+	cpu           time.Duration
+}
+
+// progressOf a collector. What is in its exporter's queue has not arrived: spans are those that the sink has taken.
+func progressOf(c, sink *collector) progress {
+	user, system := c.cpuTime()
+	p := progress{at: time.Now(), events: float64(c.stats().TotalEvents), cpu: user + system}
+	if sink != nil {
+		p.spans = sink.acceptedSpans()
+	} else {
+		p.spans = c.acceptedSpans()
+	}
+	return p
+}
+
+func startPlaying(t *testing.T, file string, overrides []string) *collector {
 	t.Helper()
 	c := launch(t, binary(t), nil, "", append([]string{
 		"receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0}", file),
 	}, overrides...)...)
 	c.pinTo(0)
 	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, time.Millisecond, "the collector is not ready")
-	began, before := time.Now(), c.stats().TotalEvents
-	spansBefore := c.acceptedSpans()
-	user, system := c.cpuTime()
-	last := before
+	return c
+}
+
+// playAll plays a recording on CPU 0. What is counted begins when it is all read once, and checked, and ends when the
+// sink has it all.
+func playAll(t *testing.T, file string, sink *collector, overrides []string) playing {
+	t.Helper()
+	before := 0.0
+	if sink != nil {
+		before = sink.acceptedSpans()
+	}
+	c := startPlaying(t, file, overrides)
+	began := progressOf(c, sink)
+	last := began
 	for unchanged := 0; unchanged < 10; time.Sleep(50 * time.Millisecond) {
-		if now := c.stats().TotalEvents; now != last {
-			last, unchanged = now, 0
+		now := progressOf(c, sink)
+		if now.events == last.events && now.spans == last.spans {
+			unchanged++
 			continue
 		}
-		unchanged++
+		last, unchanged = now, 0
 	}
-	elapsed := time.Since(began) - 10*50*time.Millisecond
-	userNow, systemNow := c.cpuTime()
-	events := float64(last - before)
-	spans := c.acceptedSpans() - spansBefore
-	rows := c.terminate()
-	rows.requireNothingLost(t)
+	if sink != nil {
+		require.Equal(t, c.acceptedSpans(), last.spans-before, "all spans have arrived")
+	}
+	c.terminate().requireNothingLost(t)
+	events, elapsed := last.events-began.events, last.at.Sub(began.at).Seconds()
 	return playing{
-		events: events / elapsed.Seconds(), spans: spans / elapsed.Seconds(),
-		cpu: float64((userNow + systemNow - user - system).Nanoseconds()) / 1e3 / events,
+		events: events / elapsed, spans: (last.spans - began.spans) / elapsed,
+		cpu: float64((last.cpu - began.cpu).Nanoseconds()) / 1e3 / events,
+	}
+}
+
+// profile plays the recording once more, and says what the CPU's time went to. The profile stays beside the binary.
+func profile(t *testing.T, name, file string, overrides []string) {
+	t.Helper()
+	port := freePort(t)
+	c := startPlaying(t, file, append(slices.Clone(overrides), fmt.Sprintf("extensions::pprof: {endpoint: 127.0.0.1:%d}", port), "service::extensions: [tapio, pprof]"))
+	_, body, err := get(fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, profiledFor))
+	require.NoError(t, err)
+	c.terminate()
+	kept := filepath.Join(filepath.Dir(binary(t)), "pipeline-"+name+".pprof")
+	require.NoError(t, os.WriteFile(kept, []byte(body), 0o600))
+	for _, order := range []string{"-flat", "-cum"} {
+		top, err := exec.Command("go", "tool", "pprof", "-top", order, "-nodecount=25", kept).Output()
+		require.NoError(t, err)
+		fmt.Printf("%s, %s:\n%s\n", kept, order, top)
 	}
 }

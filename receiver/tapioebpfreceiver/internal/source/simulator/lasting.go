@@ -30,8 +30,9 @@ func (s *story) lastingConnection(now uint64) uint64 {
 
 // lastingFlow is a resolver that keeps its socket.
 func (s *story) lastingFlow(now uint64) uint64 {
-	p, of := s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]]
-	c, ok := s.openFlow(p, s.way(s.services["coredns"]), now)
+	p := s.anyPodOfAll()
+	of := s.notCalled(p)
+	c, ok := s.openFlow(p.server, s.way(s.services["coredns"]), now)
 	if !ok {
 		return now
 	}

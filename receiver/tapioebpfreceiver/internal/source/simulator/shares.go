@@ -128,7 +128,8 @@ func (s *story) ofNames(now uint64) {
 	case s.chance(0.04):
 		s.lastingFlow(now)
 	default:
-		s.find(s.anyPodOfAll().server, s.services[entrances[s.random.IntN(len(entrances))]], now)
+		p := s.anyPodOfAll()
+		s.find(p.server, s.notCalled(p), now)
 	}
 }
 

@@ -5,6 +5,7 @@ package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -332,6 +333,15 @@ func (s *story) visit(p *process, to *service, now uint64) uint64 {
 
 // entrances are the services that speak HTTP.
 var entrances = []string{"frontend", "catalog", "cart", "checkout", "payment"}
+
+// notCalled is a service that a pod asks nothing of to answer a request: a lookup of its name is for nothing else.
+func (w *world) notCalled(p *pod) *service {
+	for {
+		if name := entrances[w.random.IntN(len(entrances))]; !slices.Contains(p.service.calls, name) {
+			return w.services[name]
+		}
+	}
+}
 
 // request that the server answers with the help of others. What one on another node does for it is not seen here.
 func (s *story) request(c *connection, to *service, now uint64) uint64 {
