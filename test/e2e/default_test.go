@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -117,11 +118,35 @@ func TestDemo(t *testing.T) {
 	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
 	require.Eventually(t, func() bool { return c.output.read() == nil }, patience, pollInterval, "the file")
 	c.await("some of each", func(o *output) bool {
-		return len(named(o.spans, "process.exec")) > 0 && len(named(o.spans, "dns.query")) > 0 && len(named(o.spans, "GET")) > 0 && len(o.closes()) > 0
+		return len(named(o.spans, "process.exec")) > 0 && len(named(o.spans, "dns.query")) > 0 && len(named(o.spans, "GET")) > 0 &&
+			len(o.closes()) > 0 && len(named(o.logs, "tapio.process.exec")) > 0 && hasMetrics(o, demoMetrics...)
 	})
 	assert.Equal(t, "simulator", c.stats().Source)
 	c.stop()
-	for _, span := range c.output.spans {
-		require.Equal(t, "simulator", span.resource["tapio.source"])
+	for _, i := range slices.Concat(c.output.spans, c.output.logs) {
+		require.Equal(t, "simulator", i.resource["tapio.source"], i.name)
 	}
+	for _, metrics := range c.output.metrics {
+		for _, of := range metrics.ResourceMetrics().All() {
+			source, _ := of.Resource().Attributes().Get("tapio.source")
+			require.Equal(t, "simulator", source.Str())
+		}
+	}
+}
+
+// demoMetrics are one of each family.
+var demoMetrics = []string{"tapio.process.executions", "tapio.network.io", "dns.lookup.duration", "http.server.request.duration", "http.client.request.duration"}
+
+func hasMetrics(o *output, names ...string) bool {
+	found := map[string]bool{}
+	for _, metrics := range o.metrics {
+		for _, of := range metrics.ResourceMetrics().All() {
+			for _, scope := range of.ScopeMetrics().All() {
+				for _, metric := range scope.Metrics().All() {
+					found[metric.Name()] = true
+				}
+			}
+		}
+	}
+	return !slices.ContainsFunc(names, func(name string) bool { return !found[name] })
 }
