@@ -52,9 +52,9 @@ type endpoint struct {
 
 // life of a process, as the events of the family process have it.
 type life struct {
-	began, ended pcommon.Timestamp // ended: 0, not yet
-	container    string
-	executables  map[string]bool
+	began       pcommon.Timestamp
+	container   string
+	executables map[string]bool
 }
 
 type toldName struct {
@@ -160,9 +160,6 @@ func (b *belonging) learnLife(i item) {
 	if container := textOf(i.resource["container.id"]); container != "" {
 		found.container = container
 	}
-	if ended, err := time.Parse(time.RFC3339Nano, i.text("process.exit.time")); err == nil {
-		found.ended = pcommon.NewTimestampFromTime(ended)
-	}
 }
 
 func (b *belonging) lifeSince(pid int64, began pcommon.Timestamp) *life {
@@ -240,7 +237,7 @@ func (b *belonging) checkProcess(i item) {
 	b.checked["processes"]++
 }
 
-// checkOwner: what a process does is done in its container, by one of the programs that it has been, while it lives. Of
+// checkOwner: what a process does is done in its container, by one of the programs that it has been. Of
 // one that is older than the collector all is the same for ever.
 func (b *belonging) checkOwner(i item) {
 	if i.pid() == 0 {
@@ -255,6 +252,10 @@ func (b *belonging) checkOwner(i item) {
 	}
 	b.checked["owners"]++
 	found := b.lifeAt(i.pid(), i.time)
+	if found == nil && len(b.lives[i.pid()]) > 0 {
+		b.note("%s of process %d is earlier than that", i.name, i.pid())
+		return
+	}
 	if found == nil {
 		process := fmt.Sprintf("process %d, which is older,", i.pid())
 		b.one("container.id", process, cmp.Or(container, "none"))
@@ -269,14 +270,11 @@ func (b *belonging) checkOwner(i item) {
 	}
 }
 
-// lifeAt is that of the process that had a pid at a time.
+// lifeAt is that of the last process that had a pid at a time. What it has begun may end later than itself, as
+// connections do, and queries without an answer.
 func (b *belonging) lifeAt(pid int64, at pcommon.Timestamp) (found *life) {
 	for _, known := range b.lives[pid] {
-		ended := known.ended
-		if ended != 0 {
-			ended += pcommon.Timestamp(slack)
-		}
-		if known.began <= at+pcommon.Timestamp(slack) && (ended == 0 || at <= ended) && (found == nil || known.began > found.began) {
+		if known.began <= at+pcommon.Timestamp(slack) && (found == nil || known.began > found.began) {
 			found = known
 		}
 	}

@@ -86,7 +86,7 @@ func recordSimulated(t *testing.T, file string) {
 		"receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 0",
 		fmt.Sprintf("receivers::tapioebpf::recording: {file: %s, max_size: 4GiB}", file),
 	}, withNop...)...)
-	require.Eventually(t, func() bool { return c.stats().TotalEvents >= pipelineEvents }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.stats().TotalEvents >= pipelineEvents }, 5*time.Minute, 10*time.Millisecond)
 	c.terminate()
 }
 

@@ -63,7 +63,9 @@ func (s *story) endFlow(c *connection, now uint64) {
 	s.tell(event.FamilyNetwork, now, closeRecord(c, c.client, event.RoleClient, now))
 	silent := now + s.interval
 	if c.server != nil {
+		latest := s.latest
 		s.tell(event.FamilyNetwork, silent, closeRecord(c, c.server, event.RoleUnknown, now))
+		s.latest = latest // nobody does anything for it
 	}
 	c.network.udp.release(uint32(c.from.port), silent)
 }
@@ -95,7 +97,7 @@ func (s *story) kept(now uint64) uint64 {
 // overKept has a process use one of the connections that it keeps.
 func (s *story) overKept(p *process, to *service, now uint64, request func(c *connection, to *service, now uint64) uint64) uint64 {
 	c := s.keptBy(p, to, &now)
-	c.free, c.cause = notYet, s.cause(p)
+	c.free, c.cause = notYet, s.cause(p, now)
 	end := request(c.connection, to, now)
 	c.free = end
 	return end

@@ -211,8 +211,8 @@ func (x *exchange) head() []byte {
 }
 
 // exchangeRecord is what one side says of it; the server sees it a way of the wire later, and is done
-// with it as much earlier.
-func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uint64) []byte {
+// with it as much earlier. Its thread is the one that answers.
+func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uint64, thread uint32) []byte {
 	head := x.head()
 	record := bpf.WireHttpExchange{
 		Ends: c.ends(role), RequestStart: x.start, RequestEnd: x.start, ResponseStart: x.first, ResponseEnd: x.end,
@@ -224,7 +224,7 @@ func exchangeRecord(c *connection, x *exchange, p *process, role uint8, wire uin
 	if role == event.RoleServer {
 		record.RequestStart, record.RequestEnd = x.start+wire, x.start+wire
 		record.ResponseStart, record.ResponseEnd, end = x.first-wire, x.end-wire, x.end-wire
-		record.Cause = bpf.WireCause{Thread: p.pid, Flags: event.CauseAnswered}
+		record.Cause = bpf.WireCause{Thread: thread, Flags: event.CauseAnswered}
 	}
 	if x.status == 0 {
 		record.ResponseStart, record.ResponseEnd, record.Flags = 0, 0, event.HTTPRequestComplete

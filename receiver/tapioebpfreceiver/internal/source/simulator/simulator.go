@@ -93,7 +93,7 @@ func New(options Options) (*Source, error) {
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
 	s.stories = story{
-		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked,
+		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked, threads: map[*process]*thread{},
 	}
 	s.stories.interval = uint64(options.ReportInterval)
 	s.shares = newShares(options.Families)
@@ -103,6 +103,7 @@ func New(options Options) (*Source, error) {
 
 func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
 	s.shares.count(family)
+	s.stories.latest = max(s.stories.latest, time)
 	switch {
 	case family == event.FamilyCgroup: // they are not the user's, and always there
 	case !slices.Contains(s.options.Families, family.String()):
@@ -197,6 +198,7 @@ func (s *Source) tellUntil(end uint64) {
 		}
 		before := s.events
 		s.shares.choose(&s.stories, s.next)
+		s.stories.end()
 		least := 1.0
 		if s.events == before {
 			least = 1e9 / rate // time goes on where there is nothing to tell

@@ -384,7 +384,7 @@ func TestCauses(t *testing.T) {
 			switch {
 			case e.Ends.Role == event.RoleServer:
 				served[request{e.RequestSequence, e.RequestAcknowledged}] = *e.WireHttpExchange
-			case e.Cause.Flags&(event.CauseThread|event.CauseSole) != 0:
+			case e.Cause.Flags&event.CauseThread != 0:
 				sent = append(sent, *e.WireHttpExchange)
 			}
 		}))
@@ -459,7 +459,7 @@ func TestWhatLasts(t *testing.T) {
 // TestResets: a request whose connection was reset is that connection's last, and both ends say so.
 func TestResets(t *testing.T) {
 	s := newSource(t, options(5))
-	cut, sent, received := map[uint16]bool{}, 0, 0
+	cut, sent, received := map[bpf.WireConnectionEnds]bool{}, 0, 0
 	for _, record := range readSome(t, s, 60_000) {
 		header, err := event.DecodeHeader(record)
 		require.NoError(t, err)
@@ -468,8 +468,8 @@ func TestResets(t *testing.T) {
 			e, err := event.DecodeHTTPExchange(record)
 			require.NoError(t, err)
 			if e.Ends.Role == event.RoleClient {
-				require.False(t, cut[e.Ends.LocalPort], "a request on a connection that was reset")
-				cut[e.Ends.LocalPort] = e.Error != 0
+				require.False(t, cut[e.Ends], "a request on a connection that was reset")
+				cut[e.Ends] = e.Error != 0
 			}
 		case event.TypeConnectionClose:
 			e, err := event.DecodeConnectionStats(record)
@@ -478,8 +478,8 @@ func TestResets(t *testing.T) {
 				continue
 			}
 			if e.Ends.Role == event.RoleClient {
-				require.Equal(t, cut[e.Ends.LocalPort], e.Error == connectionReset)
-				delete(cut, e.Ends.LocalPort)
+				require.Equal(t, cut[e.Ends], e.Error == connectionReset)
+				delete(cut, e.Ends)
 			}
 			if e.Error != 0 {
 				received++
@@ -490,7 +490,7 @@ func TestResets(t *testing.T) {
 		}
 	}
 	assert.Positive(t, received)
-	assert.GreaterOrEqual(t, sent, received, "those from other nodes are told by their servers only")
+	assert.Positive(t, sent)
 }
 
 // TestCronAndShells: some programs are started by cron, some fail for what they needed, and some take the place of

@@ -36,6 +36,8 @@ type story struct {
 	tell      func(family event.Family, time uint64, bytes []byte)
 	serving   *exchange // what is done now is for this; nil: for nothing
 	watched   watched
+	threads   map[*process]*thread // that do what is told now
+	latest    uint64               // that was told now
 	// hasRoomForNames says that there may be lookups that nobody needs to wait for.
 	hasRoomForNames func() bool
 	interval        uint64 // between reports of what lasts, and how long a flow is silent before it has ended; ns
@@ -217,7 +219,7 @@ func (s *story) openFlow(p *process, to way, now uint64) (c *connection, ok bool
 	port, ok := own.udp.take(now)
 	return &connection{
 		client: p, server: to.server, network: own, protocol: event.ProtocolUDP, opened: now, established: now,
-		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p),
+		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p, now),
 	}, ok
 }
 
@@ -244,7 +246,7 @@ func (s *story) begin(p *process, to way, now *uint64) *connection {
 	port := own.tcp.await(now)
 	return &connection{
 		client: p, server: to.server, network: own, protocol: event.ProtocolTCP, opened: *now, agent: p.comm() + "/1.0",
-		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p),
+		from: own.endpoint(uint16(port)), to: to.to, at: to.at, cause: s.cause(p, *now),
 		sequence: s.random.Uint32(), acknowledged: s.random.Uint32(), rtt: uint32(s.between(40, 900)),
 	}
 }
@@ -258,15 +260,34 @@ func (s *story) connect(p *process, to way, now *uint64) *connection {
 	return c
 }
 
-// cause of what a process sends now, as the kernel would know it: at this rate a server serves one request
-// at a time.
-func (s *story) cause(p *process) bpf.WireCause {
-	cause := bpf.WireCause{Thread: p.pid}
+// thread of a process that does what is told now: a server has others for what else there is to do.
+func (s *story) thread(p *process, now uint64) uint32 {
+	if p.pod == nil || p != p.pod.server {
+		return p.pid
+	}
+	if s.threads[p] == nil {
+		s.threads[p] = s.idleThread(p, now)
+	}
+	return s.threads[p].id
+}
+
+// end what was told: its threads have nothing to do any more.
+func (s *story) end() {
+	for _, t := range s.threads {
+		t.free = s.latest
+	}
+	clear(s.threads)
+	s.latest = 0
+}
+
+// cause of what a process sends now, as the kernel would know it: a thread serves one request at a time.
+func (s *story) cause(p *process, now uint64) bpf.WireCause {
+	cause := bpf.WireCause{Thread: s.thread(p, now)}
 	if p.pod != nil && p == p.pod.server {
 		cause.Flags = event.CauseServer
 	}
 	if s.serving != nil {
-		cause.Flags |= event.CauseSole
+		cause.Flags |= event.CauseThread
 		cause.Sequence, cause.Acknowledged = s.serving.sequence, s.serving.acknowledged
 	}
 	return cause
@@ -288,7 +309,7 @@ func (s *story) close(c *connection, now uint64) uint64 {
 // program has kept it, as pools of connections do.
 func (s *story) work(p *process, with *service, now uint64) uint64 {
 	to := s.way(with)
-	if s.hasRoomForNames() {
+	if s.hasRoomForNames() && s.chance(0.1) {
 		var ok bool
 		if now, ok = s.lookup(p, to.name, to.to.address, now); !ok {
 			return now
@@ -390,10 +411,10 @@ func (s *story) exchange(c *connection, to *service, now uint64, serve func(now 
 	x.first = now + wire
 	x.end = x.first + s.between(10*microsecond, millisecond)
 	if c.server != nil {
-		s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire))
+		s.tell(event.FamilyHTTP, x.end-wire, exchangeRecord(c, x, c.server, event.RoleServer, wire, s.thread(c.server, x.start)))
 	}
 	if c.client != nil {
-		s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0))
+		s.tell(event.FamilyHTTP, x.end, exchangeRecord(c, x, c.client, event.RoleClient, 0, 0))
 	}
 	c.sent += uint64(len(x.head())) + x.requestBody
 	c.received += 160 + x.responseBody

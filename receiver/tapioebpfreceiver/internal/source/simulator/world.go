@@ -44,8 +44,28 @@ type process struct {
 	unlinked    bool // exe has no name any more
 	credentials bpf.WireCredentials
 	cgroup      uint64
-	pod         *pod     // nil: outside of any
-	vpids       *numbers // of its container; nil: outside of any
+	pod         *pod      // nil: outside of any
+	vpids       *numbers  // of its container; nil: outside of any
+	threads     []*thread // of a server, beside its first
+}
+
+// thread of a server, which does one thing after the other.
+type thread struct {
+	id   uint32
+	free uint64 // when it has nothing to do; CLOCK_BOOTTIME, ns
+}
+
+// idleThread of a server, which starts one more where all have something to do.
+func (w *world) idleThread(p *process, now uint64) *thread {
+	for _, t := range p.threads {
+		if t.free < now {
+			t.free = notYet
+			return t
+		}
+	}
+	t := &thread{id: w.pids.await(&now), free: notYet}
+	p.threads = append(p.threads, t)
+	return t
 }
 
 // node of the cluster. Of those that are not observed, others see the addresses.
@@ -293,7 +313,7 @@ func (w *world) newUID() string {
 func (w *world) start(parent *process, exe string, now *uint64) *process {
 	p := *parent
 	w.number(&p, now)
-	p.start, p.parent, p.exe, p.detaches = *now, parent, exe, false
+	p.start, p.parent, p.exe, p.detaches, p.threads = *now, parent, exe, false, nil
 	return &p
 }
 
