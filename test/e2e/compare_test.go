@@ -96,6 +96,9 @@ func (c *compared) finish(known truth) *compare.Side {
 	assert.Equal(c.t, []string{c.side.Name}, c.side.Shape.Sources(), "tapio.source")
 	require.NoError(c.t, c.output.read())
 	requireBelonging(c.t, &c.output, known)
+	if c.side.Name == compare.Kernel && !c.t.Failed() { // of the simulator it is tested without a kernel
+		requireTeeth(c.t, &c.output, known)
+	}
 	return c.side
 }
 

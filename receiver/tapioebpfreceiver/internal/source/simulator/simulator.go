@@ -43,7 +43,7 @@ type Options struct {
 // Scenarios are how often something goes wrong, from 0 to 1.
 type Scenarios struct {
 	Errors        float64 // of requests and probes that fail
-	SearchLists   float64 // of lookups that a resolver tries with its search list
+	SearchLists   float64 // of pods whose resolvers try their search lists first
 	NXDomainStorm float64 // of what happens with names: one for a name that does not exist
 	CrashLoop     float64 // of what processes do: a container that does not come up
 	NoisyNeighbor float64 // of what happens in the network: a pod that connects without end

@@ -174,7 +174,7 @@ func (s *story) find(p *process, of *service, now uint64) (found way, end uint64
 // lookup of a name of the cluster. A resolver that tries its search list first asks for other names in vain.
 func (s *story) lookup(p *process, name string, address [16]byte, now uint64) (end uint64, ok bool) {
 	full := name + ".svc.cluster.local"
-	if p.pod != nil && s.chance(s.scenarios.SearchLists) {
+	if p.pod != nil && p.pod.ndots < s.scenarios.SearchLists {
 		if now, ok = s.ask(p, now, name+"."+p.pod.namespace+".svc.cluster.local", dnsmessage.RCodeNameError); !ok {
 			return now, false
 		}

@@ -5,6 +5,7 @@ package simulator // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
@@ -113,6 +114,8 @@ type pod struct {
 	server, worker *process
 	vpids          *numbers
 	sidecar        sidecar
+	// ndots is from 0 to 1, evenly over the pods: those below the scenario's share have resolvers with a search list.
+	ndots float64
 }
 
 func (p *pod) endpoint(port uint16) endpoint { return p.network.endpoint(port) }
@@ -262,6 +265,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 		vpids:     newNumbers(1, lastPID),
 	}
 	p.name = w.podName(s)
+	_, p.ndots = math.Modf(float64(number+1) * math.Phi)
 	shim := w.age(&process{
 		exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup, credentials: containerd.credentials,
 	}, now)
