@@ -311,6 +311,7 @@ const (
 	WireSecurityFlagsSECURITY_HAS_AFTER       WireSecurityFlags = 64
 	WireSecurityFlagsSECURITY_HAS_TARGET      WireSecurityFlags = 128
 	WireSecurityFlagsSECURITY_PATH_UNREADABLE WireSecurityFlags = 256
+	WireSecurityFlagsSECURITY_HARD_LINK       WireSecurityFlags = 512
 )
 
 type WireSecurityKind uint32

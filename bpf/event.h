@@ -312,6 +312,7 @@ enum security_flags {
 	SECURITY_HAS_AFTER = 1 << 6,	   /* only after is */
 	SECURITY_HAS_TARGET = 1 << 7,
 	SECURITY_PATH_UNREADABLE = 1 << 8, /* the page with the name was not in memory */
+	SECURITY_HARD_LINK = 1 << 9,	   /* path is another name of the sensitive file */
 };
 
 #define NO_SENSITIVE_PATH 0xffffffff

@@ -22,11 +22,13 @@ typedef _Bool bool;
 
 #define PF_KTHREAD 0x00200000	     /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
-#define PIDTYPE_TGID 1		     /* include/linux/pid_types.h */
+#define PIDTYPE_PID 0		     /* include/linux/pid_types.h */
+#define PIDTYPE_TGID 1
 #define PIDTYPE_SID 3
 #define O_NONBLOCK 04000 /* include/uapi/asm-generic/fcntl.h; of amd64 and arm64 */
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
+#define S_IFDIR 0040000
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -165,8 +167,17 @@ struct upid {
 	int nr;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct pid {
 	unsigned int level;
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
 };
 
@@ -185,6 +196,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	struct hlist_head i_dentry;
 	void *i_private;
 };
 
@@ -193,10 +205,19 @@ struct proc_inode {
 	struct inode vfs_inode;
 };
 
+union dentry_list {
+	struct hlist_node d_alias;
+};
+
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	union dentry_list d_u;
+};
+
+struct dentry___flat { /* Linux 7 and newer */
+	struct hlist_node d_alias;
 };
 
 struct vfsmount {
@@ -322,6 +343,8 @@ struct task_struct {
 	struct sched_entity se;
 	struct task_io_accounting ioac;
 	struct list_head thread_node;
+	struct pid *thread_pid;
+	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 	void *io_uring; /* with CONFIG_IO_URING */
 	char comm[16];

@@ -42,19 +42,32 @@ static __always_inline __u32 buffer_of_call(void)
 
 /* --- files ----------------------------------------------------------------------------------- */
 
+/* A file that has more than one name. A directory's links are those of what is in it. */
+static __always_inline bool is_linked(struct inode *inode)
+{
+	return BPF_CORE_READ(inode, i_nlink) > 1 &&
+	       (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFDIR;
+}
+
 static __always_inline void report_sensitive(struct security_buffer *buffer, __u32 which,
 					     struct task_struct *task, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *mount = BPF_CORE_READ(file, f_path.mnt);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	__u32 number = sensitive_path(which, (__u64)dentry, (__u64)mount);
+	bool has_links = number == NO_SENSITIVE_PATH && is_linked(inode);
 
+	if (has_links)
+		number = sensitive_link(which, (__u64)inode, (__u64)dentry, (__u64)mount);
 	if (number == NO_SENSITIVE_PATH)
 		return;
 	begin_buffer(buffer, task, SECURITY_FILE_ACCESS, OPERATION_OPEN, 0);
+	if (has_links)
+		buffer->event.flags |= SECURITY_HARD_LINK;
 	buffer->event.values[0] = BPF_CORE_READ(file, f_flags);
-	buffer->event.values[1] = BPF_CORE_READ(file, f_inode, i_ino);
-	buffer->event.values[2] = BPF_CORE_READ(file, f_inode, i_mode);
+	buffer->event.values[1] = BPF_CORE_READ(inode, i_ino);
+	buffer->event.values[2] = BPF_CORE_READ(inode, i_mode);
 	buffer->event.values[3] = number;
 	add_file(buffer, file);
 	output_buffer(buffer);
@@ -83,6 +96,21 @@ static __always_inline bool is_mem(struct dentry *dentry)
 	return read[0] == 'm' && read[1] == 'e' && read[2] == 'm' && !read[3];
 }
 
+static __always_inline void set_target(struct security_action *action, struct task_struct *target)
+{
+	action->flags |= SECURITY_HAS_TARGET;
+	action->target_pid = BPF_CORE_READ(target, tgid);
+	action->target_start_time = start_time_of(target);
+}
+
+/* The thread that has the number; NULL once it has ended. */
+static __always_inline struct task_struct *first_task(struct pid *pid)
+{
+	struct hlist_node *node = BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first);
+
+	return node ? (void *)node - bpf_core_field_offset(struct task_struct, pid_links) : NULL;
+}
+
 /* The memory of another process, by /proc/PID/mem or one of its threads' files. */
 static __always_inline void report_memory_open(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
@@ -90,21 +118,18 @@ static __always_inline void report_memory_open(struct security_buffer *buffer,
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct proc_inode *proc =
 		(void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
-	struct pid *pid;
-	__u32 target;
+	struct task_struct *target;
 
 	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE) ||
 	    BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC ||
 	    !is_mem(BPF_CORE_READ(file, f_path.dentry)))
 		return;
-	pid = BPF_CORE_READ(proc, pid);
-	target = BPF_CORE_READ(pid, numbers[0].nr);
-	if (!pid || target == BPF_CORE_READ(task, tgid) || target == BPF_CORE_READ(task, pid))
+	target = first_task(BPF_CORE_READ(proc, pid));
+	if (!target || BPF_CORE_READ(target, tgid) == BPF_CORE_READ(task, tgid))
 		return;
 	begin_buffer(buffer, task, SECURITY_MEMORY_WRITE, OPERATION_OPEN, 0);
-	buffer->event.flags |= SECURITY_HAS_TARGET;
 	buffer->event.values[0] = BPF_CORE_READ(file, f_flags);
-	buffer->event.target_pid = target;
+	set_target(&buffer->event, target);
 	add_file(buffer, file);
 	output_buffer(buffer);
 }
@@ -405,13 +430,6 @@ static __always_inline bool changes_other(__u64 request)
 	       request == PTRACE_SETREGSET;
 }
 
-static __always_inline void set_target(struct security_action *action, struct task_struct *target)
-{
-	action->flags |= SECURITY_HAS_TARGET;
-	action->target_pid = BPF_CORE_READ(target, tgid);
-	action->target_start_time = start_time_of(target);
-}
-
 /* The caller numbers processes as the host does where it is in no pid namespace below. */
 static __always_inline void set_target_number(struct security_action *action,
 					      struct task_struct *task, __u64 pid)
@@ -452,6 +470,26 @@ __noinline int ptrace_left(__u64 registers, long result)
 	return 0;
 }
 
+#define MAX_THREADS 256 /* of a process, that are compared */
+
+/* Whether it is the number of one of the process's own threads, as it numbers them itself. */
+static __always_inline bool is_own_thread(struct task_struct *task, __u32 number)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct list_head *head = &signal->thread_head;
+	struct list_head *node = BPF_CORE_READ(head, next);
+
+	for (int i = 0; i < MAX_THREADS && node != head; i++) {
+		struct task_struct *thread =
+			(void *)node - bpf_core_field_offset(struct task_struct, thread_node);
+
+		if (number == innermost_number(BPF_CORE_READ(thread, thread_pid)))
+			return true;
+		node = BPF_CORE_READ(node, next);
+	}
+	return false;
+}
+
 __noinline int memory_write_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
@@ -459,7 +497,7 @@ __noinline int memory_write_left(__u64 registers, long result)
 	__u32 pid = argument(regs, 0);
 	struct security_action *action;
 
-	if (pid == innermost_pid(task))
+	if (is_own_thread(task, pid))
 		return 0; /* its own memory */
 	action = begin_action(task, SECURITY_MEMORY_WRITE, OPERATION_PROCESS_VM_WRITEV,
 			      error_of(result));
@@ -700,13 +738,24 @@ __noinline int syslog_left(__u64 registers, long result)
 	return 0;
 }
 
+/* include/uapi/linux/kexec.h */
+#define KEXEC_FILE_UNLOAD 1
+
+/* Without segments, kexec_load(2) takes back what was made ready. */
+static __always_inline bool unloads_kernel(struct pt_regs *regs, __u32 operation)
+{
+	if (operation == OPERATION_KEXEC_LOAD)
+		return !argument(regs, 1);
+	return argument(regs, 4) & KEXEC_FILE_UNLOAD;
+}
+
 __noinline int kexec_left(__u64 registers, long result, __u32 operation)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
 	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
-	if (!buffer)
+	if (!buffer || (result >= 0 && unloads_kernel(regs, operation)))
 		return 0;
 	begin_buffer(buffer, task, SECURITY_KEXEC, operation, error_of(result));
 	buffer->event.values[0] = argument(regs, operation == OPERATION_KEXEC_LOAD ? 3 : 4);

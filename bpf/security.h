@@ -383,4 +383,37 @@ __noinline __u32 sensitive_path(__u32 which, __u64 dentry, __u64 mount)
 	return NO_SENSITIVE_PATH;
 }
 
+#define MAX_HARD_LINKS 16 /* of a file, that are compared */
+
+/* Where an inode's list of names hangs a name's dentry up. */
+static __always_inline __u32 alias_offset(void)
+{
+	struct dentry___flat *flat = NULL;
+
+	if (bpf_core_field_exists(flat->d_alias))
+		return bpf_core_field_offset(struct dentry___flat, d_alias);
+	return bpf_core_field_offset(struct dentry, d_u);
+}
+
+/*
+ * The number of the sensitive path that one of a file's other names is. Only names that the kernel has in
+ * memory can be compared: those that were used, or linked, of late.
+ */
+__noinline __u32 sensitive_link(__u32 which, __u64 inode, __u64 opened, __u64 mount)
+{
+	struct hlist_node *node = BPF_CORE_READ((struct inode *)inode, i_dentry.first);
+
+	for (int i = 0; i < MAX_HARD_LINKS && node; i++) {
+		__u64 dentry = (__u64)node - alias_offset();
+		__u32 number = NO_SENSITIVE_PATH;
+
+		if (dentry != opened)
+			number = sensitive_path(which, dentry, mount);
+		if (number != NO_SENSITIVE_PATH)
+			return number;
+		node = BPF_CORE_READ(node, next);
+	}
+	return NO_SENSITIVE_PATH;
+}
+
 #endif

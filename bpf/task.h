@@ -26,9 +26,9 @@ static __always_inline void fill_header(struct event_header *header, struct task
 	header->cgroup_id = cgroup_id_of(cgroup_of_task(task));
 }
 
-static __always_inline __u32 innermost_pid(struct task_struct *task)
+/* In the pid namespace that it was made in. */
+static __always_inline __u32 innermost_number(struct pid *pid)
 {
-	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
 	__u32 level = BPF_CORE_READ(pid, level);
 	struct upid upid = {};
 
@@ -36,6 +36,11 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 		      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
 			      level * bpf_core_type_size(struct upid));
 	return upid.nr;
+}
+
+static __always_inline __u32 innermost_pid(struct task_struct *task)
+{
+	return innermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]));
 }
 
 /* The session's leader, as the host numbers it. */

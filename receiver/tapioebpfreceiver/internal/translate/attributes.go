@@ -152,6 +152,7 @@ const (
 	attrSecurityTruncated    = "tapio.security.truncated"
 	attrFilePattern          = "tapio.security.file.pattern"
 	attrFileAccess           = "tapio.security.file.access"
+	attrFileHardLink         = "tapio.security.file.hard_link"
 	attrFileUnresolved       = "tapio.security.file.unresolved"
 	attrFileUnlinked         = "tapio.security.file.unlinked"
 	attrFileUnreadable       = "tapio.security.file.unreadable"
