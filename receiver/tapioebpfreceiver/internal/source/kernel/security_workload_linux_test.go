@@ -540,7 +540,7 @@ func bpfCall(command uintptr, attributes unsafe.Pointer, size uintptr) error {
 
 // testModule is one that a guest's first process has loaded already, and that nothing uses.
 func testModule() (string, error) {
-	files, err := filepath.Glob("/modules/*-dummy.ko")
+	files, err := filepath.Glob("/modules/*-dummy.ko*")
 	if err != nil {
 		return "", err
 	}
@@ -563,7 +563,11 @@ func loadModuleAction(string) error {
 	if err := unix.DeleteModule("dummy", 0); err != nil && err != unix.ENOENT {
 		return fmt.Errorf("unload module: %w", err)
 	}
-	return unix.FinitModule(int(file.Fd()), "", 0)
+	flags := 0
+	if filepath.Ext(path) != ".ko" {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	return unix.FinitModule(int(file.Fd()), "", flags)
 }
 
 // kexecAction makes ready, and takes back, a kernel of one empty page: it is never run.
