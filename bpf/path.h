@@ -47,7 +47,13 @@ static __always_inline void append_component(char *tail, __u64 *used, struct den
 struct step {
 	struct dentry *dentry;
 	struct vfsmount *mount;
+	struct dentry *root; /* of the mount */
 };
+
+static __always_inline struct step step_at(struct dentry *dentry, struct vfsmount *mount)
+{
+	return (struct step){dentry, mount, BPF_CORE_READ(mount, mnt_root)};
+}
 
 enum walked { WALKED_UP, WALKED_TO_MOUNT, WALKED_TO_TOP, WALKED_OUT };
 
@@ -59,22 +65,19 @@ enum walked { WALKED_UP, WALKED_TO_MOUNT, WALKED_TO_TOP, WALKED_OUT };
 static __always_inline enum walked walk(struct step *at, struct dentry **component)
 {
 	struct dentry *dentry = at->dentry;
-	struct vfsmount *vfsmount = at->mount;
-	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-	if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
-		struct mount *mount = mount_of(vfsmount);
+	if (dentry == at->root) {
+		struct mount *mount = mount_of(at->mount);
 		struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
 
 		if (mounted_on == mount)
 			return WALKED_TO_TOP;
-		at->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		at->mount = vfsmount_of(mounted_on);
+		*at = step_at(BPF_CORE_READ(mount, mnt_mountpoint), vfsmount_of(mounted_on));
 		return WALKED_TO_MOUNT;
 	}
 	*component = dentry;
-	at->dentry = parent;
-	return parent == dentry ? WALKED_OUT : WALKED_UP;
+	at->dentry = BPF_CORE_READ(dentry, d_parent);
+	return at->dentry == dentry ? WALKED_OUT : WALKED_UP;
 }
 
 /* The components of a path from the last to the first; returns false where a limit cut it off. */
@@ -99,9 +102,10 @@ static __always_inline bool append_steps(char *tail, __u64 *used, struct step at
 
 static __always_inline bool append_path(char *tail, __u64 *used, struct path *path)
 {
-	struct step from = {BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)};
+	struct dentry *dentry = BPF_CORE_READ(path, dentry);
+	struct vfsmount *mount = BPF_CORE_READ(path, mnt);
 
-	return append_steps(tail, used, from);
+	return append_steps(tail, used, step_at(dentry, mount));
 }
 
 #endif

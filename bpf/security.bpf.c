@@ -73,13 +73,13 @@ static __always_inline void report_sensitive(struct security_buffer *buffer, __u
 	output_buffer(buffer);
 }
 
-/* A file that is made with the bit set. */
+/* A file that was made, with the bit set. */
 static __always_inline void report_made_setuid(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
 {
 	__u32 mode = BPF_CORE_READ(file, f_inode, i_mode);
 
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) || !(mode & S_ISUID))
+	if (!(mode & S_ISUID))
 		return;
 	begin_buffer(buffer, task, SECURITY_SETUID_BIT, OPERATION_OPEN, 0);
 	buffer->event.values[0] = mode & 07777;
@@ -111,7 +111,7 @@ static __always_inline struct task_struct *first_task(struct pid *pid)
 	return node ? (void *)node - bpf_core_field_offset(struct task_struct, pid_links) : NULL;
 }
 
-/* The memory of another process, by /proc/PID/mem or one of its threads' files. */
+/* The memory of another process, opened to be written by /proc/PID/mem or one of its threads' files. */
 static __always_inline void report_memory_open(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
 {
@@ -120,8 +120,7 @@ static __always_inline void report_memory_open(struct security_buffer *buffer,
 		(void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
 	struct task_struct *target;
 
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE) ||
-	    BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC ||
+	if (BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC ||
 	    !is_mem(BPF_CORE_READ(file, f_path.dentry)))
 		return;
 	target = first_task(BPF_CORE_READ(proc, pid));
@@ -140,16 +139,17 @@ __noinline int file_opened(__u32 which, __u64 opened)
 	struct file *file = (void *)opened;
 	struct task_struct *task = current_task();
 	struct security_buffer *buffer = buffer_numbered(which);
+	__u32 mode = BPF_CORE_READ(file, f_mode);
 
 	if (!buffer || !file)
 		return 0;
-	if (BPF_CORE_READ(file, f_flags) & O_PATH || BPF_CORE_READ(file, f_mode) & FMODE_EXEC)
-		return 0; /* neither read nor written: a place, or a program to run */
+	if (mode & FMODE_EXEC || BPF_CORE_READ(file, f_flags) & O_PATH)
+		return 0; /* neither read nor written: a program to run, or a place */
 	if (is_enabled(SECURITY_FILE_ACCESS))
 		report_sensitive(buffer, which, task, file);
-	if (is_enabled(SECURITY_SETUID_BIT))
+	if (is_enabled(SECURITY_SETUID_BIT) && mode & FMODE_CREATED)
 		report_made_setuid(buffer, task, file);
-	if (is_enabled(SECURITY_MEMORY_WRITE))
+	if (is_enabled(SECURITY_MEMORY_WRITE) && mode & FMODE_WRITE)
 		report_memory_open(buffer, task, file);
 	return 0;
 }
@@ -215,7 +215,7 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 	long result = is_error(opened) ? (long)opened : 0;
 	struct security_buffer *buffer;
 
-	if (!is_outcome(result) || !task_in_scope(task))
+	if (!is_outcome(result) || !current_in_scope())
 		return 0;
 	if (!result) {
 		file_opened(BUFFER_OPEN, opened);
@@ -397,7 +397,7 @@ int BPF_PROG(capability_asked, const struct cred *cred, void *target, const void
 	struct security_action *action;
 
 	if (!(reported_capabilities >> (capability & 63) & 1) || is_kernel_thread(task) ||
-	    !task_in_scope(task))
+	    !current_in_scope())
 		return 0;
 	action = begin_action(task, SECURITY_CAPABILITY, OPERATION_NONE, error_of(result));
 	if (!action)
@@ -608,7 +608,7 @@ int BPF_PROG(mount_done, const char *source, struct path *target, const char *ty
 	struct security_buffer *buffer = buffer_numbered(BUFFER_MOUNT);
 	struct task_struct *task = current_task();
 
-	if (!buffer || !is_outcome(result) || is_kernel_thread(task) || !task_in_scope(task))
+	if (!buffer || !is_outcome(result) || is_kernel_thread(task) || !current_in_scope())
 		return 0;
 	begin_buffer(buffer, task, SECURITY_MOUNT, OPERATION_MOUNT, error_of(result));
 	buffer->event.values[0] = flags;
@@ -661,7 +661,7 @@ int BPF_PROG(module_loaded, struct module *module)
 	struct security_buffer *buffer = buffer_numbered(BUFFER_MODULE);
 	struct task_struct *task = current_task();
 
-	if (!buffer || !is_enabled(SECURITY_MODULE_LOAD) || !task_in_scope(task))
+	if (!buffer || !is_enabled(SECURITY_MODULE_LOAD) || !current_in_scope())
 		return 0;
 	begin_buffer(buffer, task, SECURITY_MODULE_LOAD, OPERATION_NONE, 0);
 	add_kernel_text(buffer, module->name);
@@ -806,7 +806,7 @@ int raw_socket_created(struct bpf_sock *socket)
 {
 	struct task_struct *task = current_task();
 
-	if (task_in_scope(task))
+	if (current_in_scope())
 		report_socket(task, socket->family, socket->type, socket->protocol, 0);
 	return 1;
 }
@@ -815,11 +815,10 @@ int raw_socket_created(struct bpf_sock *socket)
 
 static __always_inline void call_left(__u64 regs, long result, __u16 call)
 {
-	struct task_struct *task = current_task();
 	__u32 operation = call & CALL_MASK;
 	__u32 form = call >> FORM_SHIFT;
 
-	if (!operation || !is_outcome(result) || !task_in_scope(task))
+	if (!operation || !is_outcome(result) || !current_in_scope())
 		return;
 	if (changes_credentials(operation))
 		credentials_left(result, operation);
@@ -855,7 +854,7 @@ static __always_inline void call_entered(__u16 call)
 {
 	struct task_struct *task = current_task();
 
-	if (changes_credentials(call & CALL_MASK) && task_in_scope(task))
+	if (changes_credentials(call & CALL_MASK) && current_in_scope())
 		credentials_entered(task);
 }
 
@@ -989,7 +988,7 @@ int BPF_PROG(program_started, struct task_struct *task, int old_pid, struct linu
 	struct security_buffer *buffer = buffer_numbered(BUFFER_EXEC);
 	struct file *exe = BPF_CORE_READ(bprm, file);
 
-	if (!buffer || !task_in_scope(task))
+	if (!buffer || !current_in_scope())
 		return 0;
 	if (is_enabled(SECURITY_SETUID_EXEC))
 		report_setuid_exec(buffer, task, bprm, exe);

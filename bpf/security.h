@@ -21,6 +21,7 @@
 #define MAX_TAIL_DEPTH 4       /* of one that is looked for at any depth */
 #define COMPONENT_MASK (MAX_PATH_COMPONENTS - 1)
 #define BLOOM_WORDS 256
+#define ENDS_WORDS 64
 
 /* Set by the loader. */
 const volatile __u32 enabled_kinds = 0; /* bit by enum security_kind */
@@ -132,11 +133,10 @@ static __always_inline void output_buffer(struct security_buffer *buffer)
 __noinline __u32 add_components(__u32 which, __u64 dentry, __u64 mount)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
-	struct step from = {(void *)dentry, (void *)mount};
 
 	if (!buffer)
 		return 0;
-	return append_steps(buffer->tail, &buffer->used, from);
+	return append_steps(buffer->tail, &buffer->used, step_at((void *)dentry, (void *)mount));
 }
 
 static __always_inline bool add_path(struct security_buffer *buffer, struct path *path)
@@ -243,7 +243,12 @@ struct {
 } sensitive_paths SEC(".maps");
 
 const volatile __u64 sensitive_filter[BLOOM_WORDS] = {};
-const volatile __u32 tail_depths = 0; /* bit by how many components those at any depth have */
+/* What most components are told by, before anything is looked up: */
+const volatile __u64 sensitive_lengths[MAX_NAME_BYTES / 64] = {}; /* bit by a component's length */
+const volatile __u64 sensitive_ends[ENDS_WORDS] = {}; /* bit by the hash of a last component */
+/* Of those at any depth, bit by how many components they have: of files, and of directories. */
+const volatile __u32 tail_depths = 0;
+const volatile __u32 below_depths = 0;
 
 #define CHAIN_FROM_ROOT 0x2f2f2f2f2f2f2f2fULL
 #define CHAIN_FROM_ANYWHERE 0x2a2a2a2a2a2a2a2aULL
@@ -256,31 +261,37 @@ static __always_inline __u64 chain(__u64 hash, __u64 word)
 	return hash ^ hash >> 32;
 }
 
+#define NO_COMPONENT 0 /* in the place of a hash: of a name that is in no sensitive path */
+
 /* Of a name of up to NAME_MAX bytes, by words of eight, the last one filled up with NUL. */
-__noinline __u64 hash_component(__u32 which, __u64 dentry)
+__noinline __u64 hash_name(__u32 which, __u64 name, __u32 size)
 {
-	const unsigned char *name = BPF_CORE_READ((struct dentry *)dentry, d_name.name);
 	struct security_buffer *buffer = buffer_numbered(which);
 	__u64 hash = 0;
-	long size;
 
-	if (!buffer)
-		return 0;
-	size = bpf_probe_read_kernel_str(buffer->name, MAX_NAME_BYTES, name);
-	if (size <= 0)
-		return 0;
-	/* the name's own NUL, and what fills its last word up */
-	*(__u64 *)&buffer->name[(size - 1) & (MAX_NAME_BYTES - 1)] = 0;
-	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size - 1; i++)
+	size &= MAX_NAME_BYTES - 1;
+	if (!buffer || bpf_probe_read_kernel(buffer->name, size, (void *)name))
+		return NO_COMPONENT;
+	*(__u64 *)&buffer->name[size] = 0;
+	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size; i++)
 		hash = chain(hash, *(__u64 *)&buffer->name[i * 8]);
 	return hash;
+}
+
+static __always_inline __u64 hash_of(__u32 which, struct dentry *dentry)
+{
+	__u32 size = BPF_CORE_READ(dentry, d_name.len) & (MAX_NAME_BYTES - 1);
+
+	if (!(sensitive_lengths[size >> 6] >> (size & 63) & 1))
+		return NO_COMPONENT;
+	return hash_name(which, (__u64)BPF_CORE_READ(dentry, d_name.name), size);
 }
 
 /* The hashes of a path's components; 0 where there are too many. */
 __noinline __u32 hash_components(__u32 which, __u64 dentry, __u64 mount)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
-	struct step at = {(void *)dentry, (void *)mount};
+	struct step at = step_at((void *)dentry, (void *)mount);
 
 	if (!buffer)
 		return 0;
@@ -293,8 +304,7 @@ __noinline __u32 hash_components(__u32 which, __u64 dentry, __u64 mount)
 			return 1;
 		if (walked == WALKED_TO_MOUNT)
 			continue;
-		buffer->hashes[buffer->count & COMPONENT_MASK] =
-			hash_component(which, (__u64)component);
+		buffer->hashes[buffer->count & COMPONENT_MASK] = hash_of(which, component);
 		buffer->count++;
 		if (walked == WALKED_OUT)
 			return 1;
@@ -336,10 +346,12 @@ __noinline __u64 chain_of_tail(__u32 which, __u32 at, __u32 depth)
 
 static __always_inline __u32 find_tail(__u32 which, __u32 at, __u32 count)
 {
+	__u32 depths = at ? below_depths : tail_depths;
+
 	for (__u32 depth = 1; depth <= MAX_TAIL_DEPTH; depth++) {
 		__u32 number;
 
-		if (!(tail_depths >> depth & 1) || at + depth > count)
+		if (!(depths >> depth & 1) || at + depth > count)
 			continue;
 		number = find_end(chain_of_tail(which, at, depth), at == 0);
 		if (number != NO_SENSITIVE_PATH)
@@ -348,7 +360,7 @@ static __always_inline __u32 find_tail(__u32 which, __u32 at, __u32 count)
 	return NO_SENSITIVE_PATH;
 }
 
-/* Looks for what ends with the component numbered at, having looked for what ends above it. */
+/* Looks for what ends with the component numbered at. */
 __noinline __u32 find_component(__u32 which, __u32 at)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
@@ -356,11 +368,16 @@ __noinline __u32 find_component(__u32 which, __u32 at)
 
 	if (!buffer)
 		return NO_SENSITIVE_PATH;
-	buffer->from_root = chain(buffer->from_root, buffer->hashes[at & COMPONENT_MASK]);
 	number = find_end(buffer->from_root, at == 0);
 	if (number != NO_SENSITIVE_PATH)
 		return number;
 	return find_tail(which, at, buffer->count);
+}
+
+/* Whether a sensitive path may end with a component of this hash. */
+static __always_inline bool may_end(__u64 hash)
+{
+	return sensitive_ends[hash >> 58] >> (hash >> 52 & 63) & 1;
 }
 
 /* The number of the sensitive path that a file is, or is below; NO_SENSITIVE_PATH: none. */
@@ -371,12 +388,15 @@ __noinline __u32 sensitive_path(__u32 which, __u64 dentry, __u64 mount)
 	if (!buffer || !hash_components(which, dentry, mount))
 		return NO_SENSITIVE_PATH;
 	buffer->from_root = CHAIN_FROM_ROOT;
-	for (__u32 at = MAX_PATH_COMPONENTS; at > 0; at--) {
-		__u32 number;
+	/* from the root on */
+	for (__u32 done = 0; done < MAX_PATH_COMPONENTS && done < buffer->count; done++) {
+		__u32 at = buffer->count - 1 - done;
+		__u64 hash = buffer->hashes[at & COMPONENT_MASK];
+		__u32 number = NO_SENSITIVE_PATH;
 
-		if (at > buffer->count)
-			continue;
-		number = find_component(which, at - 1);
+		buffer->from_root = chain(buffer->from_root, hash);
+		if (may_end(hash))
+			number = find_component(which, at);
 		if (number != NO_SENSITIVE_PATH)
 			return number;
 	}

@@ -95,6 +95,8 @@ var securityTests = []struct {
 	{"open symlink", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
 	{"open below", []did{{kind: event.SecurityFileAccess, call: "open", path: "keys/a/b", check: value(3, 1)}}},
 	{"open any depth", []did{{kind: event.SecurityFileAccess, call: "open", path: "home/.tapio/id", check: value(3, 2)}}},
+	{"open below any depth", []did{{kind: event.SecurityFileAccess, call: "open", path: "home/deep/er/a/b", check: value(3, 4)}}},
+	{"open beside", nil},
 	{"open dotdot", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
 	{"open relative", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
 	{"openat", []did{{kind: event.SecurityFileAccess, call: "open", path: "secret"}}},
@@ -260,7 +262,7 @@ var securityTests = []struct {
 func TestSecurityActions(t *testing.T) {
 	dir := publicFolder(t)
 	require.NoError(t, securityFolder(dir))
-	w := newSecurityWorld(t, dir+"/secret", dir+"/keys/", "**/.tapio/id", dir+"/shared")
+	w := newSecurityWorld(t, dir+"/secret", dir+"/keys/", "**/.tapio/id", dir+"/shared", "**/deep/er/")
 	for _, test := range securityTests {
 		t.Run(test.action, func(t *testing.T) {
 			if test.action == "open by io_uring" && !hasHook(w, "fexit/do_filp_open") && !hasHook(w, "fexit/do_file_open") {

@@ -37,12 +37,14 @@ func init() {
 
 // securityActions of a process, each of which may use the folder that it is given.
 var securityActions = map[string]func(dir string) error{
-	"open":           func(dir string) error { return open(dir+"/secret", unix.O_RDONLY) },
-	"open to write":  func(dir string) error { return open(dir+"/secret", unix.O_WRONLY|unix.O_APPEND) },
-	"open symlink":   func(dir string) error { return open(dir+"/link", unix.O_RDONLY) },
-	"open below":     func(dir string) error { return open(dir+"/keys/a/b", unix.O_RDONLY) },
-	"open any depth": func(dir string) error { return open(dir+"/home/.tapio/id", unix.O_RDONLY) },
-	"open dotdot":    func(dir string) error { return open(dir+"/keys/../secret", unix.O_RDONLY) },
+	"open":                 func(dir string) error { return open(dir+"/secret", unix.O_RDONLY) },
+	"open to write":        func(dir string) error { return open(dir+"/secret", unix.O_WRONLY|unix.O_APPEND) },
+	"open symlink":         func(dir string) error { return open(dir+"/link", unix.O_RDONLY) },
+	"open below":           func(dir string) error { return open(dir+"/keys/a/b", unix.O_RDONLY) },
+	"open any depth":       func(dir string) error { return open(dir+"/home/.tapio/id", unix.O_RDONLY) },
+	"open below any depth": func(dir string) error { return open(dir+"/home/deep/er/a/b", unix.O_RDONLY) },
+	"open beside":          func(dir string) error { return open(dir+"/home/deep/a", unix.O_RDONLY) },
+	"open dotdot":          func(dir string) error { return open(dir+"/keys/../secret", unix.O_RDONLY) },
 	"open relative": func(dir string) error {
 		if err := os.Chdir(dir); err != nil {
 			return err
@@ -615,7 +617,7 @@ func securityFolder(dir string) error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"secret": nil, "secret2": nil, "shared": nil, "keys/a/b": nil, "home/.tapio/id": nil, "program": nil, "keys/\xff\xfe\n": nil,
+		"secret": nil, "secret2": nil, "shared": nil, "keys/a/b": nil, "home/.tapio/id": nil, "home/deep/er/a/b": nil, "home/deep/a": nil, "program": nil, "keys/\xff\xfe\n": nil,
 		filepath.Join("keys", strings.Repeat(longName+"/", longDepth), "end"): nil, "setuid": program, "ordinary": program, "capable": program,
 	} {
 		path := filepath.Join(dir, name)
