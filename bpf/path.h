@@ -55,29 +55,34 @@ static __always_inline struct step step_at(struct dentry *dentry, struct vfsmoun
 	return (struct step){dentry, mount, BPF_CORE_READ(mount, mnt_root)};
 }
 
-enum walked { WALKED_UP, WALKED_TO_MOUNT, WALKED_TO_TOP, WALKED_OUT };
-
 /*
- * One step from a component to the one before it: the kernel's d_path may not be called from here, so
- * its way is walked, dentries up to the mount's root, then on from where it is mounted. With WALKED_UP
- * and WALKED_OUT (not reachable from a mount, as a memfd is) *component is one of the path.
+ * The kernel's d_path may not be called from here, so its way is walked: dentries up to the mount's root,
+ * then on from where that is mounted.
  */
-static __always_inline enum walked walk(struct step *at, struct dentry **component)
+static __always_inline bool is_mount_root(struct step *at)
 {
-	struct dentry *dentry = at->dentry;
+	return at->dentry == at->root;
+}
 
-	if (dentry == at->root) {
-		struct mount *mount = mount_of(at->mount);
-		struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
+/* False: nothing is above. */
+static __always_inline bool leave_mount(struct step *at)
+{
+	struct mount *mount = mount_of(at->mount);
+	struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
 
-		if (mounted_on == mount)
-			return WALKED_TO_TOP;
-		*at = step_at(BPF_CORE_READ(mount, mnt_mountpoint), vfsmount_of(mounted_on));
-		return WALKED_TO_MOUNT;
-	}
-	*component = dentry;
-	at->dentry = BPF_CORE_READ(dentry, d_parent);
-	return at->dentry == dentry ? WALKED_OUT : WALKED_UP;
+	if (mounted_on == mount)
+		return false;
+	*at = step_at(BPF_CORE_READ(mount, mnt_mountpoint), vfsmount_of(mounted_on));
+	return true;
+}
+
+/* False: nothing is above, and no mount either, as with a memfd. */
+static __always_inline bool step_up(struct step *at, struct dentry *parent)
+{
+	bool is_top = parent == at->dentry;
+
+	at->dentry = parent;
+	return !is_top;
 }
 
 /* The components of a path from the last to the first; returns false where a limit cut it off. */
@@ -86,15 +91,15 @@ static __always_inline bool append_steps(char *tail, __u64 *used, struct step at
 	__u64 limit = *used + MAX_PATH_BYTES - MAX_NAME_BYTES;
 
 	for (int i = 0; i < MAX_PATH_COMPONENTS && *used < limit; i++) {
-		struct dentry *component;
-		enum walked walked = walk(&at, &component);
+		struct dentry *dentry = at.dentry;
 
-		if (walked == WALKED_TO_TOP)
-			return true;
-		if (walked == WALKED_TO_MOUNT)
+		if (is_mount_root(&at)) {
+			if (!leave_mount(&at))
+				return true;
 			continue;
-		append_component(tail, used, component);
-		if (walked == WALKED_OUT)
+		}
+		append_component(tail, used, dentry);
+		if (!step_up(&at, BPF_CORE_READ(dentry, d_parent)))
 			return true;
 	}
 	return false;

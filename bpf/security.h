@@ -28,6 +28,21 @@ const volatile __u32 enabled_kinds = 0; /* bit by enum security_kind */
 
 /* --- records --------------------------------------------------------------------------------- */
 
+/*
+ * A dentry, from its d_parent on. So it lies in memory (include/linux/dcache.h) since before Linux 5.10,
+ * and a name of less than NEAR_NAME bytes mostly right behind it.
+ */
+struct entry {
+	struct dentry *parent;
+	__u32 hash; /* the kernel's own */
+	__u32 size; /* of the name */
+	const unsigned char *name;
+	void *inode;
+	char text[MAX_NAME_BYTES + 8]; /* the name, and what fills its last word up */
+};
+
+#define NEAR_NAME 32
+
 struct security_buffer {
 	__u32 which; /* of the buffers it is */
 	__u64 used;  /* of the tail */
@@ -35,9 +50,9 @@ struct security_buffer {
 	char tail[MAX_TAIL_BYTES + 2 * MAX_TEXT_BYTES];
 	/* of the path that is compared: its components' hashes, from the last one, and the one at hand */
 	__u64 hashes[MAX_PATH_COMPONENTS];
-	__u64 from_root;	       /* the chain from the root so far */
-	__u32 count;		       /* of hashes */
-	char name[MAX_NAME_BYTES + 8]; /* and what fills its last word up */
+	__u64 from_root;    /* the chain from the root so far */
+	__u32 count;	    /* of hashes */
+	struct entry entry; /* its component that is looked at */
 };
 
 /*
@@ -249,6 +264,7 @@ const volatile __u64 sensitive_ends[ENDS_WORDS] = {}; /* bit by the hash of a la
 /* Of those at any depth, bit by how many components they have: of files, and of directories. */
 const volatile __u32 tail_depths = 0;
 const volatile __u32 below_depths = 0;
+const volatile bool entries_at_once = true; /* false: as if dentries were laid out in another way */
 
 #define CHAIN_FROM_ROOT 0x2f2f2f2f2f2f2f2fULL
 #define CHAIN_FROM_ANYWHERE 0x2a2a2a2a2a2a2a2aULL
@@ -263,28 +279,59 @@ static __always_inline __u64 chain(__u64 hash, __u64 word)
 
 #define NO_COMPONENT 0 /* in the place of a hash: of a name that is in no sensitive path */
 
-/* Of a name of up to NAME_MAX bytes, by words of eight, the last one filled up with NUL. */
-__noinline __u64 hash_name(__u32 which, __u64 name, __u32 size)
+/* Of the entry's name, by words of eight bytes, the last one filled up with NUL. */
+__noinline __u64 hash_text(__u32 which, __u32 size)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
 	__u64 hash = 0;
 
-	size &= MAX_NAME_BYTES - 1;
-	if (!buffer || bpf_probe_read_kernel(buffer->name, size, (void *)name))
+	if (!buffer)
 		return NO_COMPONENT;
-	*(__u64 *)&buffer->name[size] = 0;
+	*(__u64 *)&buffer->entry.text[size & (MAX_NAME_BYTES - 1)] = 0;
 	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size; i++)
-		hash = chain(hash, *(__u64 *)&buffer->name[i * 8]);
+		hash = chain(hash, *(__u64 *)&buffer->entry.text[i * 8]);
 	return hash;
 }
 
-static __always_inline __u64 hash_of(__u32 which, struct dentry *dentry)
+/* Whether all that is wanted of a dentry can be read at once. */
+static __always_inline bool is_in_one_piece(void)
 {
-	__u32 size = BPF_CORE_READ(dentry, d_name.len) & (MAX_NAME_BYTES - 1);
+	__u32 parent = bpf_core_field_offset(struct dentry, d_parent);
+
+	return entries_at_once && bpf_core_field_offset(struct dentry, d_name) == parent + 8 &&
+	       bpf_core_field_offset(struct dentry, d_inode) == parent + 24;
+}
+
+static __always_inline const void *near_name_of(struct dentry *dentry)
+{
+	return (void *)dentry + bpf_core_field_offset(struct dentry, d_parent) +
+	       __builtin_offsetof(struct entry, text);
+}
+
+/* Returns false where the name is still to be read. */
+static __always_inline bool read_entry(struct entry *entry, struct dentry *dentry)
+{
+	if (is_in_one_piece()) {
+		bpf_core_read(entry, __builtin_offsetof(struct entry, text) + NEAR_NAME,
+			      &dentry->d_parent);
+		return entry->size < NEAR_NAME && entry->name == near_name_of(dentry);
+	}
+	entry->parent = BPF_CORE_READ(dentry, d_parent);
+	entry->size = BPF_CORE_READ(dentry, d_name.len);
+	entry->name = BPF_CORE_READ(dentry, d_name.name);
+	return false;
+}
+
+static __always_inline __u64 hash_entry(struct security_buffer *buffer, bool has_name)
+{
+	struct entry *entry = &buffer->entry;
+	__u32 size = entry->size & (MAX_NAME_BYTES - 1);
 
 	if (!(sensitive_lengths[size >> 6] >> (size & 63) & 1))
 		return NO_COMPONENT;
-	return hash_name(which, (__u64)BPF_CORE_READ(dentry, d_name.name), size);
+	if (!has_name && bpf_probe_read_kernel(entry->text, size, entry->name))
+		return NO_COMPONENT;
+	return hash_text(buffer->which, size);
 }
 
 /* The hashes of a path's components; 0 where there are too many. */
@@ -297,16 +344,17 @@ __noinline __u32 hash_components(__u32 which, __u64 dentry, __u64 mount)
 		return 0;
 	buffer->count = 0;
 	for (int i = 0; i < 2 * MAX_PATH_COMPONENTS && buffer->count < MAX_PATH_COMPONENTS; i++) {
-		struct dentry *component;
-		enum walked walked = walk(&at, &component);
+		bool has_name;
 
-		if (walked == WALKED_TO_TOP)
-			return 1;
-		if (walked == WALKED_TO_MOUNT)
+		if (is_mount_root(&at)) {
+			if (!leave_mount(&at))
+				return 1;
 			continue;
-		buffer->hashes[buffer->count & COMPONENT_MASK] = hash_of(which, component);
+		}
+		has_name = read_entry(&buffer->entry, at.dentry);
+		buffer->hashes[buffer->count & COMPONENT_MASK] = hash_entry(buffer, has_name);
 		buffer->count++;
-		if (walked == WALKED_OUT)
+		if (!step_up(&at, buffer->entry.parent))
 			return 1;
 	}
 	return 0;

@@ -39,6 +39,7 @@ const (
 	SecurityVarBelowDepths             = "below_depths"
 	SecurityVarCalls                   = "calls"
 	SecurityVarEnabledKinds            = "enabled_kinds"
+	SecurityVarEntriesAtOnce           = "entries_at_once"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
 	SecurityVarOnlyBuffer              = "only_buffer"
 	SecurityVarOnlyCall                = "only_call"
@@ -130,6 +131,7 @@ type SecurityVariableSpecs struct {
 	BelowDepths          *ebpf.VariableSpec `ebpf:"below_depths"`
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
+	EntriesAtOnce        *ebpf.VariableSpec `ebpf:"entries_at_once"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
@@ -196,6 +198,7 @@ type SecurityVariables struct {
 	BelowDepths          *ebpf.Variable `ebpf:"below_depths"`
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
+	EntriesAtOnce        *ebpf.Variable `ebpf:"entries_at_once"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -259,10 +260,14 @@ var securityTests = []struct {
 	{"kernel log size", nil},
 }
 
+func sensitivePaths(dir string) []string {
+	return []string{dir + "/secret", dir + "/keys/", "**/.tapio/id", dir + "/shared", "**/deep/er/"}
+}
+
 func TestSecurityActions(t *testing.T) {
 	dir := publicFolder(t)
 	require.NoError(t, securityFolder(dir))
-	w := newSecurityWorld(t, dir+"/secret", dir+"/keys/", "**/.tapio/id", dir+"/shared", "**/deep/er/")
+	w := newSecurityWorld(t, sensitivePaths(dir)...)
 	for _, test := range securityTests {
 		t.Run(test.action, func(t *testing.T) {
 			if test.action == "open by io_uring" && !hasHook(w, "fexit/do_filp_open") && !hasHook(w, "fexit/do_file_open") {
@@ -282,6 +287,33 @@ func TestSecurityActions(t *testing.T) {
 			}
 			compareActions(t, w, uint32(command.Process.Pid), dir, test.did)
 		})
+	}
+}
+
+// TestPathsInParts: where dentries are not laid out as we know them, names are found all the same.
+func TestPathsInParts(t *testing.T) {
+	at := slices.IndexFunc(objects, func(o object) bool { return o.name == familySecurity })
+	known := objects[at].load
+	t.Cleanup(func() { objects[at].load = known })
+	objects[at].load = func() (*ebpf.CollectionSpec, error) {
+		spec, err := known()
+		if err != nil {
+			return nil, err
+		}
+		return spec, spec.Variables["entries_at_once"].Set(false)
+	}
+	dir := publicFolder(t)
+	require.NoError(t, securityFolder(dir))
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families = []string{familySecurity}
+		o.Security = securityOptions(sensitivePaths(dir)...)
+	})
+	for _, test := range securityTests {
+		if strings.HasPrefix(test.action, "open ") && len(test.did) == 1 && test.did[0].errno == 0 && test.did[0].kind == event.SecurityFileAccess && test.action != "open by io_uring" {
+			command := w.workload("security", test.action, dir)
+			require.NoError(t, command.Run(), test.action)
+			compareActions(t, w, uint32(command.Process.Pid), dir, test.did)
+		}
 	}
 }
 
