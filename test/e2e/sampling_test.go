@@ -38,6 +38,7 @@ func TestConfigsAreValid(t *testing.T) {
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
 		{tailSampling},
+		{"../../deploy/gateway-kubernetes.yaml"},
 	} {
 		command := exec.Command(binary(t), "validate")
 		for _, file := range files {
