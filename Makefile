@@ -25,7 +25,7 @@ COMMIT  = $(shell git rev-parse --short HEAD 2>/dev/null)
 DIRTY   = $(shell git diff --quiet HEAD || echo .dirty)
 VERSION = $(shell sed -n 's/^  version: //p' builder-config.yaml)$(if $(COMMIT),+g$(COMMIT)$(DIRTY))
 
-METADATA := $(wildcard receiver/*/metadata.yaml extension/*/metadata.yaml)
+METADATA := $(wildcard receiver/*/metadata.yaml processor/*/metadata.yaml extension/*/metadata.yaml)
 # What "make generate" writes.
 GENERATED := '*_bpfe?.go' '*_bpfe?.o' '*/generated_*' '*/documentation.md' '*/README.md'
 
