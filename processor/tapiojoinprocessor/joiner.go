@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/processor"
 	"go.uber.org/zap"
 
@@ -26,8 +28,8 @@ type joiner struct {
 	telemetry *metadata.TelemetryBuilder
 	users     int // instances.mu guards it
 
-	startOnce, stopOnce sync.Once
-	stopping, stopped   chan struct{}
+	startOnce         sync.Once
+	stopping, stopped chan struct{}
 
 	mu        sync.Mutex // guards what follows, and what the pipelines are to send
 	now       time.Time
@@ -44,6 +46,24 @@ type pipeline interface {
 	// takeReleased returns what sends to the next component what waits no longer; nil: there is nothing.
 	takeReleased() func()
 }
+
+// part is what the processor is in each pipeline.
+type part struct {
+	joiner    *joiner
+	leaveOnce sync.Once
+}
+
+// Start implements component.Component.
+func (p *part) Start(context.Context, component.Host) error { return p.joiner.start() }
+
+// Shutdown implements component.Component.
+func (p *part) Shutdown(ctx context.Context) (err error) {
+	p.leaveOnce.Do(func() { err = p.joiner.leave(ctx) })
+	return err
+}
+
+// Capabilities implements consumer.Traces and consumer.Logs: ids are changed.
+func (p *part) Capabilities() consumer.Capabilities { return consumer.Capabilities{MutatesData: true} }
 
 // item is a span or log record that waits.
 type item interface {
@@ -125,18 +145,15 @@ func (j *joiner) leave(ctx context.Context) error {
 	if !shared.leave(j) {
 		return nil
 	}
-	var err error
-	j.stopOnce.Do(func() {
-		close(j.stopping)
-		j.startOnce.Do(func() { close(j.stopped) }) // it never started
-		select {
-		case <-j.stopped:
-		case <-ctx.Done():
-			err = fmt.Errorf("wait for the next component to take what has waited: %w", ctx.Err())
-		}
-		j.telemetry.Shutdown()
-	})
-	return err
+	close(j.stopping)
+	j.startOnce.Do(func() { close(j.stopped) }) // it never started
+	defer j.telemetry.Shutdown()
+	select {
+	case <-j.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the next component to take what has waited: %w", ctx.Err())
+	}
 }
 
 // --- the way of a batch --------------------------------------------------------------------------

@@ -6,7 +6,6 @@ package tapiojoinprocessor // import "github.com/tapio-io/otelcol-tapio/processo
 import (
 	"context"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -18,7 +17,7 @@ import (
 // logsProcessor is the processor in a pipeline of logs. It tells the joiner nothing: where a trace belongs is
 // known by its spans.
 type logsProcessor struct {
-	joiner   *joiner
+	part
 	next     consumer.Logs
 	released recordsByOrigin // joiner.mu guards it
 }
@@ -30,18 +29,7 @@ var (
 )
 
 func newLogsProcessor(j *joiner, next consumer.Logs) *logsProcessor {
-	return &logsProcessor{joiner: j, next: next, released: newRecordsByOrigin()}
-}
-
-// Start implements component.Component.
-func (p *logsProcessor) Start(context.Context, component.Host) error { return p.joiner.start() }
-
-// Shutdown implements component.Component.
-func (p *logsProcessor) Shutdown(ctx context.Context) error { return p.joiner.leave(ctx) }
-
-// Capabilities implements consumer.Logs: ids are changed.
-func (p *logsProcessor) Capabilities() consumer.Capabilities {
-	return consumer.Capabilities{MutatesData: true}
+	return &logsProcessor{part: part{joiner: j}, next: next, released: newRecordsByOrigin()}
 }
 
 // ConsumeLogs implements consumer.Logs.

@@ -6,7 +6,6 @@ package tapiojoinprocessor // import "github.com/tapio-io/otelcol-tapio/processo
 import (
 	"context"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -17,7 +16,7 @@ import (
 
 // tracesProcessor is the processor in a pipeline of traces.
 type tracesProcessor struct {
-	joiner   *joiner
+	part
 	next     consumer.Traces
 	released spansByOrigin // joiner.mu guards it
 }
@@ -29,18 +28,7 @@ var (
 )
 
 func newTracesProcessor(j *joiner, next consumer.Traces) *tracesProcessor {
-	return &tracesProcessor{joiner: j, next: next, released: newSpansByOrigin()}
-}
-
-// Start implements component.Component.
-func (p *tracesProcessor) Start(context.Context, component.Host) error { return p.joiner.start() }
-
-// Shutdown implements component.Component.
-func (p *tracesProcessor) Shutdown(ctx context.Context) error { return p.joiner.leave(ctx) }
-
-// Capabilities implements consumer.Traces: ids are changed.
-func (p *tracesProcessor) Capabilities() consumer.Capabilities {
-	return consumer.Capabilities{MutatesData: true}
+	return &tracesProcessor{part: part{joiner: j}, next: next, released: newSpansByOrigin()}
 }
 
 // ConsumeTraces implements consumer.Traces.
