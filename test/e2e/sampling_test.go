@@ -37,6 +37,7 @@ func TestConfigsAreValid(t *testing.T) {
 		{defaultConfig, jaegerConfig},
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
+		{joinConfig},
 		{tailSampling},
 		{"../../deploy/gateway-kubernetes.yaml"},
 	} {
