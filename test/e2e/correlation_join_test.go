@@ -29,7 +29,7 @@ func startGateway(t *testing.T) *sampler {
 	content, err := os.ReadFile(joinConfig)
 	require.NoError(t, err)
 	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
-	return startReceiving(t, string(content), "exporters::file::flush_interval: 50ms",
+	return startReceiving(t, string(content), "exporters::file::flush_interval: 50ms", "service::telemetry::logs: {encoding: json}",
 		"service::pipelines::traces::exporters: [file]", "service::pipelines::logs::exporters: [file]",
 		"service::pipelines::logs::receivers: [otlp]", "service::pipelines::metrics::exporters: [file]")
 }
@@ -108,7 +108,7 @@ func scripts() (scripts []string) {
 }
 
 func isJobOrCurl(i item) bool {
-	return i.text("process.executable.name") == "curl" || strings.Contains(commandName(i), "curl -s")
+	return i.text("process.executable.name") == "curl" || strings.HasPrefix(commandName(i), "sh curl")
 }
 
 // isRefusal is the record of the back end's connection that was refused.
