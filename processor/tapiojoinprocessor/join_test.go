@@ -305,6 +305,58 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// TestNoRoomForALeader: a trace that goes on as it is for want of room takes with it what is a part of it.
+func TestNoRoomForALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, s := newGateway(t, func(c *Config) { c.MaxHeld = 1 }), newStory(1)
+		program := s.program()
+		g.take(s.request(program)) // takes the room
+		middle := s.request(program)
+		last := s.request(middle)
+		client := s.told[len(s.told)-2]
+		g.take(client)
+		g.take(last)
+		passed := g.passed()
+		assert.Equal(t, middle.traceID, passed[client.name].traceID)
+		assert.Equal(t, middle.traceID, passed[last.name].traceID)
+		assert.Zero(t, passed[client.name].linkTo)
+	})
+}
+
+// TestRoomForWhatIsRefused: traces that wait are no more than may wait, also if nothing of them does.
+func TestRoomForWhatIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, s := newGateway(t, func(c *Config) { c.MaxHeld = 3 }), newStory(1)
+		g.refuse = errors.New("the queue is full")
+		at := s.program()
+		for range 10 {
+			at = s.request(at)
+		}
+		require.ErrorIs(t, g.traces.ConsumeTraces(t.Context(), spansOf(append(s.told[3:], s.told[0]))), g.refuse)
+		assert.LessOrEqual(t, len(g.traces.(*tracesProcessor).joiner.open), g.config.MaxHeld)
+	})
+}
+
+// TestTwoClientsOfOneLink: there is no such thing, and the one that came first counts.
+func TestTwoClientsOfOneLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, s := newGateway(t, nil), newStory(1)
+		program := s.program()
+		one, two := s.request(program), s.request(program)
+		server := s.request(one)
+		first := s.told[len(s.told)-2]
+		second := first
+		second.name, second.traceID = "second", two.traceID
+		g.take(server)
+		g.take(first)
+		g.take(second)
+		g.take(s.told[3]) // the client of two, which is placed now
+		assert.NotContains(t, g.passed(), server.name)
+		g.take(s.told[1])
+		assert.Equal(t, program.traceID, g.passed()[server.name].traceID)
+	})
+}
+
 // requireTogether wants all that was in one trace to be in one trace still, and nothing to be where it does
 // not belong.
 func (s *story) requireTogether(t *testing.T, passed map[string]told) {
