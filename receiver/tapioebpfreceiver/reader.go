@@ -90,7 +90,7 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		Security:    r.config.securityOptions(),
 		DNSTimeout:  dnsTimeout(r.config),
 		MaxWaiting:  r.config.Identity.MaxWaiting,
-		Correlation: r.config.Correlation.options(),
+		Correlation: r.config.Correlation.options(&r.givenUp),
 		Released:    reader.sendIfFull,
 		Naming:      &r.naming,
 	}, reader.index, correlate.NewIDs(), &r.ledger)

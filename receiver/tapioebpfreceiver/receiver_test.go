@@ -802,6 +802,32 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 	}
 }
 
+func TestWhatCorrelationGaveUpIsMeasured(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	set := receivertest.NewNopSettings(metadata.Type)
+	set.TelemetrySettings = telemetry.NewTelemetrySettings()
+	r, err := newReceiver(set, createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	require.NoError(t, r.observe())
+	t.Cleanup(r.telemetry.Shutdown)
+	var want []metricdata.DataPoint[int64]
+	for i, of := range []struct {
+		limit string
+		count *atomic.Uint64
+	}{
+		{"max_wait", &r.givenUp.MaxWait},
+		{"max_held", &r.givenUp.MaxHeld},
+		{"max_requests", &r.givenUp.MaxRequests},
+		{"max_depth", &r.givenUp.MaxDepth},
+		{"max_children", &r.givenUp.MaxChildren},
+	} {
+		of.count.Store(uint64(i + 1))
+		want = append(want, metricdata.DataPoint[int64]{Value: int64(i + 1), Attributes: attribute.NewSet(attribute.String("limit", of.limit))})
+	}
+	metadatatest.AssertEqualReceiverTapioebpfCorrelationGivenUp(t, telemetry, want, metricdatatest.IgnoreTimestamp())
+}
+
 // What the kernel says of cgroups is in the ledger, and no event.
 func TestCgroupsAreNoEvents(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), nil)

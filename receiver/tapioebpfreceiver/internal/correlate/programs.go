@@ -7,7 +7,7 @@ import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/id
 
 // Limits of what is told as the doing of one program, so that no trace grows without bound.
 const (
-	maxDepth        = 64
+	maxDepth        = 64     // of programs, and of requests below them
 	maxProgramAge   = 3600e9 // ns
 	maxDaemonAge    = 60e9   // ns, of one that looks like a daemon
 	maxProgramSpans = 1000
@@ -59,7 +59,7 @@ func adopts(program *identity.Program, now uint64) bool {
 func PlaceOf(program *identity.Program) Place {
 	return Place{
 		TraceID: program.TraceID, SpanID: program.SpanID, ParentID: program.ParentID,
-		Flags: ownFlags | flagHas,
+		Flags: ownFlags | flagHas, depth: program.Depth,
 	}
 }
 
