@@ -805,12 +805,11 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 func TestWhatCorrelationGaveUpIsMeasured(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
 	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
-	set := receivertest.NewNopSettings(metadata.Type)
-	set.TelemetrySettings = telemetry.NewTelemetrySettings()
-	r, err := newReceiver(set, createDefaultConfig().(*Config))
+	r, err := newReceiver(metadatatest.NewSettings(telemetry), createDefaultConfig().(*Config))
 	require.NoError(t, err)
-	require.NoError(t, r.observe())
-	t.Cleanup(r.telemetry.Shutdown)
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return &fakeSource{}, nil }
+	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
 	var want []metricdata.DataPoint[int64]
 	for i, of := range []struct {
 		limit string
