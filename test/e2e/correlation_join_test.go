@@ -23,15 +23,16 @@ import (
 
 const joinConfig = "../../deploy/join.yaml"
 
-// startGateway has the gateway's configuration, and writes to a file.
-func startGateway(t *testing.T) *sampler {
+// startGateway has the gateway's configuration, and writes spans to a file.
+func startGateway(t *testing.T, overrides ...string) *sampler {
 	t.Helper()
 	content, err := os.ReadFile(joinConfig)
 	require.NoError(t, err)
 	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
-	return startReceiving(t, string(content), "exporters::file::flush_interval: 50ms", "service::telemetry::logs: {encoding: json}",
-		"service::pipelines::traces::exporters: [file]", "service::pipelines::logs::exporters: [file]",
-		"service::pipelines::logs::receivers: [otlp]", "service::pipelines::metrics::exporters: [file]")
+	return startReceiving(t, string(content), append([]string{
+		"exporters::file::flush_interval: 50ms", "exporters::nop: {}", "service::telemetry::logs: {encoding: json}",
+		"service::pipelines::traces::exporters: [file]", "service::pipelines::logs::exporters: [nop]", "service::pipelines::metrics::exporters: [nop]",
+	}, overrides...)...)
 }
 
 // sendTo has a node's collector send all to the gateway, and write it as well.
@@ -68,7 +69,7 @@ const (
 // the two nodes knows a part of it.
 func TestJoinedTraces(t *testing.T) {
 	requireBPF(t)
-	gateway := startGateway(t)
+	gateway := startGateway(t, "service::pipelines::logs::exporters: [file]")
 	two := startAgents(t, true, sendTo(gateway)...)
 	a, b := two.groups[0], two.groups[1]
 	a.startBy(t, two.a.by(), "answer", "tcp4", last).line()
