@@ -76,8 +76,16 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 			FlushInterval: cfg.Ring.FlushInterval,
 		}, logger)
 	default:
-		return kernel.New(optionsOf(cfg), logger)
+		return openKernel(cfg, logger)
 	}
+}
+
+func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	from, err := kernel.New(optionsOf(cfg), logger)
+	if err != nil {
+		return nil, err
+	}
+	return openEtcd(from, cfg, logger)
 }
 
 func openSimulator(options simulator.Options) (source.Source, error) {
@@ -128,6 +136,9 @@ func optionsOf(cfg *Config) kernel.Options {
 	}
 	if security := cfg.Families.Security.Get(); security != nil {
 		options.Security = security.kernelOptions()
+	}
+	if etcd := cfg.Families.Etcd.Get(); etcd != nil {
+		options.Etcd = kernel.EtcdOptions{Executables: etcd.Executables, SyscallTracepoints: etcd.SyscallTracepoints}
 	}
 	return options
 }

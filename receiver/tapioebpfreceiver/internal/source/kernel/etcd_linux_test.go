@@ -108,11 +108,11 @@ func etcdOptions() EtcdOptions {
 }
 
 // named is this binary as an executable of another name.
-func named(t *testing.T, name string) string {
+func named(t testing.TB, name string) string {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	path := filepath.Join(publicFolder(t), name)
+	path := filepath.Join(t.TempDir(), name)
 	if os.Link(self, path) == nil {
 		return path
 	}
@@ -122,8 +122,10 @@ func named(t *testing.T, name string) string {
 	return path
 }
 
-func (w *world) etcd(name, dir string) *exec.Cmd {
-	command := w.command(named(w.t.(*testing.T), name), dir)
+// etcdIn is the workload as an executable of a name.
+func etcdIn(t testing.TB, cgroup, name, dir string) *exec.Cmd {
+	t.Helper()
+	command := commandIn(t, cgroup, named(t, name), dir)
 	command.Env = append(os.Environ(), workloadEnv+"=etcd")
 	return command
 }
@@ -169,7 +171,7 @@ var etcdTests = []struct {
 func TestEtcdCalls(t *testing.T) {
 	w := newEtcdWorld(t)
 	dir := etcdFolder(t)
-	k := startTalker(t, w.etcd("etcd", dir))
+	k := startTalker(t, etcdIn(t, w.cgroup, "etcd", dir))
 	for _, test := range etcdTests {
 		t.Run(test.action, func(t *testing.T) {
 			before := len(w.ofType(event.TypeEtcdCall))
@@ -230,15 +232,15 @@ func TestNotEtcd(t *testing.T) {
 	w := newEtcdWorld(t)
 	dir := etcdFolder(t)
 	long := strings.Repeat("e", 100)
-	outside := w.etcd("etcd", dir)
+	outside := etcdIn(t, w.cgroup, "etcd", dir)
 	outside.SysProcAttr = nil
-	for _, other := range []*exec.Cmd{w.etcd("etcd2", dir), w.etcd("etc", dir), w.etcd(long, dir), outside} {
+	for _, other := range []*exec.Cmd{etcdIn(t, w.cgroup, "etcd2", dir), etcdIn(t, w.cgroup, "etc", dir), etcdIn(t, w.cgroup, long, dir), outside} {
 		k := startTalker(t, other)
 		require.Equal(t, "done", k.say(walFile+" write"))
 		require.Equal(t, "done", k.say(walFile+" fdatasync"))
 		k.end()
 	}
-	etcd := startTalker(t, w.etcd("etcd-other", dir)) // the second name
+	etcd := startTalker(t, etcdIn(t, w.cgroup, "etcd-other", dir)) // the second name
 	require.Equal(t, "done", etcd.say("marker fsync"))
 	assert.Empty(t, etcdCallsOf(t, w, 0, "marker"))
 	etcd.end()
@@ -261,15 +263,15 @@ func etcdsKnown(t *testing.T, w *world) (count int64) {
 
 // TestEtcdThatIsOlder: one that runs already is found at the start.
 func TestEtcdThatIsOlder(t *testing.T) {
-	before := newOwnWorld(t, func(o *Options) {
-		o.Families = []string{familyEtcd}
-		o.Etcd = etcdOptions()
-	})
-	dir := etcdFolder(t)
-	older, twin := startTalker(t, before.etcd("etcd", dir)), startTalker(t, before.etcd("not-etcd", dir))
+	requireBPF(t)
+	cgroup, dir := newCgroup(t, ""), etcdFolder(t)
+	older, twin := startTalker(t, etcdIn(t, cgroup, "etcd", dir)), startTalker(t, etcdIn(t, cgroup, "not-etcd", dir))
 	require.Equal(t, "done", older.say(walFile+" write"))
 	require.Equal(t, "done", twin.say(walFile+" write"))
-	w := before.another()
+	options := defaultOptions()
+	options.Cgroups, options.Families, options.Etcd = []string{scopeOf(t, cgroup)}, []string{familyEtcd}, etcdOptions()
+	w := openWorld(t, cgroup, options)
+	go w.read()
 	require.Equal(t, "done", twin.say(walFile+" fsync"))
 	require.Equal(t, "done", older.say(walFile+" fdatasync"))
 	call, err := event.DecodeEtcdCall(w.await(event.TypeEtcdCall, 1)[0])
