@@ -5,6 +5,7 @@
 package etcdserver // import "github.com/tapio-io/otelcol-tapio/test/etcdserver"
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -32,6 +33,8 @@ type Options struct {
 	Certificates *Certificates
 	// Prepare, if set, is given the command before it is started.
 	Prepare func(*exec.Cmd)
+	// Client and Peer are host:port on loopback; empty: free ones.
+	Client, Peer string
 	// Arguments beside those that every server gets.
 	Arguments []string
 }
@@ -58,7 +61,8 @@ func Start(t testing.TB, options Options) *Server {
 		}
 		t.Skip(err)
 	}
-	s := &Server{t: t, options: options, Dir: t.TempDir(), Client: freeAddress(t), Peer: freeAddress(t), Metrics: freeAddress(t)}
+	s := &Server{t: t, options: options, Dir: t.TempDir(), Metrics: freeAddress(t)}
+	s.Client, s.Peer = cmp.Or(options.Client, freeAddress(t)), cmp.Or(options.Peer, freeAddress(t))
 	t.Cleanup(s.Stop)
 	s.Run()
 	return s
