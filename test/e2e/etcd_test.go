@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,10 +74,13 @@ func TestEtcd(t *testing.T) {
 	var truth etcdCounts
 	c.await("all syncs of the log", func(o *output) bool {
 		truth = countsOf(server)
-		return walSyncs(o) == int64(truth.walSyncs)
+		return walSyncs(o) == int64(truth.walSyncs)-directorySyncs
 	})
 	server.Stop()
-	c.await("the connections", func(o *output) bool { return len(etcdCloses(o, "client")) > 0 })
+	c.await("the connections", func(o *output) bool {
+		n := len(etcdServed(o))
+		return n > 0 && total(o.points("tapio.etcd.connections"), servedClients...) == int64(n)
+	})
 	rows := c.stop()
 	rows.requireNothingLost(t)
 	checkEtcdFiles(t, &c.output, truth, puts*size)
@@ -86,6 +90,9 @@ func TestEtcd(t *testing.T) {
 	assert.Equal(t, rows["etcd"].Seen, rows["etcd"].Exported+rows["etcd"].Aggregated)
 }
 
+// directorySyncs are no syncs of the log that etcd counts as such: of the directory, when it is made (Create, wal.go).
+const directorySyncs = 1
+
 func walSyncs(o *output) int64 {
 	return total(o.points("tapio.etcd.sync.duration"), "tapio.etcd.file.type", "wal", "tapio.etcd.call", "fdatasync")
 }
@@ -94,7 +101,6 @@ func checkEtcdFiles(t *testing.T, o *output, truth etcdCounts, payload int64) {
 	t.Helper()
 	syncs, writes, bytes := o.points("tapio.etcd.sync.duration"), o.points("tapio.etcd.write.duration"), o.points("tapio.etcd.write.io")
 	assert.GreaterOrEqual(t, truth.walSyncs, 300.0)
-	assert.EqualValues(t, truth.walSyncs, walSyncs(o), "by us and by etcd")
 	assert.Greater(t, total(syncs, "tapio.etcd.file.type", "backend"), int64(0))
 	assert.GreaterOrEqual(t, total(syncs, "tapio.etcd.file.type", "snapshot"), int64(truth.snapshots))
 	assert.GreaterOrEqual(t, truth.snapshots, 1.0)
@@ -116,21 +122,26 @@ func checkEtcdFiles(t *testing.T, o *output, truth etcdCounts, payload int64) {
 	assert.NotEmpty(t, named(o.logs, "tapio.etcd.slow_write"))
 }
 
-func etcdCloses(o *output, kind string) []item {
-	return filter(o.closes(), func(i item) bool { return i.text("tapio.etcd.connection.type") == kind })
+// servedClients are those that clients have opened; etcd is a client of its own, too.
+var servedClients = []any{"tapio.etcd.connection.type", "client", "tapio.network.role", "server"}
+
+func etcdServed(o *output) []item {
+	return filter(o.closes(), func(i item) bool {
+		return i.text("tapio.etcd.connection.type") == "client" && i.text("tapio.network.role") == "server"
+	})
 }
 
 func checkEtcdConnections(t *testing.T, o *output, payload int64) {
 	t.Helper()
-	client := etcdCloses(o, "client")
-	var received int64
-	for _, log := range client {
+	var received, sent int64
+	for _, log := range etcdServed(o) {
 		received += log.number("tapio.network.received_bytes")
-		assert.Equal(t, "server", log.text("tapio.network.role"))
+		sent += log.number("tapio.network.sent_bytes")
 	}
 	assert.GreaterOrEqual(t, received, payload)
-	assert.EqualValues(t, len(client), total(o.points("tapio.etcd.connections"), "tapio.etcd.connection.type", "client", "tapio.network.role", "server", "error.type", nil))
-	assert.Equal(t, received, total(o.points("tapio.etcd.io"), "tapio.etcd.connection.type", "client", "network.io.direction", "receive", "tapio.network.role", "server"))
+	io := o.points("tapio.etcd.io")
+	assert.Equal(t, received, total(io, append([]any{"network.io.direction", "receive"}, servedClients...)...))
+	assert.Equal(t, sent, total(io, append([]any{"network.io.direction", "transmit"}, servedClients...)...))
 }
 
 // TestEtcdThatRunsAlready, and another program that does the same: only the first one is seen.
@@ -164,7 +175,8 @@ func TestEtcdWatch(t *testing.T) {
 	client := server.NewClient()
 	etcdserver.Put(t, client, "/registry/secrets/default/old", etcdSecret)
 	scope := newCgroup(t)
-	c := startCollector(t, scope, etcdWatch(server, certificates.CA, certificates.Client)...)
+	recording := filepath.Join(t.TempDir(), "tapio.recording")
+	c := startCollector(t, scope, append(etcdWatch(server, certificates.CA, certificates.Client), "receivers::tapioebpf::recording::file: "+recording)...)
 	c.awaitEtcd("", true)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -186,6 +198,22 @@ func TestEtcdWatch(t *testing.T) {
 	c.await("the change after it was away", func(o *output) bool { return len(named(o.logs, "tapio.etcd.change")) == 5 })
 	c.stopWithoutLossOf("etcd")
 	checkEtcdChanges(t, c, server.Client, response.Header.Revision)
+	checkEtcdReplay(t, scope, c, recording)
+}
+
+// checkEtcdReplay: changes are in a recording as they are in the output.
+func checkEtcdReplay(t *testing.T, scope cgroup, live *collector, recording string) {
+	t.Helper()
+	recorded, err := os.ReadFile(recording)
+	require.NoError(t, err)
+	assert.Contains(t, string(recorded), "/registry/secrets/default/token")
+	assert.NotContains(t, string(recorded), "s3cr3t")
+	played := startCollector(t, scope, "receivers::tapioebpf::source: replay",
+		fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0}", recording), etcdKey+"enabled: true")
+	played.await("the changes", func(o *output) bool { return len(named(o.logs, "tapio.etcd.change")) == 5 })
+	played.stop()
+	ofEtcd := func(o *output) []string { return said(t, o, named(o.logs, "tapio.etcd.change")) }
+	assert.Equal(t, ofEtcd(&live.output), ofEtcd(&played.output))
 }
 
 func checkEtcdChanges(t *testing.T, c *collector, endpoint string, last int64) {
@@ -197,7 +225,7 @@ func checkEtcdChanges(t *testing.T, c *collector, endpoint string, last int64) {
 		assert.Equal(t, []any{endpoint}, change.resource["tapio.etcd.endpoints"])
 		assert.Equal(t, "ebpf", change.resource["tapio.source"])
 		assert.NotContains(t, change.resource, "process.executable.name")
-		assert.InDelta(t, time.Now().UnixNano(), change.time, float64(time.Minute))
+		assert.WithinDuration(t, time.Now(), change.time.AsTime(), time.Minute)
 	}
 	assert.Equal(t, []string{
 		"create  secrets default token", "update  secrets default token", "delete  secrets default token",
