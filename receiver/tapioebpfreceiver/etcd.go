@@ -16,10 +16,8 @@ import (
 
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configtls"
-	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/registry"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/etcdwatch"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
@@ -213,24 +211,24 @@ func (c *Config) watchedEtcd() *EtcdWatchConfig {
 	return &etcd.Watch
 }
 
-// openEtcd adds an etcd's changes to a source, if they are to be. It does not connect yet.
-func openEtcd(from source.Source, cfg *Config, logger *zap.Logger) (source.Source, error) {
-	watch := cfg.watchedEtcd()
+// watchOptions are nil where no etcd is watched.
+func (c *Config) watchOptions() (*etcdwatch.Options, error) {
+	watch := c.watchedEtcd()
 	if watch == nil {
-		return from, nil
+		return nil, nil
 	}
 	encryption, err := watch.TLS.LoadTLSConfig(context.Background())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("families::etcd::watch::tls: %w", err), from.Close())
+		return nil, fmt.Errorf("families::etcd::watch::tls: %w", err)
 	}
-	return etcdwatch.New(from, etcdwatch.Options{
+	return &etcdwatch.Options{
 		Endpoints: watch.Endpoints,
 		Prefix:    watch.Prefix,
 		TLS:       encryption,
 		Username:  watch.Username,
 		Password:  string(watch.Password),
 		QueueSize: watch.QueueSize,
-	}, logger), nil
+	}, nil
 }
 
 // startEtcd has an etcd's changes come. That they cannot be had yet is no error.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/etcdwatch"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
@@ -81,11 +82,15 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 }
 
 func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
-	from, err := kernel.New(optionsOf(cfg), logger)
+	watch, err := cfg.watchOptions() // first: its files are sooner looked at than programs are loaded
 	if err != nil {
 		return nil, err
 	}
-	return openEtcd(from, cfg, logger)
+	from, err := kernel.New(optionsOf(cfg), logger)
+	if err != nil || watch == nil {
+		return from, err
+	}
+	return etcdwatch.New(from, *watch, logger), nil
 }
 
 func openSimulator(options simulator.Options) (source.Source, error) {
