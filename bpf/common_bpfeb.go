@@ -134,6 +134,59 @@ type WireDnsMessage struct {
 	Flags    uint32
 }
 
+type WireEtcdCall struct {
+	_         structs.HostLayout
+	Header    WireEventHeader
+	Began     uint64
+	Bytes     uint64
+	Inode     uint64
+	Device    uint32
+	Thread    uint32
+	Error     int32
+	Operation uint16
+	Reserved  uint16
+	Name      [64]uint8
+	Directory [32]uint8
+}
+
+type WireEtcdChange struct {
+	_             structs.HostLayout
+	Header        WireEventHeader
+	Revision      uint64
+	LastRevision  uint64
+	ClusterId     uint64
+	Kind          uint16
+	Flags         uint16
+	KeySize       uint16
+	EndpointsSize uint16
+}
+
+type WireEtcdChangeFlags uint32
+
+const (
+	WireEtcdChangeFlagsETCD_KEY_TRUNCATED WireEtcdChangeFlags = 1
+)
+
+type WireEtcdChangeKind uint32
+
+const (
+	WireEtcdChangeKindETCD_CREATED WireEtcdChangeKind = 1
+	WireEtcdChangeKindETCD_UPDATED WireEtcdChangeKind = 2
+	WireEtcdChangeKindETCD_DELETED WireEtcdChangeKind = 3
+	WireEtcdChangeKindETCD_MISSED  WireEtcdChangeKind = 4
+)
+
+type WireEtcdOperation uint32
+
+const (
+	WireEtcdOperationETCD_FSYNC     WireEtcdOperation = 1
+	WireEtcdOperationETCD_FDATASYNC WireEtcdOperation = 2
+	WireEtcdOperationETCD_WRITE     WireEtcdOperation = 3
+	WireEtcdOperationETCD_PWRITE    WireEtcdOperation = 4
+	WireEtcdOperationETCD_WRITEV    WireEtcdOperation = 5
+	WireEtcdOperationETCD_PWRITEV   WireEtcdOperation = 6
+)
+
 type WireEventCounters struct {
 	_          structs.HostLayout
 	Seen       uint64
@@ -150,6 +203,7 @@ const (
 	WireEventFamilyFAMILY_DNS      WireEventFamily = 3
 	WireEventFamilyFAMILY_HTTP     WireEventFamily = 4
 	WireEventFamilyFAMILY_SECURITY WireEventFamily = 5
+	WireEventFamilyFAMILY_ETCD     WireEventFamily = 7
 	WireEventFamilyFAMILY_CGROUP   WireEventFamily = 15
 	WireEventFamilyFAMILY_COUNT    WireEventFamily = 16
 )
@@ -178,6 +232,8 @@ const (
 	WireEventTypeDNS_SEGMENT        WireEventType = 770
 	WireEventTypeHTTP_EXCHANGE      WireEventType = 1025
 	WireEventTypeSECURITY_ACTION    WireEventType = 1281
+	WireEventTypeETCD_CALL          WireEventType = 1793
+	WireEventTypeETCD_CHANGE        WireEventType = 1794
 	WireEventTypeCGROUP_MADE        WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED     WireEventType = 3842
 	WireEventTypeCGROUP_JOINED      WireEventType = 3843
@@ -382,6 +438,11 @@ const (
 	WireVarForGoConnectionStats   = "for_go_connection_stats"
 	WireVarForGoDnsFlags          = "for_go_dns_flags"
 	WireVarForGoDnsMessage        = "for_go_dns_message"
+	WireVarForGoEtcdCall          = "for_go_etcd_call"
+	WireVarForGoEtcdChange        = "for_go_etcd_change"
+	WireVarForGoEtcdChangeFlags   = "for_go_etcd_change_flags"
+	WireVarForGoEtcdChangeKind    = "for_go_etcd_change_kind"
+	WireVarForGoEtcdOperation     = "for_go_etcd_operation"
 	WireVarForGoEventCounters     = "for_go_event_counters"
 	WireVarForGoEventFamily       = "for_go_event_family"
 	WireVarForGoEventHeader       = "for_go_event_header"
@@ -464,6 +525,11 @@ type WireVariableSpecs struct {
 	ForGoConnectionStats   *ebpf.VariableSpec `ebpf:"for_go_connection_stats"`
 	ForGoDnsFlags          *ebpf.VariableSpec `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.VariableSpec `ebpf:"for_go_dns_message"`
+	ForGoEtcdCall          *ebpf.VariableSpec `ebpf:"for_go_etcd_call"`
+	ForGoEtcdChange        *ebpf.VariableSpec `ebpf:"for_go_etcd_change"`
+	ForGoEtcdChangeFlags   *ebpf.VariableSpec `ebpf:"for_go_etcd_change_flags"`
+	ForGoEtcdChangeKind    *ebpf.VariableSpec `ebpf:"for_go_etcd_change_kind"`
+	ForGoEtcdOperation     *ebpf.VariableSpec `ebpf:"for_go_etcd_operation"`
 	ForGoEventCounters     *ebpf.VariableSpec `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.VariableSpec `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.VariableSpec `ebpf:"for_go_event_header"`
@@ -520,6 +586,11 @@ type WireVariables struct {
 	ForGoConnectionStats   *ebpf.Variable `ebpf:"for_go_connection_stats"`
 	ForGoDnsFlags          *ebpf.Variable `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.Variable `ebpf:"for_go_dns_message"`
+	ForGoEtcdCall          *ebpf.Variable `ebpf:"for_go_etcd_call"`
+	ForGoEtcdChange        *ebpf.Variable `ebpf:"for_go_etcd_change"`
+	ForGoEtcdChangeFlags   *ebpf.Variable `ebpf:"for_go_etcd_change_flags"`
+	ForGoEtcdChangeKind    *ebpf.Variable `ebpf:"for_go_etcd_change_kind"`
+	ForGoEtcdOperation     *ebpf.Variable `ebpf:"for_go_etcd_operation"`
 	ForGoEventCounters     *ebpf.Variable `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.Variable `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.Variable `ebpf:"for_go_event_header"`

@@ -16,6 +16,7 @@ enum event_family {
 	FAMILY_DNS = 3,
 	FAMILY_HTTP = 4,
 	FAMILY_SECURITY = 5,
+	FAMILY_ETCD = 7,
 	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
 	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
 };
@@ -32,6 +33,8 @@ enum event_type {
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
 	SECURITY_ACTION = 0x0501,
+	ETCD_CALL = 0x0701,
+	ETCD_CHANGE = 0x0702,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -378,6 +381,63 @@ struct security_action {
 	__u32 reserved2;
 	struct credentials before; /* this action */
 	struct credentials after;
+};
+
+/* A call of etcd on one of its files. */
+enum etcd_operation {
+	ETCD_FSYNC = 1,
+	ETCD_FDATASYNC = 2,
+	ETCD_WRITE = 3,
+	ETCD_PWRITE = 4,
+	ETCD_WRITEV = 5,
+	ETCD_PWRITEV = 6,
+};
+
+#define MAX_ETCD_NAME_BYTES 64	    /* those of etcd's own files have up to 42, and a NUL */
+#define MAX_ETCD_DIRECTORY_BYTES 32 /* member, wal, snap */
+
+/* The call has ended: header.time is when. */
+struct etcd_call {
+	struct event_header header;
+	__u64 began; /* CLOCK_BOOTTIME, ns */
+	__u64 bytes; /* that were written; 0: none, or it was no write */
+	__u64 inode;
+	__u32 device;	 /* as the kernel has it: major << 20 | minor */
+	__u32 thread;	 /* host's pid namespace */
+	__s32 error;	 /* errno; 0: none */
+	__u16 operation; /* enum etcd_operation */
+	__u16 reserved;
+	/* NUL-terminated; what is longer was cut off */
+	__u8 name[MAX_ETCD_NAME_BYTES];
+	__u8 directory[MAX_ETCD_DIRECTORY_BYTES]; /* the name of the one that it is in */
+};
+
+/* What became of a key. */
+enum etcd_change_kind {
+	ETCD_CREATED = 1,
+	ETCD_UPDATED = 2,
+	ETCD_DELETED = 3,
+	ETCD_MISSED = 4, /* nobody can tell any more: etcd has forgotten these revisions */
+};
+
+enum etcd_change_flags {
+	ETCD_KEY_TRUNCATED = 1 << 0,
+};
+
+/*
+ * A change of a key, as etcd tells it to those who watch. Not from a kernel: the receiver makes these
+ * records itself. Behind the fixed part stand the key, then the endpoints of the cluster that was watched,
+ * with commas between them.
+ */
+struct etcd_change {
+	struct event_header header; /* of no process */
+	__u64 revision;		    /* of the change; ETCD_MISSED: the first one that was missed */
+	__u64 last_revision;	    /* ETCD_MISSED: the last one; else 0 */
+	__u64 cluster_id;
+	__u16 kind;  /* enum etcd_change_kind */
+	__u16 flags; /* enum etcd_change_flags */
+	__u16 key_size;
+	__u16 endpoints_size;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -29,6 +29,7 @@ typedef _Bool bool;
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
 #define S_IFDIR 0040000
+#define S_IFREG 0100000
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -187,6 +188,7 @@ struct qstr {
 };
 
 struct super_block {
+	__u32 s_dev;
 	unsigned long s_magic;
 };
 
@@ -449,6 +451,11 @@ struct bpf_iter_meta {
 };
 
 struct bpf_map;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
 
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;

@@ -39,6 +39,7 @@ func (r *tapioReceiver) stats() Stats {
 		ActiveProcesses: int(r.reader.active.Load()),
 		Ledger:          map[string]LedgerRow{},
 		Kubernetes:      r.kubernetesStats(),
+		Etcd:            r.etcdStats(),
 		Ready:           true,
 	}
 	for _, c := range r.source.Capabilities() {

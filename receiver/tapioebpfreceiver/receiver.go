@@ -103,6 +103,7 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender.start()
+	r.startEtcd()
 	r.reader.start()
 	r.unregister = r.registerStats(host)
 	r.status.started()

@@ -226,6 +226,8 @@ func (o *output) events() map[string]uint64 {
 			counts["process"]++
 		case strings.HasPrefix(record.name, "tapio.security."):
 			counts["security"] += actions(record)
+		case strings.HasPrefix(record.name, "tapio.etcd."):
+			counts["etcd"]++
 		}
 	}
 	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect"))

@@ -31,6 +31,8 @@ const (
 	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
 	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)
 	TypeSecurityAction    = Type(bpf.WireEventTypeSECURITY_ACTION)
+	TypeEtcdCall          = Type(bpf.WireEventTypeETCD_CALL)
+	TypeEtcdChange        = Type(bpf.WireEventTypeETCD_CHANGE)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)
@@ -47,6 +49,7 @@ const (
 	FamilyDNS             = Family(bpf.WireEventFamilyFAMILY_DNS)
 	FamilyHTTP            = Family(bpf.WireEventFamilyFAMILY_HTTP)
 	FamilySecurity        = Family(bpf.WireEventFamilyFAMILY_SECURITY)
+	FamilyEtcd            = Family(bpf.WireEventFamilyFAMILY_ETCD)
 	// FamilyCgroup is no family of events: its records tell identity whose a process is.
 	FamilyCgroup = Family(bpf.WireEventFamilyFAMILY_CGROUP)
 	FamilyCount  = Family(bpf.WireEventFamilyFAMILY_COUNT)
@@ -60,6 +63,7 @@ var familyNames = [FamilyCount]string{
 	FamilyDNS:      "dns",
 	FamilyHTTP:     "http",
 	FamilySecurity: "security",
+	FamilyEtcd:     "etcd",
 	FamilyCgroup:   "cgroup",
 }
 

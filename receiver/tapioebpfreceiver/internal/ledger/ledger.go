@@ -166,6 +166,9 @@ func (r Row) close(c source.Counters) Row {
 	if c.Unreadable > 0 {
 		r.Lost[ReasonUnreadable] = c.Unreadable
 	}
+	if c.QueueFull > 0 {
+		r.Lost[LostQueueFull.Reason()] += c.QueueFull
+	}
 	r.Seen = c.Seen
 	r.InFlight = c.Seen - min(c.Seen, r.ended())
 	return r

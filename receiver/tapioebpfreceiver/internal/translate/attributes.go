@@ -91,6 +91,7 @@ const (
 	attrDNSQuestionName = string(semconv.DNSQuestionNameKey)
 	attrDNSAnswers      = string(semconv.DNSAnswersKey)
 
+	attrFileName    = string(semconv.FileNameKey)
 	attrFilePath    = string(semconv.FilePathKey)
 	attrFileInode   = string(semconv.FileInodeKey)
 	attrFileMode    = string(semconv.FileModeKey)
@@ -178,7 +179,28 @@ const (
 	attrTargetExecutableName = "tapio.security.target.process.executable.name"
 	attrTargetExecutablePath = "tapio.security.target.process.executable.path"
 	attrTargetContainerID    = "tapio.security.target.container.id"
+
+	attrEtcdEndpoints      = "tapio.etcd.endpoints"
+	attrEtcdFileType       = "tapio.etcd.file.type"
+	attrEtcdFileDirectory  = "tapio.etcd.file.directory"
+	attrEtcdCall           = "tapio.etcd.call"
+	attrEtcdDuration       = "tapio.etcd.duration"
+	attrEtcdWriteSize      = "tapio.etcd.write.size"
+	attrEtcdConnectionType = "tapio.etcd.connection.type"
+	attrEtcdChangeType     = "tapio.etcd.change.type"
+	attrEtcdClusterID      = "tapio.etcd.cluster.id"
+	attrEtcdRevision       = "tapio.etcd.revision"
+	attrEtcdRevisionFirst  = "tapio.etcd.revision.first"
+	attrEtcdRevisionLast   = "tapio.etcd.revision.last"
+	attrEtcdKey            = "tapio.etcd.key"
+	attrEtcdKeyTruncated   = "tapio.etcd.key.truncated"
+	attrEtcdObjectGroup    = "tapio.etcd.object.group"
+	attrEtcdObjectResource = "tapio.etcd.object.resource"
+	attrEtcdObjectName     = "tapio.etcd.object.name"
 )
+
+// etcdService is the service.name of a cluster that is watched.
+const etcdService = "etcd"
 
 // The ids of struct credentials that are told, below tapio.security.credentials.before and .after.
 const (
@@ -209,4 +231,10 @@ const (
 	eventConnectionClose  = "tapio.network.connection.close"
 	eventConnectionReport = "tapio.network.connection.report"
 	eventDNSFailure       = "tapio.dns.failure"
+	eventEtcdSlowSync     = "tapio.etcd.slow_sync"
+	eventEtcdSlowWrite    = "tapio.etcd.slow_write"
+	eventEtcdFailedSync   = "tapio.etcd.failed_sync"
+	eventEtcdFailedWrite  = "tapio.etcd.failed_write"
+	eventEtcdChange       = "tapio.etcd.change"
+	eventEtcdMissed       = "tapio.etcd.changes_missed"
 )

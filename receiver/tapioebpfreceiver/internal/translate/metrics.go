@@ -32,6 +32,10 @@ type metrics struct {
 	actions   table[actionKey, actionSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
+	// etcd's files, connections and keys
+	etcdSyncs, etcdWrites table[etcdCallKey, etcdCallSeries]
+	etcdConnections       table[etcdConnectionKey, etcdConnectionSeries]
+	etcdChanges           table[etcdChangeKey, etcdChangeSeries]
 }
 
 func newMetrics(options Options) metrics {
@@ -50,6 +54,11 @@ func newMetrics(options Options) metrics {
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
+
+		etcdSyncs:       newTable[etcdCallKey, etcdCallSeries](options.SeriesLimit),
+		etcdWrites:      newTable[etcdCallKey, etcdCallSeries](options.SeriesLimit),
+		etcdConnections: newTable[etcdConnectionKey, etcdConnectionSeries](options.SeriesLimit),
+		etcdChanges:     newTable[etcdChangeKey, etcdChangeSeries](options.SeriesLimit),
 	}
 }
 
@@ -217,11 +226,16 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.lookups.dropStale(now)
 	m.resolvers.dropStale(now)
 	m.actions.dropStale(now)
+	m.etcdSyncs.dropStale(now)
+	m.etcdWrites.dropStale(now)
+	m.etcdConnections.dropStale(now)
+	m.etcdChanges.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
 	m.collectExchanges(c)
 	m.collectLookups(c)
 	m.collectActions(c)
+	m.collectEtcd(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

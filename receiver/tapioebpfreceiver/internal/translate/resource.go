@@ -22,6 +22,11 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 	attributes.EnsureCapacity(resourceAttributes(r))
 	attributes.PutStr(attrSource, d.Source)
 	attributes.PutStr(attrHostName, d.HostName)
+	if r.Cluster != nil {
+		attributes.PutStr(attrServiceName, r.Cluster.Service)
+		putStrings(attributes, attrEtcdEndpoints, r.Cluster.Endpoints)
+		return
+	}
 	attributes.PutStr(attrOSType, osLinux)
 	putKnown(attributes, attrK8sNodeName, d.NodeName)
 	putKnown(attributes, attrServiceName, serviceName(r))

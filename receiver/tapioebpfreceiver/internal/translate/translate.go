@@ -35,6 +35,7 @@ type Options struct {
 	DNSTimeout  time.Duration // how long a query may go unanswered
 	MaxWaiting  int           // records that may wait for the names of their pods
 	Security    SecurityOptions
+	Etcd        EtcdOptions
 	// Correlation says how long spans wait for others, and who else may see their other ends.
 	Correlation correlate.Options
 	// Released, if set, is called after each record or span that has waited: there may be many at a time.
@@ -60,6 +61,7 @@ type Translator struct {
 	metrics   metrics
 	lookups   *lookups
 	security  *security
+	etcd      etcd
 	traces    *correlate.Traces
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
@@ -81,6 +83,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		metrics:   newMetrics(options),
 		traces:    correlate.NewTraces(options.Correlation, ids),
 		names:     correlate.NewAddresses(),
+		etcd:      newEtcd(options.Etcd),
 	}
 	t.lookups = newLookups(t, options)
 	t.security = newSecurity(t, options.Security)
@@ -178,6 +181,10 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.dnsMessage(kind, record)
 	case event.TypeSecurityAction:
 		return t.securityAction(record)
+	case event.TypeEtcdCall:
+		return t.etcdCall(record)
+	case event.TypeEtcdChange:
+		return t.etcdChange(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

@@ -244,6 +244,11 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 			return nil, nil, err
 		}
 	}
+	if executables, ok := objectMaps["etcd_executables"]; ok {
+		if err := options.Etcd.fill(executables); err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, name := range programOrder(spec) {
 		if o.isOfCalls(name) || o.wants != nil && !o.wants(name, options, features) {
 			continue

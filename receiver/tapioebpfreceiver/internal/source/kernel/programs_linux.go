@@ -37,6 +37,7 @@ const (
 	familyDNS      = "dns"
 	familyHTTP     = "http"
 	familySecurity = "security"
+	familyEtcd     = "etcd"
 	familyCgroup   = "cgroup" // always wanted: whose a process is
 )
 
@@ -59,6 +60,7 @@ var objects = []object{
 		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
 	{name: "security", load: bpf.LoadSecurity, families: []string{familySecurity}, wants: wantsSecurityProgram, calls: securityCalls},
+	{name: "etcd", load: bpf.LoadEtcd, families: []string{familyEtcd}, calls: etcdCalls},
 	{name: "cgroup", load: bpf.LoadCgroup, families: []string{familyCgroup}},
 }
 
@@ -92,11 +94,14 @@ var understudies = map[string]string{
 	"process_fork_missed":  "process_forked",
 	"process_exit_missed":  "process_exited",
 	"tcp_state_missed":     "tcp_state_changed",
+	"etcd_start_missed":    "etcd_started",
+	"etcd_end_missed":      "etcd_ended",
 }
 
 // iterators by program name.
 var iterators = map[string]iterator{
 	"find_sockets":              {once: true},
+	"find_etcds":                {once: true},
 	"report_sockets":            {overMap: "sockets", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && f.socketStorage }},
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
 	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},
