@@ -241,6 +241,11 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 			return nil, nil, err
 		}
 	}
+	if dirs, ok := objectMaps["plugin_dirs"]; ok {
+		if err := fillPluginDirs(dirs, options.CNI); err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, name := range programOrder(spec) {
 		if o.isOfCalls(name) || o.wants != nil && !o.wants(name, options, features) {
 			continue

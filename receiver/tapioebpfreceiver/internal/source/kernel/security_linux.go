@@ -30,7 +30,9 @@ var newNames = map[string]string{"do_filp_open": "do_file_open"} // fs/namei.c, 
 var securityCalls = &callPrograms{
 	entered: "security_call_entered", left: "security_call_left",
 	anyEntered: "security_any_call_entered", anyLeft: "security_any_call_left",
-	calls: callsOfSecurity,
+	calls:      callsOfSecurity,
+	mayBeAny:   func(options Options) bool { return options.Security.SyscallTracepoints },
+	mayBeAnyBy: "families::security::syscall_tracepoints",
 }
 
 // kindsOfProgram are those of the kinds of actions that a program reports.
