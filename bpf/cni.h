@@ -342,8 +342,12 @@ static __always_inline void keep_output(struct output *output, __u64 from, __u64
 	output->total += size;
 	if (size > room)
 		size = room;
-	if (!size || size > MAX_OUTPUT_BYTES) /* the latter for the verifier */
+	if (!size)
 		return;
+	asm volatile(
+		""
+		: "+r"(size)); /* else the compiler would know that the next line changes nothing */
+	size = ((size - 1) & OUTPUT_MASK) + 1;
 	if (!bpf_probe_read_user(&output->text[at], size, (void *)from))
 		output->kept += size;
 }

@@ -129,5 +129,8 @@ func optionsOf(cfg *Config) kernel.Options {
 	if security := cfg.Families.Security.Get(); security != nil {
 		options.Security = security.kernelOptions()
 	}
+	if cni := cfg.Families.CNI.Get(); cni != nil {
+		options.CNI = cni.kernelOptions()
+	}
 	return options
 }

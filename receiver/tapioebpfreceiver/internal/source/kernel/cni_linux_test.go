@@ -133,8 +133,11 @@ type pluginWorld struct {
 	dir string
 }
 
+// newPluginWorld has the same directory each time, so that worlds share a source.
 func newPluginWorld(t testing.TB) pluginWorld {
-	dir := t.TempDir()
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("tapio-plugins-%d", os.Getpid()))
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	w := newWorld(t, func(o *Options) {
 		o.Families = []string{familyCNI}
 		o.CNI = CNIOptions{PluginDirs: []string{"/opt/cni/bin", dir + "/"}, SyscallTracepoints: true}
