@@ -260,8 +260,9 @@ static __always_inline long read_step(struct began_buffer *buffer)
 		bpf_probe_read_user_str(tail_at(buffer), MAX_VARIABLE_BYTES, (void *)buffer->at);
 	__u64 name = 0, ours, is_full, is_piece;
 
-	if (size <= 0)
+	if (size < 0)
 		return 0;
+	size += is_same(size, 0); /* of an empty string, before Linux 6.12 */
 	bpf_probe_read_kernel(&name, sizeof(name), tail_at(buffer));
 	is_piece = is_same(size,
 			   MAX_VARIABLE_BYTES); /* ends with a NUL in the place of what is next */

@@ -178,7 +178,10 @@ type ran struct {
 func (w pluginWorld) awaitRuns(n int) (runs []ran) {
 	w.t.Helper()
 	ends := map[uint32]event.CNIEnded{}
-	for _, record := range w.await(event.TypeCNIEnded, n) {
+	for deadline := time.Now().Add(10 * time.Second); len(w.ofType(event.TypeCNIEnded)) < n; time.Sleep(5 * time.Millisecond) {
+		require.True(w.t, time.Now().Before(deadline), "%d ends of plugins; the programs have counted %+v", n, w.counters())
+	}
+	for _, record := range w.ofType(event.TypeCNIEnded) {
 		ended, err := event.DecodeCNIEnded(record)
 		require.NoError(w.t, err)
 		ends[ended.Header.Pid] = ended

@@ -33,12 +33,12 @@ func CheckPluginDir(dir string) error {
 		return fmt.Errorf("path %q must begin with /", dir)
 	case strings.ContainsRune(dir, 0):
 		return fmt.Errorf("path %q has a NUL", dir)
+	case dir == "/":
+		return errors.New("path / is no directory of plugins")
 	case path.Clean(dir) != strings.TrimSuffix(dir, "/"):
 		return fmt.Errorf(`path %q has a component that is empty, "." or ".."`, dir)
 	case len(dir) > maxPluginDirBytes:
 		return fmt.Errorf("path %.20q (cut) has %d bytes, the most are %d", dir, len(dir), maxPluginDirBytes)
-	case dir == "/":
-		return errors.New("path / is no directory of plugins")
 	default:
 		return nil
 	}

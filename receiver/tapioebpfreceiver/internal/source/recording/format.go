@@ -32,10 +32,11 @@ import (
 //
 //	2  cgroups and their records
 //	3  records of the family security, which a reader of version 2 would count as undecodable
+//	4  records of the family cni, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (
-	Version       = 3
+	Version       = 4
 	OldestVersion = 2
 )
 

@@ -130,8 +130,8 @@ func TestForeignFiles(t *testing.T) {
 		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
-		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 4, this collector reads versions 2 to 3"},
-		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 3"},
+		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 5, this collector reads versions 2 to 4"},
+		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader(bytes.NewReader(tt.file))
@@ -274,10 +274,11 @@ func TestLayoutIsThatOfTheVersion(t *testing.T) {
 		bpf.WireEventHeader{}, bpf.WireProcessExec{}, bpf.WireProcessFork{}, bpf.WireProcessExit{}, bpf.WireProcessOomKill{},
 		bpf.WireConnectionConnect{}, bpf.WireConnectionStats{}, bpf.WireDnsMessage{}, bpf.WireHttpExchange{},
 		bpf.WireCgroupChange{}, bpf.WireSecurityAction{},
+		bpf.WireCniBegan{}, bpf.WireCniEnded{}, bpf.WireCniNamespace{},
 	} {
 		describeLayout(layouts, reflect.TypeOf(record), 0)
 	}
-	assert.Equal(t, uint64(0x843af872cfb681c2), layouts.Sum64(), "version %d", Version)
+	assert.Equal(t, uint64(0xda94102dda72ccb7), layouts.Sum64(), "version %d", Version)
 }
 
 func describeLayout(to io.Writer, of reflect.Type, offset uintptr) {
