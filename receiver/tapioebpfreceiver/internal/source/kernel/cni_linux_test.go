@@ -445,8 +445,7 @@ func init() {
 func TestPluginEntersANamespace(t *testing.T) {
 	w := newPluginWorld(t)
 	talker := startTalker(t, workloadIn(t, newCgroup(t, ""), "inNewNetns"))
-	require.Equal(t, "ready", talker.hear())
-	path := fmt.Sprintf("/proc/%d/ns/net", talker.pid())
+	path := talker.hear()
 	variables := []string{"CNI_COMMAND=ADD", "CNI_NETNS=" + path}
 	require.NoError(t, w.plugin(filepath.Join(w.dir, "bridge"), variables, "enter", "result").Run())
 	run := w.awaitRuns(1)[0]
@@ -460,7 +459,7 @@ func init() {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		fmt.Println("ready")
+		fmt.Printf("/proc/%d/task/%d/ns/net\n", os.Getpid(), unix.Gettid())
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		return nil
 	}
