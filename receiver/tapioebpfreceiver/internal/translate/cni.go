@@ -331,10 +331,10 @@ func (o *operations) abandon(run *pluginRun, fate ledger.Fate) {
 	delete(o.runs, run.key)
 	op := run.operation
 	op.running--
-	switch {
-	case !run.isFirst:
+	if !run.isFirst {
 		o.lose(fate)
-	case op.running == 0 && op.ended == 0: // there is nothing to tell
+	}
+	if op.running == 0 && op.ended == 0 { // there is nothing to tell, and the first one's start is lost with it
 		op.told = true
 		if o.open[op.key] == op {
 			delete(o.open, op.key)
@@ -411,7 +411,7 @@ func (o *operations) tellRun(run *pluginRun, e *event.CNIEnded) outcome {
 	r := o.index.ResourceOf(&e.Header, p)
 	f := failureOf(e)
 	end := o.wall(e.Header.Time)
-	o.metrics.ran(r, run, f, seconds(e.Header.Time-run.began), end)
+	o.metrics.ran(r, run, f, elapsed(run.began, e.Header.Time), end)
 	if o.signals.Traces {
 		span := o.builder.span(r)
 		fillSpan(span, spanCNIPlugin, ptrace.SpanKindInternal, o.wall(run.began), end)
@@ -432,6 +432,9 @@ func (o *operations) tellRun(run *pluginRun, e *event.CNIEnded) outcome {
 	}
 	return o.outcomeIf(o.signals.Traces || logs)
 }
+
+// elapsed between two times of the kernel's, in seconds.
+func elapsed(from, to uint64) float64 { return seconds(max(to, from) - from) }
 
 // severityOfFailure: a plugin that says that it is not ready, or too old, keeps no pod waiting by that alone.
 func severityOfFailure(run *pluginRun) plog.SeverityNumber {

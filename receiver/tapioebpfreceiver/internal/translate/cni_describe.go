@@ -90,7 +90,7 @@ func (o *operations) describeNamespace(attributes pcommon.Map, e *bpf.WireCniNam
 	if change.name == changeDelete {
 		putKnown(attributes, attrCNINetnsPath, o.paths[e.Inode])
 		if e.Made != 0 {
-			attributes.PutDouble(attrCNINetnsAge, seconds(e.Header.Time-e.Made))
+			attributes.PutDouble(attrCNINetnsAge, elapsed(e.Made, e.Header.Time))
 		}
 	}
 	putKnown(attributes, attrErrorType, change.errorType)

@@ -61,7 +61,7 @@ func (m *metrics) ran(r *identity.Resource, run *pluginRun, f *failure, duration
 func (m *metrics) networked(op *operation, now pcommon.Timestamp) {
 	if m.wired {
 		key := networkKey{ownerOf(op.resource), commandOf(&op.environment), op.failure.typeOrNone()}
-		m.networks.at(key, op.resource, m.since, now).duration.add(cniBounds, seconds(op.ended-op.began))
+		m.networks.at(key, op.resource, m.since, now).duration.add(cniBounds, elapsed(op.began, op.ended))
 	}
 }
 
