@@ -264,8 +264,8 @@ static __always_inline long read_step(struct began_buffer *buffer)
 		return 0;
 	size += is_same(size, 0); /* of an empty string, before Linux 6.12 */
 	bpf_probe_read_kernel(&name, sizeof(name), tail_at(buffer));
-	is_piece = is_same(size,
-			   MAX_VARIABLE_BYTES); /* ends with a NUL in the place of what is next */
+	/* a piece ends with a NUL in the place of its next byte */
+	is_piece = is_same(size, MAX_VARIABLE_BYTES);
 	is_full = buffer->used / (MAX_TAIL_BYTES - MAX_VARIABLE_BYTES); /* 1 or 0 */
 	ours = is_for_plugin(name) & ~buffer->is_within;
 	buffer->event.flags |= (ours & is_full) * CNI_ENVIRONMENT_TRUNCATED;
@@ -277,8 +277,6 @@ static __always_inline long read_step(struct began_buffer *buffer)
 	buffer->is_within = is_piece;
 	return size;
 }
-
-static const char nothing[MAX_VARIABLE_BYTES];
 
 /* Adds the variables to the tail; 0 where the environment cannot be read. */
 __noinline int read_environment(__u32 which)
@@ -295,8 +293,8 @@ __noinline int read_environment(__u32 which)
 	}
 	if (size && buffer->at < buffer->end)
 		buffer->event.flags |= CNI_ENVIRONMENT_TRUNCATED;
-	__builtin_memset(tail_at(buffer), 0,
-			 MAX_VARIABLE_BYTES); /* of variables that are not ours */
+	/* what is left there of a variable that is not ours */
+	__builtin_memset(tail_at(buffer), 0, MAX_VARIABLE_BYTES);
 	return size != 0;
 }
 
