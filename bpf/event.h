@@ -16,6 +16,7 @@ enum event_family {
 	FAMILY_DNS = 3,
 	FAMILY_HTTP = 4,
 	FAMILY_SECURITY = 5,
+	FAMILY_CNI = 6,
 	FAMILY_ETCD = 7,
 	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
 	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
@@ -33,6 +34,10 @@ enum event_type {
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
 	SECURITY_ACTION = 0x0501,
+	CNI_BEGAN = 0x0601,
+	CNI_ENDED = 0x0602,
+	CNI_NAMESPACE_MADE = 0x0603,
+	CNI_NAMESPACE_REMOVED = 0x0604,
 	ETCD_CALL = 0x0701,
 	ETCD_CHANGE = 0x0702,
 	CGROUP_MADE = 0x0f01,
@@ -381,6 +386,58 @@ struct security_action {
 	__u32 reserved2;
 	struct credentials before; /* this action */
 	struct credentials after;
+};
+
+enum cni_began_flags {
+	CNI_VARIABLE_TRUNCATED = 1 << 0,    /* one of the variables is longer than what is here */
+	CNI_ENVIRONMENT_TRUNCATED = 1 << 1, /* there are more variables than were looked at */
+};
+
+/*
+ * A program was started from a directory of CNI plugins with a command for it in its environment. The
+ * process is the header's. Behind the fixed part stand, without gaps and with the sizes given: the
+ * path by which it was started, with its NUL, then those of its variables that say what it is to do, as
+ * "CNI_COMMAND=ADD", each with its NUL.
+ */
+struct cni_began {
+	struct event_header header;
+	struct process_identity process;
+	__u32 netns; /* inode number of the network namespace that it was started in */
+	__u32 flags; /* enum cni_began_flags */
+	__u16 path_size;
+	__u16 environment_size;
+	__u32 reserved;
+};
+
+enum cni_ended_flags {
+	CNI_OUTPUT_MISSED =
+		1 << 0, /* too many plugins ran at a time to keep what each of them printed */
+};
+
+/*
+ * The last thread of such a process has gone. Of one that did not end with exit code 0, the first bytes that
+ * it wrote to its standard output, where the runner reads what has failed, stand behind the fixed part.
+ */
+struct cni_ended {
+	struct event_header header;
+	__u64 began;	   /* CLOCK_BOOTTIME, ns */
+	__u64 output_size; /* of all that it wrote there, bytes */
+	__u32 captured;	   /* of these, those that follow */
+	__u32 status;	   /* as in struct process_exit */
+	__u32 netns; /* inode number of the other network namespace that it was in last; 0: none */
+	__u32 flags; /* enum cni_ended_flags */
+};
+
+/*
+ * A network namespace was made, or could not be: the process is the one that asked for it. Or the last reference
+ * to one has gone: there is no process then, and the cgroup is that of the one that made it, if that was seen.
+ */
+struct cni_namespace {
+	struct event_header header;
+	struct process_identity process;
+	__u64 made;  /* of one that is removed: when it was made, CLOCK_BOOTTIME, ns; 0: not seen */
+	__u32 inode; /* its number; 0: it was not made */
+	__s32 error; /* errno; 0: done */
 };
 
 /* A call of etcd on one of its files. */

@@ -27,6 +27,7 @@ typedef _Bool bool;
 #define PIDTYPE_SID 3
 #define O_NONBLOCK 04000 /* include/uapi/asm-generic/fcntl.h; of amd64 and arm64 */
 #define S_IFMT 00170000
+#define S_IFIFO 0010000
 #define S_IFSOCK 0140000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
@@ -38,8 +39,10 @@ typedef _Bool bool;
 #define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
 #define EPERM 1
+#define ENOMEM 12
 #define EACCES 13
 #define EEXIST 17
+#define ENOSPC 28
 #define EKEYREJECTED 129
 #define MAX_ERRNO 4095
 #define S_ISUID 04000
@@ -268,6 +271,8 @@ struct open_flags {
 struct linux_binprm {
 	unsigned int secureexec : 1;
 	struct file *file;
+	const char *
+		filename; /* as execve(2) was given it: of a script its own, not its interpreter's */
 };
 
 struct module {
@@ -285,6 +290,8 @@ struct fs_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct file *exe_file;
 };
 

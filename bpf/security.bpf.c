@@ -25,15 +25,6 @@ static __always_inline __s32 error_of(long result)
 	return result < 0 ? -result : 0;
 }
 
-/* An argument that is a pointer, as the number that functions which are verified by themselves take. */
-static __always_inline __u64 number_of(unsigned long long *ctx, int n)
-{
-	__u64 number = 0;
-
-	bpf_probe_read_kernel(&number, sizeof(number), &ctx[n]);
-	return number;
-}
-
 /* A program that has one call to itself has a buffer to itself. */
 static __always_inline __u32 buffer_of_call(void)
 {
@@ -198,11 +189,6 @@ static __always_inline void begin_refused_open(struct security_buffer *buffer,
 	begin_buffer(buffer, task, SECURITY_FILE_ACCESS, OPERATION_OPEN, error);
 	buffer->event.values[0] = flags;
 	buffer->event.values[3] = NO_SENSITIVE_PATH;
-}
-
-static __always_inline bool is_error(__u64 pointer)
-{
-	return pointer >= (__u64)-MAX_ERRNO;
 }
 
 /* Where all opens come by, io_uring's too: what was opened is at hand, and the name is the kernel's copy. */

@@ -51,6 +51,16 @@ static __always_inline __u32 session_of(struct task_struct *task)
 	return BPF_CORE_READ(leader, numbers[0].nr);
 }
 
+/* What wait(2) will tell the parent. */
+static __always_inline __u32 exit_status(struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+
+	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
 static __always_inline void fill_identity(struct process_identity *process,
 					  struct task_struct *task)
 {

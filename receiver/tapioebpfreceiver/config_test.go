@@ -40,7 +40,9 @@ func defaults(change func(*Config)) *Config {
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
 			Security: configoptional.Some(securityDefaults(func(*SecurityConfig) {})),
-			Etcd:     configoptional.Default(etcdDefaults(func(*EtcdConfig) {})),
+
+			CNI:  configoptional.Default(CNIConfig{PluginDirs: []string{"default"}, SyscallTracepoints: true}),
+			Etcd: configoptional.Default(etcdDefaults(func(*EtcdConfig) {})),
 		},
 		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -103,6 +105,7 @@ func TestConfig(t *testing.T) {
 				Routes: []string{"/users/{id}", "/files/{path...}"}, ForwardedFor: true, MaxInFlight: 65535,
 			})
 			cfg.Families.Security = configoptional.Some(everySecurityKey())
+			cfg.Families.CNI = configoptional.Some(CNIConfig{PluginDirs: []string{"/opt/cni/bin", "/opt/multus/"}, SyscallTracepoints: false})
 			cfg.Families.Etcd = configoptional.Some(etcdDefaults(everyEtcdKey))
 			cfg.Scope.Cgroups = []string{"/system.slice", "kubepods.slice/burstable"}
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
@@ -139,6 +142,9 @@ func TestConfig(t *testing.T) {
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
 		{"dns_off.yaml", func(cfg *Config) { cfg.Families.DNS = configoptional.None[DNSConfig]() }},
+		{"cni_on.yaml", func(cfg *Config) {
+			cfg.Families.CNI = configoptional.Some(CNIConfig{PluginDirs: []string{"default"}, SyscallTracepoints: true})
+		}},
 		{"security_off.yaml", func(cfg *Config) { cfg.Families.Security = configoptional.None[SecurityConfig]() }},
 		{"security_some_keys.yaml", func(cfg *Config) {
 			cfg.Families.Security = configoptional.Some(securityDefaults(func(security *SecurityConfig) {
@@ -209,7 +215,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"replay_speed_no_number.yaml", "replay::speed: NaN must be from 0 to 1000"},
 		{"recording_of_replay.yaml", "recording::file: source replay plays a recording, and makes none"},
 		{"recording_max_size_low.yaml", "recording::max_size: 65535B must be at least 64KiB"},
-		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http, security or etcd, or remove the receiver"},
+		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http, security, cni or etcd, or remove the receiver"},
 		{"etcd_executables_none.yaml", "families::etcd::executables: there must be 1 to 64, not 0"},
 		{"etcd_executable_path.yaml", `families::etcd::executables::1: "/usr/bin/etcd" must be a file name of 1 to 62 bytes, such as etcd`},
 		{"etcd_executable_long.yaml", `families::etcd::executables::0: "` + strings.Repeat("e", 63) + `" must be a file name of 1 to 62 bytes, such as etcd`},
@@ -246,6 +252,12 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"http_header_invalid.yaml", `families::http::headers::request: "two words" is not the name of a header`},
 		{"http_header_empty.yaml", `families::http::headers::response: "" is not the name of a header`},
 		{"http_headers_many.yaml", "families::http::headers::request: 33 are too many, the most are 32"},
+		{"cni_dirs_none.yaml", "families::cni::plugin_dirs: there must be 1 to 16 with the defaults, not 0"},
+		{"cni_dirs_many.yaml", "families::cni::plugin_dirs: there must be 1 to 16 with the defaults, not 17"},
+		{"cni_dir_relative.yaml", `families::cni::plugin_dirs::1: path "opt/cni/bin" must begin with /`},
+		{"cni_dir_unclean.yaml", `families::cni::plugin_dirs::0: path "/opt//cni" has a component that is empty, "." or ".."`},
+		{"cni_dir_root.yaml", "families::cni::plugin_dirs::0: path / is no directory of plugins"},
+		{"cni_dir_long.yaml", `families::cni::plugin_dirs::0: path "/xxxxxxxxxxxxxxxxxxx" (cut) has 256 bytes, the most are 255`},
 		{"security_path_relative.yaml", `families::security::sensitive_paths::1: path "etc/shadow" must begin with / or **/`},
 		{"security_capability_unknown.yaml", `families::security::capabilities::1: "sys_modul" is not the name of a capability, such as CAP_SYS_MODULE`},
 		{"security_shell_empty.yaml", "families::security::shells::0: is empty, it must be a name such as bash, or a path"},
@@ -315,6 +327,7 @@ func TestConfigUnreadable(t *testing.T) {
 	}{
 		{"unknown_key.yaml", inConfig + "'tapioebpfreceiver.Config' has invalid keys: famlies"},
 		{"unknown_family.yaml", inConfig + "'families' has invalid keys: storage"},
+		{"cni_key_unknown.yaml", inConfig + "'families.cni' " + decoding + "'tapioebpfreceiver.CNIConfig' has invalid keys: plugin_dir"},
 		{"security_rule_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules' has invalid keys: process.ptraced"},
 		{"security_rule_key_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules.mount' has invalid keys: allowed"},
 		{"unknown_nested_key.yaml", inProcess + decoding + "'tapioebpfreceiver.ProcessConfig' has invalid keys: argument_bytes"},

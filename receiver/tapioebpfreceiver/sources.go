@@ -142,6 +142,9 @@ func optionsOf(cfg *Config) kernel.Options {
 	if security := cfg.Families.Security.Get(); security != nil {
 		options.Security = security.kernelOptions()
 	}
+	if cni := cfg.Families.CNI.Get(); cni != nil {
+		options.CNI = cni.kernelOptions()
+	}
 	if etcd := cfg.Families.Etcd.Get(); etcd != nil {
 		options.Etcd = kernel.EtcdOptions{Executables: etcd.Executables, SyscallTracepoints: etcd.SyscallTracepoints}
 	}

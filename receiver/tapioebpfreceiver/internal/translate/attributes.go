@@ -69,6 +69,7 @@ const (
 	attrNetworkPeerAddress  = string(semconv.NetworkPeerAddressKey)
 	attrNetworkPeerPort     = string(semconv.NetworkPeerPortKey)
 	attrNetworkIODirection  = string(semconv.NetworkIODirectionKey)
+	attrNetworkInterface    = string(semconv.NetworkInterfaceNameKey)
 	attrServerAddress       = string(semconv.ServerAddressKey)
 	attrServerPort          = string(semconv.ServerPortKey)
 	attrClientAddress       = string(semconv.ClientAddressKey)
@@ -199,6 +200,22 @@ const (
 	attrEtcdObjectName     = "tapio.etcd.object.name"
 )
 
+// Of the family cni.
+const (
+	attrCNICommand       = "tapio.cni.command"
+	attrCNIPluginName    = "tapio.cni.plugin.name"
+	attrCNIPlugins       = "tapio.cni.plugins"
+	attrCNINetnsPath     = "tapio.cni.netns.path"
+	attrCNINetnsInode    = "tapio.cni.netns.inode"
+	attrCNINetnsAge      = "tapio.cni.netns.age"
+	attrCNINetnsChange   = "tapio.cni.netns.change"
+	attrCNIErrorCode     = "tapio.cni.error.code"
+	attrCNIErrorMessage  = "tapio.cni.error.message"
+	attrCNIErrorDetails  = "tapio.cni.error.details"
+	attrCNIErrorUnparsed = "tapio.cni.error.unparsed"
+	attrCNITruncated     = "tapio.cni.truncated"
+)
+
 // etcdService is the service.name of a cluster that is watched.
 const etcdService = "etcd"
 
@@ -221,6 +238,11 @@ const (
 	spanDNSQuery    = "dns.query"
 	spanDNSLookup   = "dns.lookup"
 
+	spanCNIPrefix   = "cni."
+	spanCNIPlugin   = "cni.plugin"
+	spanNetnsCreate = "cni.netns.create"
+	spanNetnsDelete = "cni.netns.delete"
+
 	spanSecurityPrefix  = "security."
 	eventSecurityPrefix = "tapio.security."
 
@@ -231,6 +253,8 @@ const (
 	eventConnectionClose  = "tapio.network.connection.close"
 	eventConnectionReport = "tapio.network.connection.report"
 	eventDNSFailure       = "tapio.dns.failure"
+	eventCNIFailure       = "tapio.cni.failure"
+	eventNetnsFailure     = "tapio.cni.netns.failure"
 	eventEtcdSlowSync     = "tapio.etcd.slow_sync"
 	eventEtcdSlowWrite    = "tapio.etcd.slow_write"
 	eventEtcdFailedSync   = "tapio.etcd.failed_sync"

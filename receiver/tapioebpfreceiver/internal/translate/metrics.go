@@ -30,6 +30,9 @@ type metrics struct {
 	lookups   table[lookupKey, lookupSeries]
 	resolvers table[resolverKey, resolverSeries]
 	actions   table[actionKey, actionSeries]
+	plugins   table[pluginKey, pluginSeries]
+	networks  table[networkKey, networkSeries]
+	netns     table[netnsKey, netnsSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
 	// etcd's files, connections and keys
@@ -51,6 +54,9 @@ func newMetrics(options Options) metrics {
 		lookups:   newTable[lookupKey, lookupSeries](options.SeriesLimit),
 		resolvers: newTable[resolverKey, resolverSeries](options.SeriesLimit),
 		actions:   newTable[actionKey, actionSeries](options.SeriesLimit),
+		plugins:   newTable[pluginKey, pluginSeries](options.SeriesLimit),
+		networks:  newTable[networkKey, networkSeries](options.SeriesLimit),
+		netns:     newTable[netnsKey, netnsSeries](options.SeriesLimit),
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
@@ -226,6 +232,9 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.lookups.dropStale(now)
 	m.resolvers.dropStale(now)
 	m.actions.dropStale(now)
+	m.plugins.dropStale(now)
+	m.networks.dropStale(now)
+	m.netns.dropStale(now)
 	m.etcdSyncs.dropStale(now)
 	m.etcdWrites.dropStale(now)
 	m.etcdConnections.dropStale(now)
@@ -235,6 +244,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.collectExchanges(c)
 	m.collectLookups(c)
 	m.collectActions(c)
+	m.collectCNI(c)
 	m.collectEtcd(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0

@@ -244,6 +244,11 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 			return nil, nil, err
 		}
 	}
+	if dirs, ok := objectMaps["plugin_dirs"]; ok {
+		if err := fillPluginDirs(dirs, options.CNI); err != nil {
+			return nil, nil, err
+		}
+	}
 	if executables, ok := objectMaps["etcd_executables"]; ok {
 		if err := options.Etcd.fill(executables); err != nil {
 			return nil, nil, err

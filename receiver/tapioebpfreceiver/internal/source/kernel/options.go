@@ -12,7 +12,7 @@ const Name = "ebpf"
 
 // Options say what to observe.
 type Options struct {
-	// Families are the event families to load: "process", "network", "dns", "http", "security", "etcd".
+	// Families are the event families to load: "process", "network", "dns", "http", "security", "cni", "etcd".
 	Families []string
 	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
 	// none: the whole node.
@@ -37,6 +37,8 @@ type Options struct {
 	Causes bool
 	// Security says what the family security reports.
 	Security SecurityOptions
+	// CNI says what the family cni reports.
+	CNI CNIOptions
 	// Etcd says what the family etcd observes.
 	Etcd EtcdOptions
 }

@@ -32,7 +32,7 @@ import (
 //
 //	2  cgroups and their records
 //	3  records of the family security, which a reader of version 2 would count as undecodable
-//	4  records of the family etcd, likewise
+//	4  records of the families cni and etcd, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (
