@@ -93,7 +93,6 @@ func BenchmarkHeld(b *testing.B) {
 	_ = p.ConsumeTraces(b.Context(), td)
 	b.StopTimer()
 	require.Equal(b, b.N, p.joiner.held)
-	td = ptrace.NewTraces()
 	b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/span")
 	runtime.KeepAlive(p)
 }
