@@ -25,7 +25,7 @@ COMMIT  = $(shell git rev-parse --short HEAD 2>/dev/null)
 DIRTY   = $(shell git diff --quiet HEAD || echo .dirty)
 VERSION = $(shell sed -n 's/^  version: //p' builder-config.yaml)$(if $(COMMIT),+g$(COMMIT)$(DIRTY))
 
-METADATA := $(wildcard receiver/*/metadata.yaml extension/*/metadata.yaml)
+METADATA := $(wildcard receiver/*/metadata.yaml processor/*/metadata.yaml extension/*/metadata.yaml)
 # What "make generate" writes.
 GENERATED := '*_bpfe?.go' '*_bpfe?.o' '*/generated_*' '*/documentation.md' '*/README.md'
 
@@ -98,7 +98,7 @@ test-kernels: ## Test on several kernels in QEMU.
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
-	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: test-jaeger
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).

@@ -61,6 +61,20 @@ static __always_inline __u64 argument(struct pt_regs *regs, int n)
 	}
 }
 
+/* An argument that is a pointer, as the number that functions which are verified by themselves take. */
+static __always_inline __u64 number_of(unsigned long long *ctx, int n)
+{
+	__u64 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &ctx[n]);
+	return number;
+}
+
+static __always_inline bool is_error(__u64 pointer)
+{
+	return pointer >= (__u64)-MAX_ERRNO;
+}
+
 /* The numbers of 32-bit calls are others. */
 static __always_inline bool is_compat(struct task_struct *task)
 {

@@ -24,6 +24,11 @@ FOR_GO(dns_message);
 FOR_GO(http_exchange);
 FOR_GO(cgroup_change);
 FOR_GO(security_action);
+FOR_GO(cni_began);
+FOR_GO(cni_ended);
+FOR_GO(cni_namespace);
+FOR_GO(etcd_call);
+FOR_GO(etcd_change);
 FOR_GO(event_counters);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
@@ -37,6 +42,11 @@ enum http_flags for_go_http_flags __attribute__((unused));
 enum security_kind for_go_security_kind __attribute__((unused));
 enum security_operation for_go_security_operation __attribute__((unused));
 enum security_flags for_go_security_flags __attribute__((unused));
+enum cni_began_flags for_go_cni_began_flags __attribute__((unused));
+enum cni_ended_flags for_go_cni_ended_flags __attribute__((unused));
+enum etcd_operation for_go_etcd_operation __attribute__((unused));
+enum etcd_change_kind for_go_etcd_change_kind __attribute__((unused));
+enum etcd_change_flags for_go_etcd_change_flags __attribute__((unused));
 
 /*
  * Run once by the loader, never attached: the pid that the other programs will see for it, which

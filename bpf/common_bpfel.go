@@ -39,6 +39,50 @@ type WireCgroupChange struct {
 	Reserved  uint16
 }
 
+type WireCniBegan struct {
+	_               structs.HostLayout
+	Header          WireEventHeader
+	Process         WireProcessIdentity
+	Netns           uint32
+	Flags           uint32
+	PathSize        uint16
+	EnvironmentSize uint16
+	Reserved        uint32
+}
+
+type WireCniBeganFlags uint32
+
+const (
+	WireCniBeganFlagsCNI_VARIABLE_TRUNCATED    WireCniBeganFlags = 1
+	WireCniBeganFlagsCNI_ENVIRONMENT_TRUNCATED WireCniBeganFlags = 2
+)
+
+type WireCniEnded struct {
+	_          structs.HostLayout
+	Header     WireEventHeader
+	Began      uint64
+	OutputSize uint64
+	Captured   uint32
+	Status     uint32
+	Netns      uint32
+	Flags      uint32
+}
+
+type WireCniEndedFlags uint32
+
+const (
+	WireCniEndedFlagsCNI_OUTPUT_MISSED WireCniEndedFlags = 1
+)
+
+type WireCniNamespace struct {
+	_       structs.HostLayout
+	Header  WireEventHeader
+	Process WireProcessIdentity
+	Made    uint64
+	Inode   uint32
+	Error   int32
+}
+
 type WireConnectionConnect struct {
 	_            structs.HostLayout
 	Header       WireEventHeader
@@ -134,6 +178,59 @@ type WireDnsMessage struct {
 	Flags    uint32
 }
 
+type WireEtcdCall struct {
+	_         structs.HostLayout
+	Header    WireEventHeader
+	Began     uint64
+	Bytes     uint64
+	Inode     uint64
+	Device    uint32
+	Thread    uint32
+	Error     int32
+	Operation uint16
+	Reserved  uint16
+	Name      [64]uint8
+	Directory [32]uint8
+}
+
+type WireEtcdChange struct {
+	_             structs.HostLayout
+	Header        WireEventHeader
+	Revision      uint64
+	LastRevision  uint64
+	ClusterId     uint64
+	Kind          uint16
+	Flags         uint16
+	KeySize       uint16
+	EndpointsSize uint16
+}
+
+type WireEtcdChangeFlags uint32
+
+const (
+	WireEtcdChangeFlagsETCD_KEY_TRUNCATED WireEtcdChangeFlags = 1
+)
+
+type WireEtcdChangeKind uint32
+
+const (
+	WireEtcdChangeKindETCD_CREATED WireEtcdChangeKind = 1
+	WireEtcdChangeKindETCD_UPDATED WireEtcdChangeKind = 2
+	WireEtcdChangeKindETCD_DELETED WireEtcdChangeKind = 3
+	WireEtcdChangeKindETCD_MISSED  WireEtcdChangeKind = 4
+)
+
+type WireEtcdOperation uint32
+
+const (
+	WireEtcdOperationETCD_FSYNC     WireEtcdOperation = 1
+	WireEtcdOperationETCD_FDATASYNC WireEtcdOperation = 2
+	WireEtcdOperationETCD_WRITE     WireEtcdOperation = 3
+	WireEtcdOperationETCD_PWRITE    WireEtcdOperation = 4
+	WireEtcdOperationETCD_WRITEV    WireEtcdOperation = 5
+	WireEtcdOperationETCD_PWRITEV   WireEtcdOperation = 6
+)
+
 type WireEventCounters struct {
 	_          structs.HostLayout
 	Seen       uint64
@@ -150,6 +247,8 @@ const (
 	WireEventFamilyFAMILY_DNS      WireEventFamily = 3
 	WireEventFamilyFAMILY_HTTP     WireEventFamily = 4
 	WireEventFamilyFAMILY_SECURITY WireEventFamily = 5
+	WireEventFamilyFAMILY_CNI      WireEventFamily = 6
+	WireEventFamilyFAMILY_ETCD     WireEventFamily = 7
 	WireEventFamilyFAMILY_CGROUP   WireEventFamily = 15
 	WireEventFamilyFAMILY_COUNT    WireEventFamily = 16
 )
@@ -167,20 +266,26 @@ type WireEventHeader struct {
 type WireEventType uint32
 
 const (
-	WireEventTypePROCESS_EXEC       WireEventType = 257
-	WireEventTypePROCESS_FORK       WireEventType = 258
-	WireEventTypePROCESS_EXIT       WireEventType = 259
-	WireEventTypePROCESS_OOM_KILL   WireEventType = 260
-	WireEventTypeCONNECTION_CONNECT WireEventType = 513
-	WireEventTypeCONNECTION_CLOSE   WireEventType = 514
-	WireEventTypeCONNECTION_REPORT  WireEventType = 515
-	WireEventTypeDNS_MESSAGE        WireEventType = 769
-	WireEventTypeDNS_SEGMENT        WireEventType = 770
-	WireEventTypeHTTP_EXCHANGE      WireEventType = 1025
-	WireEventTypeSECURITY_ACTION    WireEventType = 1281
-	WireEventTypeCGROUP_MADE        WireEventType = 3841
-	WireEventTypeCGROUP_REMOVED     WireEventType = 3842
-	WireEventTypeCGROUP_JOINED      WireEventType = 3843
+	WireEventTypePROCESS_EXEC          WireEventType = 257
+	WireEventTypePROCESS_FORK          WireEventType = 258
+	WireEventTypePROCESS_EXIT          WireEventType = 259
+	WireEventTypePROCESS_OOM_KILL      WireEventType = 260
+	WireEventTypeCONNECTION_CONNECT    WireEventType = 513
+	WireEventTypeCONNECTION_CLOSE      WireEventType = 514
+	WireEventTypeCONNECTION_REPORT     WireEventType = 515
+	WireEventTypeDNS_MESSAGE           WireEventType = 769
+	WireEventTypeDNS_SEGMENT           WireEventType = 770
+	WireEventTypeHTTP_EXCHANGE         WireEventType = 1025
+	WireEventTypeSECURITY_ACTION       WireEventType = 1281
+	WireEventTypeCNI_BEGAN             WireEventType = 1537
+	WireEventTypeCNI_ENDED             WireEventType = 1538
+	WireEventTypeCNI_NAMESPACE_MADE    WireEventType = 1539
+	WireEventTypeCNI_NAMESPACE_REMOVED WireEventType = 1540
+	WireEventTypeETCD_CALL             WireEventType = 1793
+	WireEventTypeETCD_CHANGE           WireEventType = 1794
+	WireEventTypeCGROUP_MADE           WireEventType = 3841
+	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
+	WireEventTypeCGROUP_JOINED         WireEventType = 3843
 )
 
 type WireHttpExchange struct {
@@ -311,6 +416,7 @@ const (
 	WireSecurityFlagsSECURITY_HAS_AFTER       WireSecurityFlags = 64
 	WireSecurityFlagsSECURITY_HAS_TARGET      WireSecurityFlags = 128
 	WireSecurityFlagsSECURITY_PATH_UNREADABLE WireSecurityFlags = 256
+	WireSecurityFlagsSECURITY_HARD_LINK       WireSecurityFlags = 512
 )
 
 type WireSecurityKind uint32
@@ -375,12 +481,22 @@ const (
 	WireProgOwnPid                = "own_pid"
 	WireVarForGoCauseFlags        = "for_go_cause_flags"
 	WireVarForGoCgroupChange      = "for_go_cgroup_change"
+	WireVarForGoCniBegan          = "for_go_cni_began"
+	WireVarForGoCniBeganFlags     = "for_go_cni_began_flags"
+	WireVarForGoCniEnded          = "for_go_cni_ended"
+	WireVarForGoCniEndedFlags     = "for_go_cni_ended_flags"
+	WireVarForGoCniNamespace      = "for_go_cni_namespace"
 	WireVarForGoConnectionConnect = "for_go_connection_connect"
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
 	WireVarForGoConnectionRole    = "for_go_connection_role"
 	WireVarForGoConnectionStats   = "for_go_connection_stats"
 	WireVarForGoDnsFlags          = "for_go_dns_flags"
 	WireVarForGoDnsMessage        = "for_go_dns_message"
+	WireVarForGoEtcdCall          = "for_go_etcd_call"
+	WireVarForGoEtcdChange        = "for_go_etcd_change"
+	WireVarForGoEtcdChangeFlags   = "for_go_etcd_change_flags"
+	WireVarForGoEtcdChangeKind    = "for_go_etcd_change_kind"
+	WireVarForGoEtcdOperation     = "for_go_etcd_operation"
 	WireVarForGoEventCounters     = "for_go_event_counters"
 	WireVarForGoEventFamily       = "for_go_event_family"
 	WireVarForGoEventHeader       = "for_go_event_header"
@@ -457,12 +573,22 @@ type WireMapSpecs struct {
 type WireVariableSpecs struct {
 	ForGoCauseFlags        *ebpf.VariableSpec `ebpf:"for_go_cause_flags"`
 	ForGoCgroupChange      *ebpf.VariableSpec `ebpf:"for_go_cgroup_change"`
+	ForGoCniBegan          *ebpf.VariableSpec `ebpf:"for_go_cni_began"`
+	ForGoCniBeganFlags     *ebpf.VariableSpec `ebpf:"for_go_cni_began_flags"`
+	ForGoCniEnded          *ebpf.VariableSpec `ebpf:"for_go_cni_ended"`
+	ForGoCniEndedFlags     *ebpf.VariableSpec `ebpf:"for_go_cni_ended_flags"`
+	ForGoCniNamespace      *ebpf.VariableSpec `ebpf:"for_go_cni_namespace"`
 	ForGoConnectionConnect *ebpf.VariableSpec `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.VariableSpec `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.VariableSpec `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.VariableSpec `ebpf:"for_go_connection_stats"`
 	ForGoDnsFlags          *ebpf.VariableSpec `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.VariableSpec `ebpf:"for_go_dns_message"`
+	ForGoEtcdCall          *ebpf.VariableSpec `ebpf:"for_go_etcd_call"`
+	ForGoEtcdChange        *ebpf.VariableSpec `ebpf:"for_go_etcd_change"`
+	ForGoEtcdChangeFlags   *ebpf.VariableSpec `ebpf:"for_go_etcd_change_flags"`
+	ForGoEtcdChangeKind    *ebpf.VariableSpec `ebpf:"for_go_etcd_change_kind"`
+	ForGoEtcdOperation     *ebpf.VariableSpec `ebpf:"for_go_etcd_operation"`
 	ForGoEventCounters     *ebpf.VariableSpec `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.VariableSpec `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.VariableSpec `ebpf:"for_go_event_header"`
@@ -513,12 +639,22 @@ func (m *WireMaps) Close() error {
 type WireVariables struct {
 	ForGoCauseFlags        *ebpf.Variable `ebpf:"for_go_cause_flags"`
 	ForGoCgroupChange      *ebpf.Variable `ebpf:"for_go_cgroup_change"`
+	ForGoCniBegan          *ebpf.Variable `ebpf:"for_go_cni_began"`
+	ForGoCniBeganFlags     *ebpf.Variable `ebpf:"for_go_cni_began_flags"`
+	ForGoCniEnded          *ebpf.Variable `ebpf:"for_go_cni_ended"`
+	ForGoCniEndedFlags     *ebpf.Variable `ebpf:"for_go_cni_ended_flags"`
+	ForGoCniNamespace      *ebpf.Variable `ebpf:"for_go_cni_namespace"`
 	ForGoConnectionConnect *ebpf.Variable `ebpf:"for_go_connection_connect"`
 	ForGoConnectionFlags   *ebpf.Variable `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.Variable `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.Variable `ebpf:"for_go_connection_stats"`
 	ForGoDnsFlags          *ebpf.Variable `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.Variable `ebpf:"for_go_dns_message"`
+	ForGoEtcdCall          *ebpf.Variable `ebpf:"for_go_etcd_call"`
+	ForGoEtcdChange        *ebpf.Variable `ebpf:"for_go_etcd_change"`
+	ForGoEtcdChangeFlags   *ebpf.Variable `ebpf:"for_go_etcd_change_flags"`
+	ForGoEtcdChangeKind    *ebpf.Variable `ebpf:"for_go_etcd_change_kind"`
+	ForGoEtcdOperation     *ebpf.Variable `ebpf:"for_go_etcd_operation"`
 	ForGoEventCounters     *ebpf.Variable `ebpf:"for_go_event_counters"`
 	ForGoEventFamily       *ebpf.Variable `ebpf:"for_go_event_family"`
 	ForGoEventHeader       *ebpf.Variable `ebpf:"for_go_event_header"`

@@ -16,6 +16,8 @@ enum event_family {
 	FAMILY_DNS = 3,
 	FAMILY_HTTP = 4,
 	FAMILY_SECURITY = 5,
+	FAMILY_CNI = 6,
+	FAMILY_ETCD = 7,
 	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
 	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
 };
@@ -32,6 +34,12 @@ enum event_type {
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
 	SECURITY_ACTION = 0x0501,
+	CNI_BEGAN = 0x0601,
+	CNI_ENDED = 0x0602,
+	CNI_NAMESPACE_MADE = 0x0603,
+	CNI_NAMESPACE_REMOVED = 0x0604,
+	ETCD_CALL = 0x0701,
+	ETCD_CHANGE = 0x0702,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -312,6 +320,7 @@ enum security_flags {
 	SECURITY_HAS_AFTER = 1 << 6,	   /* only after is */
 	SECURITY_HAS_TARGET = 1 << 7,
 	SECURITY_PATH_UNREADABLE = 1 << 8, /* the page with the name was not in memory */
+	SECURITY_HARD_LINK = 1 << 9,	   /* path is another name of the sensitive file */
 };
 
 #define NO_SENSITIVE_PATH 0xffffffff
@@ -377,6 +386,115 @@ struct security_action {
 	__u32 reserved2;
 	struct credentials before; /* this action */
 	struct credentials after;
+};
+
+enum cni_began_flags {
+	CNI_VARIABLE_TRUNCATED = 1 << 0,    /* one of the variables is longer than what is here */
+	CNI_ENVIRONMENT_TRUNCATED = 1 << 1, /* there are more variables than were looked at */
+};
+
+/*
+ * A program was started from a directory of CNI plugins with a command for it in its environment. The
+ * process is the header's. Behind the fixed part stand, without gaps and with the sizes given: the
+ * path by which it was started, with its NUL, then those of its variables that say what it is to do, as
+ * "CNI_COMMAND=ADD", each with its NUL.
+ */
+struct cni_began {
+	struct event_header header;
+	struct process_identity process;
+	__u32 netns; /* inode number of the network namespace that it was started in */
+	__u32 flags; /* enum cni_began_flags */
+	__u16 path_size;
+	__u16 environment_size;
+	__u32 reserved;
+};
+
+enum cni_ended_flags {
+	CNI_OUTPUT_MISSED =
+		1 << 0, /* too many plugins ran at a time to keep what each of them printed */
+};
+
+/*
+ * The last thread of such a process has gone. Of one that did not end with exit code 0, the first bytes that
+ * it wrote to its standard output, where the runner reads what has failed, stand behind the fixed part.
+ */
+struct cni_ended {
+	struct event_header header;
+	__u64 began;	   /* CLOCK_BOOTTIME, ns */
+	__u64 output_size; /* of all that it wrote there, bytes */
+	__u32 captured;	   /* of these, those that follow */
+	__u32 status;	   /* as in struct process_exit */
+	__u32 netns; /* inode number of the other network namespace that it was in last; 0: none */
+	__u32 flags; /* enum cni_ended_flags */
+};
+
+/*
+ * A network namespace was made, or could not be: the process is the one that asked for it. Or the last reference
+ * to one has gone: there is no process then, and the cgroup is that of the one that made it, if that was seen.
+ */
+struct cni_namespace {
+	struct event_header header;
+	struct process_identity process;
+	__u64 made;  /* of one that is removed: when it was made, CLOCK_BOOTTIME, ns; 0: not seen */
+	__u32 inode; /* its number; 0: it was not made */
+	__s32 error; /* errno; 0: done */
+};
+
+/* A call of etcd on one of its files. */
+enum etcd_operation {
+	ETCD_FSYNC = 1,
+	ETCD_FDATASYNC = 2,
+	ETCD_WRITE = 3,
+	ETCD_PWRITE = 4,
+	ETCD_WRITEV = 5,
+	ETCD_PWRITEV = 6,
+};
+
+#define MAX_ETCD_NAME_BYTES 64	    /* those of etcd's own files have up to 42, and a NUL */
+#define MAX_ETCD_DIRECTORY_BYTES 32 /* member, wal, snap */
+
+/* The call has ended: header.time is when. */
+struct etcd_call {
+	struct event_header header;
+	__u64 began; /* CLOCK_BOOTTIME, ns */
+	__u64 bytes; /* that were written; 0: none, or it was no write */
+	__u64 inode;
+	__u32 device;	 /* as the kernel has it: major << 20 | minor */
+	__u32 thread;	 /* host's pid namespace */
+	__s32 error;	 /* errno; 0: none */
+	__u16 operation; /* enum etcd_operation */
+	__u16 reserved;
+	/* NUL-terminated; what is longer was cut off */
+	__u8 name[MAX_ETCD_NAME_BYTES];
+	__u8 directory[MAX_ETCD_DIRECTORY_BYTES]; /* the name of the one that it is in */
+};
+
+/* What became of a key. */
+enum etcd_change_kind {
+	ETCD_CREATED = 1,
+	ETCD_UPDATED = 2,
+	ETCD_DELETED = 3,
+	ETCD_MISSED = 4, /* nobody can tell any more: etcd has forgotten these revisions */
+};
+
+enum etcd_change_flags {
+	ETCD_KEY_TRUNCATED = 1 << 0,
+};
+
+/*
+ * A change of a key, as etcd tells it to those who watch. Not from a kernel: the receiver makes these
+ * records itself. Behind the fixed part stand the key, then the endpoints of the cluster that was watched,
+ * with commas between them.
+ */
+struct etcd_change {
+	struct event_header header; /* of no process */
+	__u64 revision;		    /* of the change; ETCD_MISSED: the first one that was missed */
+	__u64 last_revision;	    /* ETCD_MISSED: the last one; else 0 */
+	__u64 cluster_id;
+	__u16 kind;  /* enum etcd_change_kind */
+	__u16 flags; /* enum etcd_change_flags */
+	__u16 key_size;
+	__u16 endpoints_size;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

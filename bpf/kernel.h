@@ -22,11 +22,15 @@ typedef _Bool bool;
 
 #define PF_KTHREAD 0x00200000	     /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
-#define PIDTYPE_TGID 1		     /* include/linux/pid_types.h */
+#define PIDTYPE_PID 0		     /* include/linux/pid_types.h */
+#define PIDTYPE_TGID 1
 #define PIDTYPE_SID 3
 #define O_NONBLOCK 04000 /* include/uapi/asm-generic/fcntl.h; of amd64 and arm64 */
 #define S_IFMT 00170000
+#define S_IFIFO 0010000
 #define S_IFSOCK 0140000
+#define S_IFDIR 0040000
+#define S_IFREG 0100000
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -35,8 +39,10 @@ typedef _Bool bool;
 #define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
 #define EPERM 1
+#define ENOMEM 12
 #define EACCES 13
 #define EEXIST 17
+#define ENOSPC 28
 #define EKEYREJECTED 129
 #define MAX_ERRNO 4095
 #define S_ISUID 04000
@@ -165,16 +171,27 @@ struct upid {
 	int nr;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct pid {
 	unsigned int level;
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
 };
 
 struct qstr {
+	__u32 len;
 	const unsigned char *name;
 };
 
 struct super_block {
+	__u32 s_dev;
 	unsigned long s_magic;
 };
 
@@ -185,6 +202,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	struct hlist_head i_dentry;
 	void *i_private;
 };
 
@@ -193,10 +211,19 @@ struct proc_inode {
 	struct inode vfs_inode;
 };
 
+union dentry_list {
+	struct hlist_node d_alias;
+};
+
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	union dentry_list d_u;
+};
+
+struct dentry___flat { /* Linux 7 and newer */
+	struct hlist_node d_alias;
 };
 
 struct vfsmount {
@@ -244,6 +271,8 @@ struct open_flags {
 struct linux_binprm {
 	unsigned int secureexec : 1;
 	struct file *file;
+	const char *
+		filename; /* as execve(2) was given it: of a script its own, not its interpreter's */
 };
 
 struct module {
@@ -261,6 +290,8 @@ struct fs_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct file *exe_file;
 };
 
@@ -322,6 +353,8 @@ struct task_struct {
 	struct sched_entity se;
 	struct task_io_accounting ioac;
 	struct list_head thread_node;
+	struct pid *thread_pid;
+	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 	void *io_uring; /* with CONFIG_IO_URING */
 	char comm[16];
@@ -425,6 +458,11 @@ struct bpf_iter_meta {
 };
 
 struct bpf_map;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
 
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;

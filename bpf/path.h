@@ -47,34 +47,42 @@ static __always_inline void append_component(char *tail, __u64 *used, struct den
 struct step {
 	struct dentry *dentry;
 	struct vfsmount *mount;
+	struct dentry *root; /* of the mount */
 };
 
-enum walked { WALKED_UP, WALKED_TO_MOUNT, WALKED_TO_TOP, WALKED_OUT };
+static __always_inline struct step step_at(struct dentry *dentry, struct vfsmount *mount)
+{
+	return (struct step){dentry, mount, BPF_CORE_READ(mount, mnt_root)};
+}
 
 /*
- * One step from a component to the one before it: the kernel's d_path may not be called from here, so
- * its way is walked, dentries up to the mount's root, then on from where it is mounted. With WALKED_UP
- * and WALKED_OUT (not reachable from a mount, as a memfd is) *component is one of the path.
+ * The kernel's d_path may not be called from here, so its way is walked: dentries up to the mount's root,
+ * then on from where that is mounted.
  */
-static __always_inline enum walked walk(struct step *at, struct dentry **component)
+static __always_inline bool is_mount_root(struct step *at)
 {
-	struct dentry *dentry = at->dentry;
-	struct vfsmount *vfsmount = at->mount;
-	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+	return at->dentry == at->root;
+}
 
-	if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
-		struct mount *mount = mount_of(vfsmount);
-		struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
+/* False: nothing is above. */
+static __always_inline bool leave_mount(struct step *at)
+{
+	struct mount *mount = mount_of(at->mount);
+	struct mount *mounted_on = BPF_CORE_READ(mount, mnt_parent);
 
-		if (mounted_on == mount)
-			return WALKED_TO_TOP;
-		at->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		at->mount = vfsmount_of(mounted_on);
-		return WALKED_TO_MOUNT;
-	}
-	*component = dentry;
+	if (mounted_on == mount)
+		return false;
+	*at = step_at(BPF_CORE_READ(mount, mnt_mountpoint), vfsmount_of(mounted_on));
+	return true;
+}
+
+/* False: nothing is above, and no mount either, as with a memfd. */
+static __always_inline bool step_up(struct step *at, struct dentry *parent)
+{
+	bool is_top = parent == at->dentry;
+
 	at->dentry = parent;
-	return parent == dentry ? WALKED_OUT : WALKED_UP;
+	return !is_top;
 }
 
 /* The components of a path from the last to the first; returns false where a limit cut it off. */
@@ -83,15 +91,15 @@ static __always_inline bool append_steps(char *tail, __u64 *used, struct step at
 	__u64 limit = *used + MAX_PATH_BYTES - MAX_NAME_BYTES;
 
 	for (int i = 0; i < MAX_PATH_COMPONENTS && *used < limit; i++) {
-		struct dentry *component;
-		enum walked walked = walk(&at, &component);
+		struct dentry *dentry = at.dentry;
 
-		if (walked == WALKED_TO_TOP)
-			return true;
-		if (walked == WALKED_TO_MOUNT)
+		if (is_mount_root(&at)) {
+			if (!leave_mount(&at))
+				return true;
 			continue;
-		append_component(tail, used, component);
-		if (walked == WALKED_OUT)
+		}
+		append_component(tail, used, dentry);
+		if (!step_up(&at, BPF_CORE_READ(dentry, d_parent)))
 			return true;
 	}
 	return false;
@@ -99,9 +107,10 @@ static __always_inline bool append_steps(char *tail, __u64 *used, struct step at
 
 static __always_inline bool append_path(char *tail, __u64 *used, struct path *path)
 {
-	struct step from = {BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)};
+	struct dentry *dentry = BPF_CORE_READ(path, dentry);
+	struct vfsmount *mount = BPF_CORE_READ(path, mnt);
 
-	return append_steps(tail, used, from);
+	return append_steps(tail, used, step_at(dentry, mount));
 }
 
 #endif

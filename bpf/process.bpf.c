@@ -6,6 +6,7 @@
 /* Processes: started, forked, gone, killed for memory. */
 #include "kernel.h"
 #include "event.h"
+#include "once.h"
 #include "ring.h"
 #include "scope.h"
 #include "task.h"
@@ -37,41 +38,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct exec_buffer);
 } exec_buffers SEC(".maps");
-
-struct report_key {
-	__u64 start_time;
-	__u64 exec_id; /* how many programs the process has run */
-	__u32 pid;
-	__u32 type; /* enum event_type */
-};
-
-/*
- * What was reported a moment ago. There are two programs at each hook, since the kernel leaves one
- * out where it is running on that CPU already: from Linux 7 on, in another task that was preempted in
- * the middle of it. And when the last threads of a process leave at the same moment, each finds
- * itself the last.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct report_key);
-	__type(value, __u8);
-} reported SEC(".maps");
-
-static __always_inline bool first_to_report(struct task_struct *task, enum event_type type)
-{
-	struct report_key key = {
-		.start_time = start_time_of(task),
-		.exec_id = BPF_CORE_READ(task, self_exec_id),
-		.pid = BPF_CORE_READ(task, tgid),
-		.type = type,
-	};
-	__u8 yes = 1;
-	/* before Linux 6.4 only the lower half of what a map's operation returns is defined */
-	int error = bpf_map_update_elem(&reported, &key, &yes, BPF_NOEXIST);
-
-	return error != -EEXIST;
-}
 
 /* --- started --------------------------------------------------------------------------------- */
 
@@ -187,16 +153,6 @@ int BPF_PROG(process_fork_missed, struct task_struct *parent, struct task_struct
 }
 
 /* --- gone ------------------------------------------------------------------------------------ */
-
-/* What wait(2) will tell the parent. */
-static __always_inline __u32 exit_status(struct task_struct *task)
-{
-	struct signal_struct *signal = BPF_CORE_READ(task, signal);
-
-	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
-		return BPF_CORE_READ(signal, group_exit_code);
-	return BPF_CORE_READ(task, group_leader, exit_code);
-}
 
 struct usage {
 	__u64 cpu_time;

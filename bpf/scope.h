@@ -61,9 +61,17 @@ static __always_inline __u8 climb_to_scope(struct cgroup *cgroup)
 	return false;
 }
 
+static __always_inline bool find_verdict(__u64 id, struct cgroup *cgroup)
+{
+	__u8 verdict = climb_to_scope(cgroup);
+
+	bpf_map_update_elem(&scope_verdicts, &id, &verdict, BPF_ANY);
+	return verdict;
+}
+
 static __always_inline bool cgroup_in_scope(struct cgroup *cgroup)
 {
-	__u8 *known, verdict;
+	__u8 *known;
 	__u64 id;
 
 	if (whole_node)
@@ -72,11 +80,7 @@ static __always_inline bool cgroup_in_scope(struct cgroup *cgroup)
 		return false;
 	id = cgroup_id_of(cgroup);
 	known = bpf_map_lookup_elem(&scope_verdicts, &id);
-	if (known)
-		return *known;
-	verdict = climb_to_scope(cgroup);
-	bpf_map_update_elem(&scope_verdicts, &id, &verdict, BPF_ANY);
-	return verdict;
+	return known ? *known : find_verdict(id, cgroup);
 }
 
 static __always_inline struct cgroup *cgroup_of_task(struct task_struct *task)
@@ -89,6 +93,21 @@ static __always_inline bool task_in_scope(struct task_struct *task)
 	if (BPF_CORE_READ(task, tgid) == self_pid)
 		return false;
 	return cgroup_in_scope(cgroup_of_task(task));
+}
+
+/* task_in_scope of the current task, where that is often asked: the kernel's helpers read nothing. */
+static __always_inline bool current_in_scope(void)
+{
+	__u64 id;
+	__u8 *known;
+
+	if (bpf_get_current_pid_tgid() >> 32 == self_pid)
+		return false;
+	if (whole_node)
+		return true;
+	id = bpf_get_current_cgroup_id();
+	known = bpf_map_lookup_elem(&scope_verdicts, &id);
+	return known ? *known : find_verdict(id, cgroup_of_task((void *)bpf_get_current_task()));
 }
 
 #endif

@@ -25,15 +25,6 @@ static __always_inline __s32 error_of(long result)
 	return result < 0 ? -result : 0;
 }
 
-/* An argument that is a pointer, as the number that functions which are verified by themselves take. */
-static __always_inline __u64 number_of(unsigned long long *ctx, int n)
-{
-	__u64 number = 0;
-
-	bpf_probe_read_kernel(&number, sizeof(number), &ctx[n]);
-	return number;
-}
-
 /* A program that has one call to itself has a buffer to itself. */
 static __always_inline __u32 buffer_of_call(void)
 {
@@ -42,31 +33,44 @@ static __always_inline __u32 buffer_of_call(void)
 
 /* --- files ----------------------------------------------------------------------------------- */
 
+/* A file that has more than one name. A directory's links are those of what is in it. */
+static __always_inline bool is_linked(struct inode *inode)
+{
+	return BPF_CORE_READ(inode, i_nlink) > 1 &&
+	       (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFDIR;
+}
+
 static __always_inline void report_sensitive(struct security_buffer *buffer, __u32 which,
 					     struct task_struct *task, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *mount = BPF_CORE_READ(file, f_path.mnt);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	__u32 number = sensitive_path(which, (__u64)dentry, (__u64)mount);
+	bool has_links = number == NO_SENSITIVE_PATH && is_linked(inode);
 
+	if (has_links)
+		number = sensitive_link(which, (__u64)inode, (__u64)dentry, (__u64)mount);
 	if (number == NO_SENSITIVE_PATH)
 		return;
 	begin_buffer(buffer, task, SECURITY_FILE_ACCESS, OPERATION_OPEN, 0);
+	if (has_links)
+		buffer->event.flags |= SECURITY_HARD_LINK;
 	buffer->event.values[0] = BPF_CORE_READ(file, f_flags);
-	buffer->event.values[1] = BPF_CORE_READ(file, f_inode, i_ino);
-	buffer->event.values[2] = BPF_CORE_READ(file, f_inode, i_mode);
+	buffer->event.values[1] = BPF_CORE_READ(inode, i_ino);
+	buffer->event.values[2] = BPF_CORE_READ(inode, i_mode);
 	buffer->event.values[3] = number;
 	add_file(buffer, file);
 	output_buffer(buffer);
 }
 
-/* A file that is made with the bit set. */
+/* A file that was made, with the bit set. */
 static __always_inline void report_made_setuid(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
 {
 	__u32 mode = BPF_CORE_READ(file, f_inode, i_mode);
 
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) || !(mode & S_ISUID))
+	if (!(mode & S_ISUID))
 		return;
 	begin_buffer(buffer, task, SECURITY_SETUID_BIT, OPERATION_OPEN, 0);
 	buffer->event.values[0] = mode & 07777;
@@ -83,28 +87,39 @@ static __always_inline bool is_mem(struct dentry *dentry)
 	return read[0] == 'm' && read[1] == 'e' && read[2] == 'm' && !read[3];
 }
 
-/* The memory of another process, by /proc/PID/mem or one of its threads' files. */
+static __always_inline void set_target(struct security_action *action, struct task_struct *target)
+{
+	action->flags |= SECURITY_HAS_TARGET;
+	action->target_pid = BPF_CORE_READ(target, tgid);
+	action->target_start_time = start_time_of(target);
+}
+
+/* The thread that has the number; NULL once it has ended. */
+static __always_inline struct task_struct *first_task(struct pid *pid)
+{
+	struct hlist_node *node = BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first);
+
+	return node ? (void *)node - bpf_core_field_offset(struct task_struct, pid_links) : NULL;
+}
+
+/* The memory of another process, opened to be written by /proc/PID/mem or one of its threads' files. */
 static __always_inline void report_memory_open(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct proc_inode *proc =
 		(void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
-	struct pid *pid;
-	__u32 target;
+	struct task_struct *target;
 
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE) ||
-	    BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC ||
+	if (BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC ||
 	    !is_mem(BPF_CORE_READ(file, f_path.dentry)))
 		return;
-	pid = BPF_CORE_READ(proc, pid);
-	target = BPF_CORE_READ(pid, numbers[0].nr);
-	if (!pid || target == BPF_CORE_READ(task, tgid) || target == BPF_CORE_READ(task, pid))
+	target = first_task(BPF_CORE_READ(proc, pid));
+	if (!target || BPF_CORE_READ(target, tgid) == BPF_CORE_READ(task, tgid))
 		return;
 	begin_buffer(buffer, task, SECURITY_MEMORY_WRITE, OPERATION_OPEN, 0);
-	buffer->event.flags |= SECURITY_HAS_TARGET;
 	buffer->event.values[0] = BPF_CORE_READ(file, f_flags);
-	buffer->event.target_pid = target;
+	set_target(&buffer->event, target);
 	add_file(buffer, file);
 	output_buffer(buffer);
 }
@@ -115,16 +130,17 @@ __noinline int file_opened(__u32 which, __u64 opened)
 	struct file *file = (void *)opened;
 	struct task_struct *task = current_task();
 	struct security_buffer *buffer = buffer_numbered(which);
+	__u32 mode = BPF_CORE_READ(file, f_mode);
 
 	if (!buffer || !file)
 		return 0;
-	if (BPF_CORE_READ(file, f_flags) & O_PATH || BPF_CORE_READ(file, f_mode) & FMODE_EXEC)
-		return 0; /* neither read nor written: a place, or a program to run */
+	if (mode & FMODE_EXEC || BPF_CORE_READ(file, f_flags) & O_PATH)
+		return 0; /* neither read nor written: a program to run, or a place */
 	if (is_enabled(SECURITY_FILE_ACCESS))
 		report_sensitive(buffer, which, task, file);
-	if (is_enabled(SECURITY_SETUID_BIT))
+	if (is_enabled(SECURITY_SETUID_BIT) && mode & FMODE_CREATED)
 		report_made_setuid(buffer, task, file);
-	if (is_enabled(SECURITY_MEMORY_WRITE))
+	if (is_enabled(SECURITY_MEMORY_WRITE) && mode & FMODE_WRITE)
 		report_memory_open(buffer, task, file);
 	return 0;
 }
@@ -175,11 +191,6 @@ static __always_inline void begin_refused_open(struct security_buffer *buffer,
 	buffer->event.values[3] = NO_SENSITIVE_PATH;
 }
 
-static __always_inline bool is_error(__u64 pointer)
-{
-	return pointer >= (__u64)-MAX_ERRNO;
-}
-
 /* Where all opens come by, io_uring's too: what was opened is at hand, and the name is the kernel's copy. */
 SEC("fexit/do_filp_open")
 int BPF_PROG(file_open_done, int directory, struct filename *name, const struct open_flags *asked,
@@ -190,7 +201,7 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 	long result = is_error(opened) ? (long)opened : 0;
 	struct security_buffer *buffer;
 
-	if (!is_outcome(result) || !task_in_scope(task))
+	if (!is_outcome(result) || !current_in_scope())
 		return 0;
 	if (!result) {
 		file_opened(BUFFER_OPEN, opened);
@@ -372,7 +383,7 @@ int BPF_PROG(capability_asked, const struct cred *cred, void *target, const void
 	struct security_action *action;
 
 	if (!(reported_capabilities >> (capability & 63) & 1) || is_kernel_thread(task) ||
-	    !task_in_scope(task))
+	    !current_in_scope())
 		return 0;
 	action = begin_action(task, SECURITY_CAPABILITY, OPERATION_NONE, error_of(result));
 	if (!action)
@@ -403,13 +414,6 @@ static __always_inline bool changes_other(__u64 request)
 	return is_attach(request) || request == PTRACE_POKETEXT || request == PTRACE_POKEDATA ||
 	       request == PTRACE_POKEUSR || request == PTRACE_SETREGS ||
 	       request == PTRACE_SETREGSET;
-}
-
-static __always_inline void set_target(struct security_action *action, struct task_struct *target)
-{
-	action->flags |= SECURITY_HAS_TARGET;
-	action->target_pid = BPF_CORE_READ(target, tgid);
-	action->target_start_time = start_time_of(target);
 }
 
 /* The caller numbers processes as the host does where it is in no pid namespace below. */
@@ -452,6 +456,26 @@ __noinline int ptrace_left(__u64 registers, long result)
 	return 0;
 }
 
+#define MAX_THREADS 256 /* of a process, that are compared */
+
+/* Whether it is the number of one of the process's own threads, as it numbers them itself. */
+static __always_inline bool is_own_thread(struct task_struct *task, __u32 number)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct list_head *head = &signal->thread_head;
+	struct list_head *node = BPF_CORE_READ(head, next);
+
+	for (int i = 0; i < MAX_THREADS && node != head; i++) {
+		struct task_struct *thread =
+			(void *)node - bpf_core_field_offset(struct task_struct, thread_node);
+
+		if (number == innermost_number(BPF_CORE_READ(thread, thread_pid)))
+			return true;
+		node = BPF_CORE_READ(node, next);
+	}
+	return false;
+}
+
 __noinline int memory_write_left(__u64 registers, long result)
 {
 	struct pt_regs *regs = (void *)registers;
@@ -459,7 +483,7 @@ __noinline int memory_write_left(__u64 registers, long result)
 	__u32 pid = argument(regs, 0);
 	struct security_action *action;
 
-	if (pid == innermost_pid(task))
+	if (is_own_thread(task, pid))
 		return 0; /* its own memory */
 	action = begin_action(task, SECURITY_MEMORY_WRITE, OPERATION_PROCESS_VM_WRITEV,
 			      error_of(result));
@@ -570,7 +594,7 @@ int BPF_PROG(mount_done, const char *source, struct path *target, const char *ty
 	struct security_buffer *buffer = buffer_numbered(BUFFER_MOUNT);
 	struct task_struct *task = current_task();
 
-	if (!buffer || !is_outcome(result) || is_kernel_thread(task) || !task_in_scope(task))
+	if (!buffer || !is_outcome(result) || is_kernel_thread(task) || !current_in_scope())
 		return 0;
 	begin_buffer(buffer, task, SECURITY_MOUNT, OPERATION_MOUNT, error_of(result));
 	buffer->event.values[0] = flags;
@@ -623,7 +647,7 @@ int BPF_PROG(module_loaded, struct module *module)
 	struct security_buffer *buffer = buffer_numbered(BUFFER_MODULE);
 	struct task_struct *task = current_task();
 
-	if (!buffer || !is_enabled(SECURITY_MODULE_LOAD) || !task_in_scope(task))
+	if (!buffer || !is_enabled(SECURITY_MODULE_LOAD) || !current_in_scope())
 		return 0;
 	begin_buffer(buffer, task, SECURITY_MODULE_LOAD, OPERATION_NONE, 0);
 	add_kernel_text(buffer, module->name);
@@ -700,13 +724,24 @@ __noinline int syslog_left(__u64 registers, long result)
 	return 0;
 }
 
+/* include/uapi/linux/kexec.h */
+#define KEXEC_FILE_UNLOAD 1
+
+/* Without segments, kexec_load(2) takes back what was made ready. */
+static __always_inline bool unloads_kernel(struct pt_regs *regs, __u32 operation)
+{
+	if (operation == OPERATION_KEXEC_LOAD)
+		return !argument(regs, 1);
+	return argument(regs, 4) & KEXEC_FILE_UNLOAD;
+}
+
 __noinline int kexec_left(__u64 registers, long result, __u32 operation)
 {
 	struct pt_regs *regs = (void *)registers;
 	struct task_struct *task = current_task();
 	struct security_buffer *buffer = buffer_numbered(buffer_of_call());
 
-	if (!buffer)
+	if (!buffer || (result >= 0 && unloads_kernel(regs, operation)))
 		return 0;
 	begin_buffer(buffer, task, SECURITY_KEXEC, operation, error_of(result));
 	buffer->event.values[0] = argument(regs, operation == OPERATION_KEXEC_LOAD ? 3 : 4);
@@ -757,7 +792,7 @@ int raw_socket_created(struct bpf_sock *socket)
 {
 	struct task_struct *task = current_task();
 
-	if (task_in_scope(task))
+	if (current_in_scope())
 		report_socket(task, socket->family, socket->type, socket->protocol, 0);
 	return 1;
 }
@@ -766,11 +801,10 @@ int raw_socket_created(struct bpf_sock *socket)
 
 static __always_inline void call_left(__u64 regs, long result, __u16 call)
 {
-	struct task_struct *task = current_task();
 	__u32 operation = call & CALL_MASK;
 	__u32 form = call >> FORM_SHIFT;
 
-	if (!operation || !is_outcome(result) || !task_in_scope(task))
+	if (!operation || !is_outcome(result) || !current_in_scope())
 		return;
 	if (changes_credentials(operation))
 		credentials_left(result, operation);
@@ -806,7 +840,7 @@ static __always_inline void call_entered(__u16 call)
 {
 	struct task_struct *task = current_task();
 
-	if (changes_credentials(call & CALL_MASK) && task_in_scope(task))
+	if (changes_credentials(call & CALL_MASK) && current_in_scope())
 		credentials_entered(task);
 }
 
@@ -940,7 +974,7 @@ int BPF_PROG(program_started, struct task_struct *task, int old_pid, struct linu
 	struct security_buffer *buffer = buffer_numbered(BUFFER_EXEC);
 	struct file *exe = BPF_CORE_READ(bprm, file);
 
-	if (!buffer || !task_in_scope(task))
+	if (!buffer || !current_in_scope())
 		return 0;
 	if (is_enabled(SECURITY_SETUID_EXEC))
 		report_setuid_exec(buffer, task, bprm, exe);

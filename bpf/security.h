@@ -21,11 +21,27 @@
 #define MAX_TAIL_DEPTH 4       /* of one that is looked for at any depth */
 #define COMPONENT_MASK (MAX_PATH_COMPONENTS - 1)
 #define BLOOM_WORDS 256
+#define ENDS_WORDS 64
 
 /* Set by the loader. */
 const volatile __u32 enabled_kinds = 0; /* bit by enum security_kind */
 
 /* --- records --------------------------------------------------------------------------------- */
+
+/*
+ * A dentry, from its d_parent on. So it lies in memory (include/linux/dcache.h) since before Linux 5.10,
+ * and a name of less than NEAR_NAME bytes mostly right behind it.
+ */
+struct entry {
+	struct dentry *parent;
+	__u32 hash; /* the kernel's own */
+	__u32 size; /* of the name */
+	const unsigned char *name;
+	void *inode;
+	char text[MAX_NAME_BYTES + 8]; /* the name, and what fills its last word up */
+};
+
+#define NEAR_NAME 32
 
 struct security_buffer {
 	__u32 which; /* of the buffers it is */
@@ -34,9 +50,9 @@ struct security_buffer {
 	char tail[MAX_TAIL_BYTES + 2 * MAX_TEXT_BYTES];
 	/* of the path that is compared: its components' hashes, from the last one, and the one at hand */
 	__u64 hashes[MAX_PATH_COMPONENTS];
-	__u64 from_root;	       /* the chain from the root so far */
-	__u32 count;		       /* of hashes */
-	char name[MAX_NAME_BYTES + 8]; /* and what fills its last word up */
+	__u64 from_root;    /* the chain from the root so far */
+	__u32 count;	    /* of hashes */
+	struct entry entry; /* its component that is looked at */
 };
 
 /*
@@ -132,11 +148,10 @@ static __always_inline void output_buffer(struct security_buffer *buffer)
 __noinline __u32 add_components(__u32 which, __u64 dentry, __u64 mount)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
-	struct step from = {(void *)dentry, (void *)mount};
 
 	if (!buffer)
 		return 0;
-	return append_steps(buffer->tail, &buffer->used, from);
+	return append_steps(buffer->tail, &buffer->used, step_at((void *)dentry, (void *)mount));
 }
 
 static __always_inline bool add_path(struct security_buffer *buffer, struct path *path)
@@ -243,7 +258,13 @@ struct {
 } sensitive_paths SEC(".maps");
 
 const volatile __u64 sensitive_filter[BLOOM_WORDS] = {};
-const volatile __u32 tail_depths = 0; /* bit by how many components those at any depth have */
+/* What most components are told by, before anything is looked up: */
+const volatile __u64 sensitive_lengths[MAX_NAME_BYTES / 64] = {}; /* bit by a component's length */
+const volatile __u64 sensitive_ends[ENDS_WORDS] = {}; /* bit by the hash of a last component */
+/* Of those at any depth, bit by how many components they have: of files, and of directories. */
+const volatile __u32 tail_depths = 0;
+const volatile __u32 below_depths = 0;
+const volatile bool entries_at_once = true; /* false: as if dentries were laid out in another way */
 
 #define CHAIN_FROM_ROOT 0x2f2f2f2f2f2f2f2fULL
 #define CHAIN_FROM_ANYWHERE 0x2a2a2a2a2a2a2a2aULL
@@ -256,47 +277,84 @@ static __always_inline __u64 chain(__u64 hash, __u64 word)
 	return hash ^ hash >> 32;
 }
 
-/* Of a name of up to NAME_MAX bytes, by words of eight, the last one filled up with NUL. */
-__noinline __u64 hash_component(__u32 which, __u64 dentry)
+#define NO_COMPONENT 0 /* in the place of a hash: of a name that is in no sensitive path */
+
+/* Of the entry's name, by words of eight bytes, the last one filled up with NUL. */
+__noinline __u64 hash_text(__u32 which, __u32 size)
 {
-	const unsigned char *name = BPF_CORE_READ((struct dentry *)dentry, d_name.name);
 	struct security_buffer *buffer = buffer_numbered(which);
 	__u64 hash = 0;
-	long size;
 
 	if (!buffer)
-		return 0;
-	size = bpf_probe_read_kernel_str(buffer->name, MAX_NAME_BYTES, name);
-	if (size <= 0)
-		return 0;
-	/* the name's own NUL, and what fills its last word up */
-	*(__u64 *)&buffer->name[(size - 1) & (MAX_NAME_BYTES - 1)] = 0;
-	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size - 1; i++)
-		hash = chain(hash, *(__u64 *)&buffer->name[i * 8]);
+		return NO_COMPONENT;
+	*(__u64 *)&buffer->entry.text[size & (MAX_NAME_BYTES - 1)] = 0;
+	for (int i = 0; i < MAX_NAME_BYTES / 8 && i * 8 < size; i++)
+		hash = chain(hash, *(__u64 *)&buffer->entry.text[i * 8]);
 	return hash;
+}
+
+/* Whether all that is wanted of a dentry can be read at once. */
+static __always_inline bool is_in_one_piece(void)
+{
+	__u32 parent = bpf_core_field_offset(struct dentry, d_parent);
+
+	return entries_at_once && bpf_core_field_offset(struct dentry, d_name) == parent + 8 &&
+	       bpf_core_field_offset(struct dentry, d_inode) == parent + 24;
+}
+
+static __always_inline const void *near_name_of(struct dentry *dentry)
+{
+	return (void *)dentry + bpf_core_field_offset(struct dentry, d_parent) +
+	       __builtin_offsetof(struct entry, text);
+}
+
+/* Returns false where the name is still to be read. */
+static __always_inline bool read_entry(struct entry *entry, struct dentry *dentry)
+{
+	if (is_in_one_piece()) {
+		bpf_core_read(entry, __builtin_offsetof(struct entry, text) + NEAR_NAME,
+			      &dentry->d_parent);
+		return entry->size < NEAR_NAME && entry->name == near_name_of(dentry);
+	}
+	entry->parent = BPF_CORE_READ(dentry, d_parent);
+	entry->size = BPF_CORE_READ(dentry, d_name.len);
+	entry->name = BPF_CORE_READ(dentry, d_name.name);
+	return false;
+}
+
+static __always_inline __u64 hash_entry(struct security_buffer *buffer, bool has_name)
+{
+	struct entry *entry = &buffer->entry;
+	__u32 size = entry->size & (MAX_NAME_BYTES - 1);
+
+	if (!(sensitive_lengths[size >> 6] >> (size & 63) & 1))
+		return NO_COMPONENT;
+	if (!has_name && bpf_probe_read_kernel(entry->text, size, entry->name))
+		return NO_COMPONENT;
+	return hash_text(buffer->which, size);
 }
 
 /* The hashes of a path's components; 0 where there are too many. */
 __noinline __u32 hash_components(__u32 which, __u64 dentry, __u64 mount)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
-	struct step at = {(void *)dentry, (void *)mount};
+	struct step at = step_at((void *)dentry, (void *)mount);
 
 	if (!buffer)
 		return 0;
 	buffer->count = 0;
 	for (int i = 0; i < 2 * MAX_PATH_COMPONENTS && buffer->count < MAX_PATH_COMPONENTS; i++) {
-		struct dentry *component;
-		enum walked walked = walk(&at, &component);
+		bool has_name;
 
-		if (walked == WALKED_TO_TOP)
-			return 1;
-		if (walked == WALKED_TO_MOUNT)
+		if (is_mount_root(&at)) {
+			if (!leave_mount(&at))
+				return 1;
 			continue;
-		buffer->hashes[buffer->count & COMPONENT_MASK] =
-			hash_component(which, (__u64)component);
+		}
+		has_name = read_entry(&buffer->entry, at.dentry);
+		buffer->hashes[buffer->count & COMPONENT_MASK] = hash_entry(buffer, has_name);
 		buffer->count++;
-		if (walked == WALKED_OUT)
+		if (!step_up(&at, buffer->entry.parent))
 			return 1;
 	}
 	return 0;
@@ -336,10 +394,12 @@ __noinline __u64 chain_of_tail(__u32 which, __u32 at, __u32 depth)
 
 static __always_inline __u32 find_tail(__u32 which, __u32 at, __u32 count)
 {
+	__u32 depths = at ? below_depths : tail_depths;
+
 	for (__u32 depth = 1; depth <= MAX_TAIL_DEPTH; depth++) {
 		__u32 number;
 
-		if (!(tail_depths >> depth & 1) || at + depth > count)
+		if (!(depths >> depth & 1) || at + depth > count)
 			continue;
 		number = find_end(chain_of_tail(which, at, depth), at == 0);
 		if (number != NO_SENSITIVE_PATH)
@@ -348,7 +408,7 @@ static __always_inline __u32 find_tail(__u32 which, __u32 at, __u32 count)
 	return NO_SENSITIVE_PATH;
 }
 
-/* Looks for what ends with the component numbered at, having looked for what ends above it. */
+/* Looks for what ends with the component numbered at. */
 __noinline __u32 find_component(__u32 which, __u32 at)
 {
 	struct security_buffer *buffer = buffer_numbered(which);
@@ -356,11 +416,16 @@ __noinline __u32 find_component(__u32 which, __u32 at)
 
 	if (!buffer)
 		return NO_SENSITIVE_PATH;
-	buffer->from_root = chain(buffer->from_root, buffer->hashes[at & COMPONENT_MASK]);
 	number = find_end(buffer->from_root, at == 0);
 	if (number != NO_SENSITIVE_PATH)
 		return number;
 	return find_tail(which, at, buffer->count);
+}
+
+/* Whether a sensitive path may end with a component of this hash. */
+static __always_inline bool may_end(__u64 hash)
+{
+	return sensitive_ends[hash >> 58] >> (hash >> 52 & 63) & 1;
 }
 
 /* The number of the sensitive path that a file is, or is below; NO_SENSITIVE_PATH: none. */
@@ -371,14 +436,50 @@ __noinline __u32 sensitive_path(__u32 which, __u64 dentry, __u64 mount)
 	if (!buffer || !hash_components(which, dentry, mount))
 		return NO_SENSITIVE_PATH;
 	buffer->from_root = CHAIN_FROM_ROOT;
-	for (__u32 at = MAX_PATH_COMPONENTS; at > 0; at--) {
-		__u32 number;
+	/* from the root on */
+	for (__u32 done = 0; done < MAX_PATH_COMPONENTS && done < buffer->count; done++) {
+		__u32 at = buffer->count - 1 - done;
+		__u64 hash = buffer->hashes[at & COMPONENT_MASK];
+		__u32 number = NO_SENSITIVE_PATH;
 
-		if (at > buffer->count)
-			continue;
-		number = find_component(which, at - 1);
+		buffer->from_root = chain(buffer->from_root, hash);
+		if (may_end(hash))
+			number = find_component(which, at);
 		if (number != NO_SENSITIVE_PATH)
 			return number;
+	}
+	return NO_SENSITIVE_PATH;
+}
+
+#define MAX_HARD_LINKS 16 /* of a file, that are compared */
+
+/* Where an inode's list of names hangs a name's dentry up. */
+static __always_inline __u32 alias_offset(void)
+{
+	struct dentry___flat *flat = NULL;
+
+	if (bpf_core_field_exists(flat->d_alias))
+		return bpf_core_field_offset(struct dentry___flat, d_alias);
+	return bpf_core_field_offset(struct dentry, d_u);
+}
+
+/*
+ * The number of the sensitive path that one of a file's other names is. Only names that the kernel has in
+ * memory can be compared: those that were used, or linked, of late.
+ */
+__noinline __u32 sensitive_link(__u32 which, __u64 inode, __u64 opened, __u64 mount)
+{
+	struct hlist_node *node = BPF_CORE_READ((struct inode *)inode, i_dentry.first);
+
+	for (int i = 0; i < MAX_HARD_LINKS && node; i++) {
+		__u64 dentry = (__u64)node - alias_offset();
+		__u32 number = NO_SENSITIVE_PATH;
+
+		if (dentry != opened)
+			number = sensitive_path(which, dentry, mount);
+		if (number != NO_SENSITIVE_PATH)
+			return number;
+		node = BPF_CORE_READ(node, next);
 	}
 	return NO_SENSITIVE_PATH;
 }

@@ -36,15 +36,19 @@ const (
 	SecurityProgSecurityAnyCallLeft    = "security_any_call_left"
 	SecurityProgSecurityCallEntered    = "security_call_entered"
 	SecurityProgSecurityCallLeft       = "security_call_left"
+	SecurityVarBelowDepths             = "below_depths"
 	SecurityVarCalls                   = "calls"
 	SecurityVarEnabledKinds            = "enabled_kinds"
+	SecurityVarEntriesAtOnce           = "entries_at_once"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
 	SecurityVarOnlyBuffer              = "only_buffer"
 	SecurityVarOnlyCall                = "only_call"
 	SecurityVarOpensElsewhere          = "opens_elsewhere"
 	SecurityVarReportedCapabilities    = "reported_capabilities"
 	SecurityVarSelfPid                 = "self_pid"
+	SecurityVarSensitiveEnds           = "sensitive_ends"
 	SecurityVarSensitiveFilter         = "sensitive_filter"
+	SecurityVarSensitiveLengths        = "sensitive_lengths"
 	SecurityVarTailDepths              = "tail_depths"
 	SecurityVarWakeupBytes             = "wakeup_bytes"
 	SecurityVarWholeNode               = "whole_node"
@@ -124,15 +128,19 @@ type SecurityMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SecurityVariableSpecs struct {
+	BelowDepths          *ebpf.VariableSpec `ebpf:"below_depths"`
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
+	EntriesAtOnce        *ebpf.VariableSpec `ebpf:"entries_at_once"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
 	OpensElsewhere       *ebpf.VariableSpec `ebpf:"opens_elsewhere"`
 	ReportedCapabilities *ebpf.VariableSpec `ebpf:"reported_capabilities"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	SensitiveEnds        *ebpf.VariableSpec `ebpf:"sensitive_ends"`
 	SensitiveFilter      *ebpf.VariableSpec `ebpf:"sensitive_filter"`
+	SensitiveLengths     *ebpf.VariableSpec `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.VariableSpec `ebpf:"tail_depths"`
 	WakeupBytes          *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
@@ -187,15 +195,19 @@ func (m *SecurityMaps) Close() error {
 //
 // It can be passed to LoadSecurityObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SecurityVariables struct {
+	BelowDepths          *ebpf.Variable `ebpf:"below_depths"`
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
+	EntriesAtOnce        *ebpf.Variable `ebpf:"entries_at_once"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
 	OpensElsewhere       *ebpf.Variable `ebpf:"opens_elsewhere"`
 	ReportedCapabilities *ebpf.Variable `ebpf:"reported_capabilities"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	SensitiveEnds        *ebpf.Variable `ebpf:"sensitive_ends"`
 	SensitiveFilter      *ebpf.Variable `ebpf:"sensitive_filter"`
+	SensitiveLengths     *ebpf.Variable `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.Variable `ebpf:"tail_depths"`
 	WakeupBytes          *ebpf.Variable `ebpf:"wakeup_bytes"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`

@@ -26,9 +26,9 @@ static __always_inline void fill_header(struct event_header *header, struct task
 	header->cgroup_id = cgroup_id_of(cgroup_of_task(task));
 }
 
-static __always_inline __u32 innermost_pid(struct task_struct *task)
+/* In the pid namespace that it was made in. */
+static __always_inline __u32 innermost_number(struct pid *pid)
 {
-	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
 	__u32 level = BPF_CORE_READ(pid, level);
 	struct upid upid = {};
 
@@ -38,12 +38,27 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 	return upid.nr;
 }
 
+static __always_inline __u32 innermost_pid(struct task_struct *task)
+{
+	return innermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]));
+}
+
 /* The session's leader, as the host numbers it. */
 static __always_inline __u32 session_of(struct task_struct *task)
 {
 	struct pid *leader = BPF_CORE_READ(task, signal, pids[PIDTYPE_SID]);
 
 	return BPF_CORE_READ(leader, numbers[0].nr);
+}
+
+/* What wait(2) will tell the parent. */
+static __always_inline __u32 exit_status(struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+
+	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
 }
 
 static __always_inline void fill_identity(struct process_identity *process,

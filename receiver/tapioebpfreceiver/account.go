@@ -39,6 +39,7 @@ func (r *tapioReceiver) stats() Stats {
 		ActiveProcesses: int(r.reader.active.Load()),
 		Ledger:          map[string]LedgerRow{},
 		Kubernetes:      r.kubernetesStats(),
+		Etcd:            r.etcdStats(),
 		Ready:           true,
 	}
 	for _, c := range r.source.Capabilities() {
@@ -93,6 +94,9 @@ func (r *tapioReceiver) observe() error {
 	if err := r.telemetry.RegisterReceiverTapioebpfIdentityUnnamedCallback(r.observeUnnamed); err != nil {
 		return fmt.Errorf("register the metric of events without names: %w", err)
 	}
+	if err := r.telemetry.RegisterReceiverTapioebpfCorrelationGivenUpCallback(r.observeGivenUp); err != nil {
+		return fmt.Errorf("register the metric of parents that were missed: %w", err)
+	}
 	if err := r.telemetry.RegisterReceiverTapioebpfMissedRunsCallback(r.observeMissedRuns); err != nil {
 		return fmt.Errorf("register the metric of missed runs: %w", err)
 	}
@@ -118,6 +122,19 @@ func (r *tapioReceiver) observeWaited(_ context.Context, observer metric.Int64Ob
 func (r *tapioReceiver) observeUnnamed(_ context.Context, observer metric.Int64Observer) error {
 	observer.Observe(int64(r.naming.NoContainer.Load()), metric.WithAttributes(attribute.String("missing", "container")))
 	observer.Observe(int64(r.naming.NoPod.Load()), metric.WithAttributes(attribute.String("missing", "pod")))
+	return nil
+}
+
+func (r *tapioReceiver) observeGivenUp(_ context.Context, observer metric.Int64Observer) error {
+	for limit, count := range map[string]uint64{
+		"max_wait":     r.givenUp.MaxWait.Load(),
+		"max_held":     r.givenUp.MaxHeld.Load(),
+		"max_requests": r.givenUp.MaxRequests.Load(),
+		"max_depth":    r.givenUp.MaxDepth.Load(),
+		"max_children": r.givenUp.MaxChildren.Load(),
+	} {
+		observer.Observe(int64(count), metric.WithAttributes(attribute.String("limit", limit)))
+	}
 	return nil
 }
 

@@ -47,7 +47,7 @@ type Config struct {
 	_ struct{}
 }
 
-// FamiliesConfig has one section a family of events; each is on unless its enabled is false.
+// FamiliesConfig has one section a family of events; each is on unless its enabled is false, or it says otherwise.
 type FamiliesConfig struct {
 	Process configoptional.Optional[ProcessConfig] `mapstructure:"process"`
 	Network configoptional.Optional[NetworkConfig] `mapstructure:"network"`
@@ -55,6 +55,11 @@ type FamiliesConfig struct {
 	HTTP    configoptional.Optional[HTTPConfig]    `mapstructure:"http"`
 
 	Security configoptional.Optional[SecurityConfig] `mapstructure:"security"`
+	// Etcd is off unless the section is there, or with enabled: false.
+	Etcd configoptional.Optional[EtcdConfig] `mapstructure:"etcd"`
+
+	// CNI is off unless the section is there.
+	CNI configoptional.Optional[CNIConfig] `mapstructure:"cni"`
 
 	_ struct{}
 }
@@ -298,6 +303,9 @@ func createDefaultConfig() component.Config {
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
 			Security: configoptional.Some(defaultSecurity()),
+
+			CNI:  configoptional.Default(defaultCNI()),
+			Etcd: configoptional.Default(defaultEtcd()),
 		},
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -411,6 +419,8 @@ func (c *Config) families() []string {
 		{"dns", c.Families.DNS.HasValue()},
 		{"http", c.Families.HTTP.HasValue()},
 		{"security", c.Families.Security.HasValue()},
+		{"cni", c.Families.CNI.HasValue()},
+		{"etcd", c.Families.Etcd.HasValue()},
 	} {
 		if family.on {
 			on = append(on, family.name)
@@ -421,9 +431,9 @@ func (c *Config) families() []string {
 
 func (c *FamiliesConfig) validate() error {
 	process, network, dns, http := c.Process.Get(), c.Network.Get(), c.DNS.Get(), c.HTTP.Get()
-	security := c.Security.Get()
-	if process == nil && network == nil && dns == nil && http == nil && security == nil {
-		return errors.New("families: all are off: enable process, network, dns, http or security, or remove the receiver")
+	security, cni, etcd := c.Security.Get(), c.CNI.Get(), c.Etcd.Get()
+	if process == nil && network == nil && dns == nil && http == nil && security == nil && cni == nil && etcd == nil {
+		return errors.New("families: all are off: enable process, network, dns, http, security, cni or etcd, or remove the receiver")
 	}
 	var errs []error
 	if process != nil {
@@ -440,6 +450,12 @@ func (c *FamiliesConfig) validate() error {
 	}
 	if security != nil {
 		errs = append(errs, security.validate())
+	}
+	if cni != nil {
+		errs = append(errs, cni.validate())
+	}
+	if etcd != nil {
+		errs = append(errs, etcd.validate())
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ package tapioebpfreceiver
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,9 @@ func defaults(change func(*Config)) *Config {
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
 			Security: configoptional.Some(securityDefaults(func(*SecurityConfig) {})),
+
+			CNI:  configoptional.Default(CNIConfig{PluginDirs: []string{"default"}, SyscallTracepoints: true}),
+			Etcd: configoptional.Default(etcdDefaults(func(*EtcdConfig) {})),
 		},
 		Ring:    RingConfig{Size: 8388608, FlushInterval: 50 * time.Millisecond},
 		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
@@ -62,6 +66,25 @@ func defaults(change func(*Config)) *Config {
 	return cfg
 }
 
+func etcdDefaults(change func(*EtcdConfig)) EtcdConfig {
+	cfg := EtcdConfig{
+		Executables: []string{"etcd"}, SyscallTracepoints: true, Slow: 100 * time.Millisecond,
+		ClientPorts: []uint16{2379}, PeerPorts: []uint16{2380},
+		Watch: EtcdWatchConfig{Endpoints: []string{}, Prefix: "/registry/", QueueSize: 8192},
+	}
+	change(&cfg)
+	return cfg
+}
+
+func everyEtcdKey(cfg *EtcdConfig) {
+	cfg.Executables, cfg.SyscallTracepoints, cfg.Slow = []string{"etcd", "etcd-main"}, false, time.Minute
+	cfg.ClientPorts, cfg.PeerPorts = []uint16{2379, 4001}, []uint16{}
+	cfg.Watch = EtcdWatchConfig{
+		Endpoints: []string{"https://10.0.0.1:2379", "[fd00::1]:2379", "etcd.example:2379"}, Prefix: "/", Username: "watcher", Password: "secret", QueueSize: 1,
+	}
+	cfg.Watch.TLS.CAFile, cfg.Watch.TLS.CertFile, cfg.Watch.TLS.KeyFile, cfg.Watch.TLS.ServerName = "ca.crt", "client.crt", "client.key", "etcd.example"
+}
+
 func TestConfig(t *testing.T) {
 	same := func(*Config) {}
 	ringOf := func(size ByteSize) func(*Config) {
@@ -82,6 +105,8 @@ func TestConfig(t *testing.T) {
 				Routes: []string{"/users/{id}", "/files/{path...}"}, ForwardedFor: true, MaxInFlight: 65535,
 			})
 			cfg.Families.Security = configoptional.Some(everySecurityKey())
+			cfg.Families.CNI = configoptional.Some(CNIConfig{PluginDirs: []string{"/opt/cni/bin", "/opt/multus/"}, SyscallTracepoints: false})
+			cfg.Families.Etcd = configoptional.Some(etcdDefaults(everyEtcdKey))
 			cfg.Scope.Cgroups = []string{"/system.slice", "kubepods.slice/burstable"}
 			cfg.Ring = RingConfig{Size: 536870912, FlushInterval: 10 * time.Second}
 			cfg.Batch = BatchConfig{MaxEvents: 1048576, Timeout: time.Minute, QueueSize: 65536, RetryTimeout: 10 * time.Minute}
@@ -117,6 +142,9 @@ func TestConfig(t *testing.T) {
 		{"process_off_and_out_of_range.yaml", func(cfg *Config) { cfg.Families.Process = configoptional.None[ProcessConfig]() }},
 		{"network_off.yaml", func(cfg *Config) { cfg.Families.Network = configoptional.None[NetworkConfig]() }},
 		{"dns_off.yaml", func(cfg *Config) { cfg.Families.DNS = configoptional.None[DNSConfig]() }},
+		{"cni_on.yaml", func(cfg *Config) {
+			cfg.Families.CNI = configoptional.Some(CNIConfig{PluginDirs: []string{"default"}, SyscallTracepoints: true})
+		}},
 		{"security_off.yaml", func(cfg *Config) { cfg.Families.Security = configoptional.None[SecurityConfig]() }},
 		{"security_some_keys.yaml", func(cfg *Config) {
 			cfg.Families.Security = configoptional.Some(securityDefaults(func(security *SecurityConfig) {
@@ -124,6 +152,14 @@ func TestConfig(t *testing.T) {
 				security.Rules.Mount.Allow.Executables = []string{"default", "/opt/tool"}
 				security.Rules.KernelKexec.Severity = "fatal"
 				security.Rules.KernelLogRead.Enabled = false
+			}))
+		}},
+		{"etcd.yaml", func(cfg *Config) { cfg.Families.Etcd = configoptional.Some(etcdDefaults(func(*EtcdConfig) {})) }},
+		{"etcd_off.yaml", func(cfg *Config) { cfg.Families.Etcd = configoptional.None[EtcdConfig]() }},
+		{"etcd_some_keys.yaml", func(cfg *Config) {
+			cfg.Families.Etcd = configoptional.Some(etcdDefaults(func(etcd *EtcdConfig) {
+				etcd.Slow = 0
+				etcd.Watch.Endpoints, etcd.Watch.TLS.Insecure = []string{"http://127.0.0.1:2379"}, true
 			}))
 		}},
 		{"http_off.yaml", func(cfg *Config) { cfg.Families.HTTP = configoptional.None[HTTPConfig]() }},
@@ -179,7 +215,23 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"replay_speed_no_number.yaml", "replay::speed: NaN must be from 0 to 1000"},
 		{"recording_of_replay.yaml", "recording::file: source replay plays a recording, and makes none"},
 		{"recording_max_size_low.yaml", "recording::max_size: 65535B must be at least 64KiB"},
-		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http or security, or remove the receiver"},
+		{"all_families_off.yaml", "families: all are off: enable process, network, dns, http, security, cni or etcd, or remove the receiver"},
+		{"etcd_executables_none.yaml", "families::etcd::executables: there must be 1 to 64, not 0"},
+		{"etcd_executable_path.yaml", `families::etcd::executables::1: "/usr/bin/etcd" must be a file name of 1 to 62 bytes, such as etcd`},
+		{"etcd_executable_long.yaml", `families::etcd::executables::0: "` + strings.Repeat("e", 63) + `" must be a file name of 1 to 62 bytes, such as etcd`},
+		{"etcd_slow_high.yaml", "families::etcd::slow: 2m0s must be from 0s to 1m0s"},
+		{"etcd_port_zero.yaml", "families::etcd::client_ports::1: 0 must be from 1 to 65535"},
+		{"etcd_ports_many.yaml", "families::etcd::peer_ports: 17 are too many, the most are 16"},
+		{"etcd_port_of_both.yaml", "families::etcd::peer_ports::1: 2379 is among client_ports, too"},
+		{"etcd_endpoint_without_port.yaml", `families::etcd::watch::endpoints::1: "10.0.0.1" must be host:port, such as 10.0.0.1:2379`},
+		{"etcd_endpoint_scheme.yaml", `families::etcd::watch::endpoints::0: "unix:///run/etcd.sock" must be host:port, or begin with https:// or http://`},
+		{"etcd_endpoint_user.yaml", `families::etcd::watch::endpoints::0: "https://user:xxxxx@10.0.0.1:2379" must be host:port, such as 10.0.0.1:2379`},
+		{"etcd_endpoint_not_encrypted.yaml", `families::etcd::watch::endpoints::0: "http://10.0.0.1:2379" is not encrypted: say https, or set tls::insecure: true`},
+		{"etcd_endpoint_encrypted.yaml", `families::etcd::watch::endpoints::0: "https://10.0.0.1:2379" is encrypted, and tls::insecure says that it is not`},
+		{"etcd_prefix_none.yaml", "families::etcd::watch::prefix: it must have 1 to 1024 bytes, not 0"},
+		{"etcd_queue_size_low.yaml", "families::etcd::watch::queue_size: 0 must be from 1 to 1048576"},
+		{"etcd_password_of_nobody.yaml", "families::etcd::watch::username: there is a password, and nobody whose it is"},
+		{"etcd_password_none.yaml", `families::etcd::watch::password: "watcher" has none`},
 		{"too_many_cgroups.yaml", "scope::cgroups: 257 are too many, the most are 256"},
 		{"max_argument_bytes_low.yaml", "families::process::max_argument_bytes: 0 must be from 1 to 4096"},
 		{"max_argument_bytes_high.yaml", "families::process::max_argument_bytes: 4097 must be from 1 to 4096"},
@@ -200,6 +252,12 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"http_header_invalid.yaml", `families::http::headers::request: "two words" is not the name of a header`},
 		{"http_header_empty.yaml", `families::http::headers::response: "" is not the name of a header`},
 		{"http_headers_many.yaml", "families::http::headers::request: 33 are too many, the most are 32"},
+		{"cni_dirs_none.yaml", "families::cni::plugin_dirs: there must be 1 to 16 with the defaults, not 0"},
+		{"cni_dirs_many.yaml", "families::cni::plugin_dirs: there must be 1 to 16 with the defaults, not 17"},
+		{"cni_dir_relative.yaml", `families::cni::plugin_dirs::1: path "opt/cni/bin" must begin with /`},
+		{"cni_dir_unclean.yaml", `families::cni::plugin_dirs::0: path "/opt//cni" has a component that is empty, "." or ".."`},
+		{"cni_dir_root.yaml", "families::cni::plugin_dirs::0: path / is no directory of plugins"},
+		{"cni_dir_long.yaml", `families::cni::plugin_dirs::0: path "/xxxxxxxxxxxxxxxxxxx" (cut) has 256 bytes, the most are 255`},
 		{"security_path_relative.yaml", `families::security::sensitive_paths::1: path "etc/shadow" must begin with / or **/`},
 		{"security_capability_unknown.yaml", `families::security::capabilities::1: "sys_modul" is not the name of a capability, such as CAP_SYS_MODULE`},
 		{"security_shell_empty.yaml", "families::security::shells::0: is empty, it must be a name such as bash, or a path"},
@@ -269,9 +327,11 @@ func TestConfigUnreadable(t *testing.T) {
 	}{
 		{"unknown_key.yaml", inConfig + "'tapioebpfreceiver.Config' has invalid keys: famlies"},
 		{"unknown_family.yaml", inConfig + "'families' has invalid keys: storage"},
+		{"cni_key_unknown.yaml", inConfig + "'families.cni' " + decoding + "'tapioebpfreceiver.CNIConfig' has invalid keys: plugin_dir"},
 		{"security_rule_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules' has invalid keys: process.ptraced"},
 		{"security_rule_key_unknown.yaml", inConfig + "'families.security' " + decoding + "'rules.mount' has invalid keys: allowed"},
 		{"unknown_nested_key.yaml", inProcess + decoding + "'tapioebpfreceiver.ProcessConfig' has invalid keys: argument_bytes"},
+		{"etcd_unknown_key.yaml", inConfig + "'families.etcd' " + decoding + "'watch' has invalid keys: endpoint"},
 		{"kubernetes_unknown_key.yaml", inConfig + "'kubernetes' " + decoding + "'tapioebpfreceiver.KubernetesConfig' has invalid keys: lables"},
 		{"enabled_not_boolean.yaml", inProcess + "unexpected type string for 'enabled': got 'sometimes' value expected 'true' or 'false'"},
 		{"ring_size_nonsense.yaml", inRingSize + `"lots" is not a size such as 8MiB`},

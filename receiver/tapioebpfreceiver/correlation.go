@@ -35,8 +35,8 @@ func (c *CorrelationConfig) validate() error {
 }
 
 // options of a config that is valid.
-func (c *CorrelationConfig) options() correlate.Options {
-	options := correlate.Options{MaxWait: c.MaxWait, MaxHeld: c.MaxHeld}
+func (c *CorrelationConfig) options(givenUp *correlate.GivenUp) correlate.Options {
+	options := correlate.Options{MaxWait: c.MaxWait, MaxHeld: c.MaxHeld, GivenUp: givenUp}
 	for _, peer := range c.Peers {
 		options.Peers = append(options.Peers, netip.MustParsePrefix(peer).Masked())
 	}

@@ -89,9 +89,10 @@ func newReader(r *tapioReceiver) (*reader, error) {
 		Processes:   r.config.Families.Process.HasValue(),
 		HTTP:        http,
 		Security:    r.config.securityOptions(),
+		Etcd:        r.config.etcdOptions(),
 		DNSTimeout:  dnsTimeout(r.config),
 		MaxWaiting:  r.config.Identity.MaxWaiting,
-		Correlation: r.config.Correlation.options(),
+		Correlation: r.config.Correlation.options(&r.givenUp),
 		Released:    reader.sendIfFull,
 		Naming:      &r.naming,
 	}, reader.index, correlate.NewIDs(), &r.ledger)

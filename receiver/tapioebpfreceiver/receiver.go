@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/footprint"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
@@ -41,6 +42,7 @@ type tapioReceiver struct {
 	started                 time.Time
 	ledger                  ledger.Ledger
 	naming                  translate.Naming
+	givenUp                 correlate.GivenUp
 	status                  status
 	source                  source.Source
 	reader                  *reader
@@ -101,6 +103,7 @@ func (r *tapioReceiver) start(host component.Host) error {
 		return errors.Join(err, r.source.Close())
 	}
 	r.sender.start()
+	r.startEtcd()
 	r.reader.start()
 	r.unregister = r.registerStats(host)
 	r.status.started()

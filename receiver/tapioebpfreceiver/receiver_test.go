@@ -802,6 +802,31 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 	}
 }
 
+func TestWhatCorrelationGaveUpIsMeasured(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	r, err := newReceiver(metadatatest.NewSettings(telemetry), createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return &fakeSource{}, nil }
+	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
+	var want []metricdata.DataPoint[int64]
+	for i, of := range []struct {
+		limit string
+		count *atomic.Uint64
+	}{
+		{"max_wait", &r.givenUp.MaxWait},
+		{"max_held", &r.givenUp.MaxHeld},
+		{"max_requests", &r.givenUp.MaxRequests},
+		{"max_depth", &r.givenUp.MaxDepth},
+		{"max_children", &r.givenUp.MaxChildren},
+	} {
+		of.count.Store(uint64(i + 1))
+		want = append(want, metricdata.DataPoint[int64]{Value: int64(i + 1), Attributes: attribute.NewSet(attribute.String("limit", of.limit))})
+	}
+	metadatatest.AssertEqualReceiverTapioebpfCorrelationGivenUp(t, telemetry, want, metricdatatest.IgnoreTimestamp())
+}
+
 // What the kernel says of cgroups is in the ledger, and no event.
 func TestCgroupsAreNoEvents(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), nil)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/etcdwatch"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/replay"
@@ -84,8 +85,20 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 			FlushInterval: cfg.Ring.FlushInterval,
 		}, logger)
 	default:
-		return kernel.New(optionsOf(cfg), logger)
+		return openKernel(cfg, logger)
 	}
+}
+
+func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	watch, err := cfg.watchOptions() // first: its files are sooner looked at than programs are loaded
+	if err != nil {
+		return nil, err
+	}
+	from, err := kernel.New(optionsOf(cfg), logger)
+	if err != nil || watch == nil {
+		return from, err
+	}
+	return etcdwatch.New(from, *watch, logger), nil
 }
 
 func openSimulator(options simulator.Options) (source.Source, error) {
@@ -136,6 +149,12 @@ func optionsOf(cfg *Config) kernel.Options {
 	}
 	if security := cfg.Families.Security.Get(); security != nil {
 		options.Security = security.kernelOptions()
+	}
+	if cni := cfg.Families.CNI.Get(); cni != nil {
+		options.CNI = cni.kernelOptions()
+	}
+	if etcd := cfg.Families.Etcd.Get(); etcd != nil {
+		options.Etcd = kernel.EtcdOptions{Executables: etcd.Executables, SyscallTracepoints: etcd.SyscallTracepoints}
 	}
 	return options
 }

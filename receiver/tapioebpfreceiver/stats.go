@@ -22,6 +22,8 @@ type Stats struct {
 	// Kubernetes is nil where the API server is not asked. One that is away does not make the receiver
 	// unready: it observes, and what it knows stays.
 	Kubernetes *KubernetesStats `json:"kubernetes,omitempty"`
+	// Etcd is nil where no keys are watched. An etcd that is away does not make the receiver unready either.
+	Etcd *EtcdStats `json:"etcd,omitempty"`
 
 	// Ready says that every enabled family is attached or reported unsupported.
 	Ready bool `json:"-"`

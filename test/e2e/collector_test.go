@@ -60,6 +60,10 @@ type stats struct {
 	ActiveProcesses int               `json:"active_processes"`
 	Ledger          ledger
 	Capabilities    []struct{ Family, Hook, State, Reason string }
+	Etcd            *struct {
+		Revision int64
+		Error    string
+	}
 }
 
 // startCollector starts it with the cgroup in scope, and returns when it is ready. What the config

@@ -226,6 +226,8 @@ func (o *output) events() map[string]uint64 {
 			counts["process"]++
 		case strings.HasPrefix(record.name, "tapio.security."):
 			counts["security"] += actions(record)
+		case strings.HasPrefix(record.name, "tapio.etcd."):
+			counts["etcd"]++
 		}
 	}
 	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect"))
@@ -235,7 +237,15 @@ func (o *output) events() map[string]uint64 {
 	if exchanges := len(filter(o.spans, isExchange)); exchanges > 0 {
 		counts["http"] = uint64(exchanges)
 	}
+	if changes := o.cniEvents(); changes > 0 {
+		counts["cni"] = uint64(changes)
+	}
 	return counts
+}
+
+// cniEvents: a plugin's start and its end are two.
+func (o *output) cniEvents() int {
+	return 2*len(named(o.spans, "cni.plugin")) + len(named(o.spans, "cni.netns.create")) + len(named(o.spans, "cni.netns.delete"))
 }
 
 // points are a metric's data points as they were last.

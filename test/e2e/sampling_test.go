@@ -37,7 +37,9 @@ func TestConfigsAreValid(t *testing.T) {
 		{defaultConfig, jaegerConfig},
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
+		{joinConfig},
 		{tailSampling},
+		{"../../deploy/gateway-kubernetes.yaml"},
 	} {
 		command := exec.Command(binary(t), "validate")
 		for _, file := range files {

@@ -57,6 +57,45 @@ const oneTrace = `python GET (client) http://catalog.shop.test:8081/items/9.json
   python tcp.connect (client) 10.98.0.2:8081
 `
 
+// TestGateway: with a gateway between the two nodes and Jaeger, a job is one trace, from its process to the server
+// that failed on the other node.
+func TestGateway(t *testing.T) {
+	requireJaeger(t)
+	a, b := newWorld(t), newWorld(t)
+	connect(t, a, b, frontNode, backNode)
+	jaeger := startJaeger(t)
+	gateway := startGateway(t, jaeger)
+	where := maps.Clone(addresses)
+	where["catalog"], where["orders"] = backNode, backNode
+	front := &shop{world: a, addresses: where, folder: t.TempDir()}
+	back := &shop{world: b, addresses: where, folder: t.TempDir()}
+	startCollector(t, gateway, a.scope)
+	startCollector(t, gateway, b.scope)
+	back.openBack(t)
+	front.openFront(t)
+
+	elsewhere := strings.NewReplacer(addresses["catalog"], backNode, addresses["orders"], backNode)
+	for _, order := range orders[:2] { // the others go nowhere
+		assert.Equal(t, order.status, front.runJob(t, order.target))
+		search := Search{Service: "curl", Tags: map[string]string{"url.full": "http://storefront:8080" + order.target}}
+		trace := awaitTrace(t, jaeger, search, named(t, elsewhere.Replace(order.shape)))
+		requireSound(t, trace)
+		requireNoLinks(t, trace)
+		keepPicture(t, trace, "joined")
+	}
+}
+
+// requireNoLinks: what is in one trace needs none.
+func requireNoLinks(t *testing.T, trace Trace) {
+	t.Helper()
+	for _, span := range trace.Spans {
+		for _, reference := range span.References {
+			require.Equal(t, "CHILD_OF", reference.Type)
+			require.Equal(t, trace.ID, reference.TraceID)
+		}
+	}
+}
+
 func spanTitled(t *testing.T, trace Trace, title string) *Span {
 	t.Helper()
 	var found *Span

@@ -125,6 +125,33 @@ func startJaeger(t *testing.T) *backend {
 	return b
 }
 
+// startGateway returns what the nodes' collectors send to in Jaeger's place.
+func startGateway(t *testing.T, jaeger *backend) *backend {
+	t.Helper()
+	endpoint := "localhost:" + freePort(t)
+	command := exec.Command(builtCollector(t), "--config", filepath.Join(root, "deploy", "join.yaml"),
+		"--config", "yaml:receivers::otlp::protocols::grpc::endpoint: "+endpoint)
+	command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT="+jaeger.endpoint)
+	p := start(t, command, here)
+	require.Eventually(t, func() bool {
+		connection, err := net.Dial("tcp", endpoint)
+		if err == nil {
+			connection.Close()
+		}
+		return err == nil || p.hasEnded()
+	}, patience, pollInterval, "the gateway does not listen")
+	require.False(t, p.hasEnded(), "the gateway has ended")
+	return &backend{Server: jaeger.Server, endpoint: endpoint}
+}
+
+func builtCollector(t *testing.T) string {
+	t.Helper()
+	binary, err := filepath.Abs(filepath.Join(root, "bin", "otelcol-tapio"))
+	require.NoError(t, err)
+	require.FileExists(t, binary, "run make build first")
+	return binary
+}
+
 // collector is the built one with the default pipeline, and Jaeger as its backend.
 type collector struct {
 	*process
@@ -134,11 +161,8 @@ type collector struct {
 // startCollector returns when it is ready.
 func startCollector(t *testing.T, jaeger *backend, scope string, overrides ...string) *collector {
 	t.Helper()
-	binary, err := filepath.Abs(filepath.Join(root, "bin", "otelcol-tapio"))
-	require.NoError(t, err)
-	require.FileExists(t, binary, "run make build first")
 	port := freePort(t)
-	command := exec.Command(binary, "--config", filepath.Join(root, "otelcol-config.yaml"), "--config", filepath.Join(root, "otelcol-jaeger.yaml"))
+	command := exec.Command(builtCollector(t), "--config", filepath.Join(root, "otelcol-config.yaml"), "--config", filepath.Join(root, "otelcol-jaeger.yaml"))
 	for _, override := range append(overrides,
 		"extensions::tapio::endpoint: localhost:"+port,
 		"exporters::prometheus::endpoint: localhost:0",

@@ -123,6 +123,11 @@ func startAgent(t *testing.T, node *cluster.Node) *agent {
 // start runs the collector with the config, and changes to it as the flag --config takes them.
 func start(t *testing.T, environment []string, changes ...string) *agent {
 	t.Helper()
+	return startWith(t, config, environment, changes...)
+}
+
+func startWith(t *testing.T, config string, environment []string, changes ...string) *agent {
+	t.Helper()
 	binary, err := filepath.Abs("../../bin/otelcol-tapio")
 	require.NoError(t, err)
 	require.FileExists(t, binary, "make build")

@@ -1,9 +1,9 @@
 # Copyright The otelcol-tapio Authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""threaded.py PORT BACKEND HOST JOB serves each connection in a thread of its own, which asks the back end (a
-port) before it answers. HOST is what the back end is called, with {} for what the request is about. If JOB is
-"job", another thread asks on its own account."""
+"""threaded.py [ADDRESS:]PORT BACKEND HOST JOB serves each connection in a thread of its own, which asks the back end
+(a port) before it answers, and says 502 if that cannot be reached or fails. HOST is what the back end is called,
+with {} for what the request is about. If JOB is "job", another thread asks on its own account."""
 import http.client
 import http.server
 import os
@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 
-PORT, BACKEND, HOST, JOB = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+ADDRESS, _, PORT = sys.argv[1].rpartition(":")
+BACKEND, HOST, JOB = int(sys.argv[2]), sys.argv[3], sys.argv[4]
 
 
 def ask(path, truth):
     connection = http.client.HTTPConnection(HOST.format(truth), BACKEND)
     connection.request("GET", path, headers={"X-Truth": truth})
-    answer = connection.getresponse().read()
+    answer = connection.getresponse()
+    body = answer.read()
     connection.close()
-    return answer
+    return answer.status, body
 
 
 def work():
@@ -38,8 +40,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         time.sleep(random.uniform(0, 0.004))
-        body = ask(self.path, self.headers["X-Truth"])
-        self.send_response(200)
+        try:
+            status, body = ask(self.path, self.headers["X-Truth"])
+        except ConnectionRefusedError:
+            status, body = 502, b""
+        self.send_response(200 if status == 200 else 502)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -57,4 +62,4 @@ class Server(http.server.ThreadingHTTPServer):
 
 if JOB == "job":
     threading.Thread(target=work, daemon=True).start()
-Server(("127.0.0.1", PORT), Handler).serve_forever()
+Server((ADDRESS or "127.0.0.1", int(PORT)), Handler).serve_forever()

@@ -12,6 +12,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -170,6 +171,19 @@ func (c *ControlPlane) Do(t testing.TB, method, path, object string) []byte {
 	require.NoError(t, err)
 	require.Less(t, code, 300, "%s %s: %s", method, path, body)
 	return body
+}
+
+// Bind makes a ClusterRole, and gives it to a user.
+func (c *ControlPlane) Bind(t testing.TB, user, role string) {
+	t.Helper()
+	const rbac = "/apis/rbac.authorization.k8s.io/v1/"
+	var made struct {
+		Metadata struct{ Name string }
+	}
+	require.NoError(t, json.Unmarshal(c.Do(t, http.MethodPost, rbac+"clusterroles", role), &made))
+	c.Do(t, http.MethodPost, rbac+"clusterrolebindings", fmt.Sprintf(`{"metadata": {"name": %q},
+		"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": %q},
+		"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": %q}]}`, user, made.Metadata.Name, user))
 }
 
 // Try is Do for what may fail.

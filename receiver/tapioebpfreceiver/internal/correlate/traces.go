@@ -4,6 +4,7 @@
 package correlate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,6 +36,8 @@ type Options struct {
 	MaxHeld int
 	// Peers are the addresses where other agents may see the client's side of a request.
 	Peers []netip.Prefix
+	// GivenUp counts what these limits cost; nil: nobody asks.
+	GivenUp *GivenUp
 }
 
 // Place of a span in a trace.
@@ -47,6 +50,8 @@ type Place struct {
 	Link Link
 	// Linked says that the other end may be in the trace that its link leads to.
 	Linked bool
+
+	depth int // spans above it that this agent knows of
 }
 
 // The bits of a span's flags beyond W3C's (opentelemetry/proto/trace/v1/trace.proto).
@@ -162,6 +167,7 @@ type Traces struct {
 	lookups  map[identity.Key][]*Unit // that wait for a connection
 	queues   [queueCount]queue
 	held     int
+	givenUp  *GivenUp
 }
 
 // queue of units that wait equally long, the oldest first.
@@ -189,6 +195,7 @@ func NewTraces(options Options, ids *IDs) *Traces {
 		requests: map[requestKey]*request{},
 		local:    map[netip.Addr]struct{}{},
 		lookups:  map[identity.Key][]*Unit{},
+		givenUp:  cmp.Or(options.GivenUp, &GivenUp{}),
 	}
 	t.queues[queueClients].wait = clientGrace
 	t.queues[queueRequests].wait = requestGrace
@@ -283,7 +290,15 @@ func (t *Traces) served(cause Cause, now uint64) *request {
 
 // isServedBy says that the cause is certain, and may have one more child.
 func (t *Traces) isServedBy(served *request, cause Cause) bool {
-	if !served.placed || cause.ByThread && !served.answered || served.children >= maxChildren {
+	if !served.placed || cause.ByThread && !served.answered {
+		return false
+	}
+	switch {
+	case served.place.depth >= maxDepth:
+		t.givenUp.MaxDepth.Add(1)
+		return false
+	case served.children >= maxChildren:
+		t.givenUp.MaxChildren.Add(1)
 		return false
 	}
 	served.children++
@@ -467,7 +482,14 @@ func (l *NameLookup) has(address string) bool {
 
 // --- waiting -------------------------------------------------------------------------------------
 
-func (t *Traces) hasRoom() bool { return t.held < t.options.MaxHeld }
+// hasRoom says whether one more span may wait, which needs to.
+func (t *Traces) hasRoom() bool {
+	if t.held < t.options.MaxHeld {
+		return true
+	}
+	t.givenUp.MaxHeld.Add(1)
+	return false
+}
 
 func (t *Traces) await(what *request, unit *Unit, queue int) {
 	what.waiters = append(what.waiters, unit)
@@ -581,7 +603,9 @@ func (t *Traces) Tick(now uint64) {
 	for i := range t.queues {
 		q := &t.queues[i]
 		for len(q.units) > 0 && (q.units[0].placed || q.units[0].began+q.wait < now) {
-			t.expire(q.take(), i)
+			if t.expire(q.take(), i) && (i == queueServed || i == queueSeen) {
+				t.givenUp.MaxWait.Add(1)
+			}
 		}
 	}
 	for len(t.order) > 0 && t.order[0].since+retention+t.queues[queueServed].wait < now {
@@ -599,8 +623,9 @@ func (q *queue) take() *Unit {
 	return unit
 }
 
-// expire gives up on what a unit waits for, unless that has come and will have its place.
-func (t *Traces) expire(unit *Unit, number int) {
+// expire gives up on what a unit waits for, unless that has come and will have its place. It says whether it
+// did.
+func (t *Traces) expire(unit *Unit, number int) bool {
 	hasConnection := unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit)
 	switch {
 	case unit.placed:
@@ -608,7 +633,9 @@ func (t *Traces) expire(unit *Unit, number int) {
 		t.queues[queueSeen].add(unit)
 	default:
 		t.giveUp(unit)
+		return true
 	}
+	return false
 }
 
 // Flush gives up on all, since nothing more will come.
@@ -641,6 +668,7 @@ func (t *Traces) request(key requestKey, now uint64) *request {
 	if len(t.requests) >= maxRequests {
 		t.keepAwaited()
 		t.forgetOldest()
+		t.givenUp.MaxRequests.Add(1)
 	}
 	r := &request{key: key, since: now}
 	t.requests[key] = r
@@ -702,6 +730,7 @@ func (p *Place) inherit(header *Context) {
 // below makes the span a child of another, which may be another process's.
 func (p *Place) below(parent *Place, remote bool) {
 	p.TraceID, p.ParentID, p.State = parent.TraceID, parent.SpanID, parent.State
+	p.depth = parent.depth + 1
 	p.Flags = parent.Flags&0xff | flagHas
 	if remote {
 		p.Flags |= flagIsRemote
@@ -710,7 +739,7 @@ func (p *Place) below(parent *Place, remote bool) {
 
 // together makes the span a sibling of another.
 func (p *Place) together(other *Place) {
-	p.TraceID, p.ParentID, p.State, p.Flags = other.TraceID, other.ParentID, other.State, other.Flags
+	p.TraceID, p.ParentID, p.State, p.Flags, p.depth = other.TraceID, other.ParentID, other.State, other.Flags, other.depth
 }
 
 // beside makes the span a sibling of another; of one that is nobody's child, its child.

@@ -236,6 +236,7 @@ func TestARequestThatLastsLongIsNotWaitedFor(t *testing.T) {
 	s.Tick(31*second + 1)
 	s.requireChild("client", "")
 	assert.Equal(t, Link(2).TraceID(), s.places["client"].TraceID, "where its other end looks for it")
+	assert.EqualValues(t, 1, s.givenUp.MaxWait.Load())
 	s.server("server", Request{Link: 1, Peer: public, Now: 32 * second})
 	s.client("late", Request{Link: 3, Peer: peer, Cause: Cause{Link: 1}, Now: 33 * second})
 	s.requireChild("late", "server")
@@ -249,6 +250,34 @@ func TestARequestHasNoMoreThanItsShareOfChildren(t *testing.T) {
 	}
 	s.requireChild(fmt.Sprint(maxChildren-1), "server")
 	s.requireChild(fmt.Sprint(maxChildren), "")
+	assert.EqualValues(t, 1, s.givenUp.MaxChildren.Load())
+}
+
+// A chain of requests, each of which the one before has caused, ends somewhere, and another trace begins.
+func TestTracesAreNoDeeperThanMayBe(t *testing.T) {
+	s := newScene(t)
+	s.server("0", Request{Link: 1, Peer: public})
+	for i := range maxDepth {
+		s.client(fmt.Sprint("c", i+1), Request{Link: Link(i + 2), Peer: local, Cause: Cause{Link: Link(i + 1)}})
+		s.server(fmt.Sprint(i+1), Request{Link: Link(i + 2), Peer: local})
+	}
+	const half = maxDepth / 2 // a request is two spans
+	for i := range half {
+		s.requireChild(fmt.Sprint("c", i+1), fmt.Sprint(i))
+		s.requireChild(fmt.Sprint(i+1), fmt.Sprint("c", i+1))
+	}
+	s.requireChild(fmt.Sprint("c", half+1), "")
+	assert.NotEqual(t, s.places["0"].TraceID, s.places[fmt.Sprint("c", half+1)].TraceID)
+	s.requireChild(fmt.Sprint("c", half+2), fmt.Sprint(half+1))
+	assert.EqualValues(t, 1, s.givenUp.MaxDepth.Load())
+
+	deep := program(10, 0)
+	deep.Depth = maxDepth - 1
+	s.client("of a deep program", Request{Link: 1001, Peer: local, Program: deep})
+	s.server("its server", Request{Link: 1001, Peer: local})
+	s.client("beyond", Request{Link: 1002, Peer: local, Cause: Cause{Link: 1001}})
+	s.requireChild("its server", "of a deep program")
+	s.requireChild("beyond", "")
 }
 
 // --- connections and lookups ---------------------------------------------------------------------
@@ -362,8 +391,10 @@ func TestNoMoreAreHeldThanMay(t *testing.T) {
 		s.requireChild(name, "")
 	}
 	assert.Equal(t, Link(5).TraceID(), s.places["5"].TraceID)
+	assert.EqualValues(t, 4, s.givenUp.MaxHeld.Load())
 	s.Flush()
 	s.waits()
+	assert.Zero(t, s.givenUp.MaxWait.Load(), "the end is no limit")
 }
 
 func TestLookupsOfAProcessAreBounded(t *testing.T) {
@@ -382,6 +413,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	}
 	assert.Len(t, s.requests, maxRequests)
 	assert.Len(t, s.order, maxRequests)
+	assert.EqualValues(t, 10, s.givenUp.MaxRequests.Load())
 	s.Tick(1000 * second)
 	assert.Empty(t, s.requests)
 	assert.Empty(t, s.order)

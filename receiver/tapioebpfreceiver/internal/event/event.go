@@ -31,6 +31,12 @@ const (
 	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
 	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)
 	TypeSecurityAction    = Type(bpf.WireEventTypeSECURITY_ACTION)
+	TypeCNIBegan          = Type(bpf.WireEventTypeCNI_BEGAN)
+	TypeCNIEnded          = Type(bpf.WireEventTypeCNI_ENDED)
+	TypeCNINetnsMade      = Type(bpf.WireEventTypeCNI_NAMESPACE_MADE)
+	TypeCNINetnsRemoved   = Type(bpf.WireEventTypeCNI_NAMESPACE_REMOVED)
+	TypeEtcdCall          = Type(bpf.WireEventTypeETCD_CALL)
+	TypeEtcdChange        = Type(bpf.WireEventTypeETCD_CHANGE)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)
@@ -47,6 +53,8 @@ const (
 	FamilyDNS             = Family(bpf.WireEventFamilyFAMILY_DNS)
 	FamilyHTTP            = Family(bpf.WireEventFamilyFAMILY_HTTP)
 	FamilySecurity        = Family(bpf.WireEventFamilyFAMILY_SECURITY)
+	FamilyCNI             = Family(bpf.WireEventFamilyFAMILY_CNI)
+	FamilyEtcd            = Family(bpf.WireEventFamilyFAMILY_ETCD)
 	// FamilyCgroup is no family of events: its records tell identity whose a process is.
 	FamilyCgroup = Family(bpf.WireEventFamilyFAMILY_CGROUP)
 	FamilyCount  = Family(bpf.WireEventFamilyFAMILY_COUNT)
@@ -60,6 +68,8 @@ var familyNames = [FamilyCount]string{
 	FamilyDNS:      "dns",
 	FamilyHTTP:     "http",
 	FamilySecurity: "security",
+	FamilyCNI:      "cni",
+	FamilyEtcd:     "etcd",
 	FamilyCgroup:   "cgroup",
 }
 

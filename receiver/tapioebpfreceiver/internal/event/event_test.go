@@ -52,6 +52,8 @@ var (
 	}
 )
 
+var namespace = bpf.WireCniNamespace{Header: header, Process: identity, Made: 141, Inode: math.MaxUint32, Error: -142}
+
 // decoder is one of the package without its types.
 type decoder struct {
 	name   string
@@ -74,6 +76,7 @@ var fixedDecoders = []decoder{
 	decoderOf("process_oom_kill", oomKill, event.DecodeProcessOOMKill),
 	decoderOf("connection_connect", connect, event.DecodeConnectionConnect),
 	decoderOf("connection_stats", stats, event.DecodeConnectionStats),
+	decoderOf("cni_namespace", namespace, event.DecodeCNINamespace),
 }
 
 // decoders are all.
@@ -90,6 +93,12 @@ var decoders = append([]decoder{
 	}},
 	{name: "security_action", record: eventtest.Record(bpf.WireSecurityAction{Kind: uint16(event.SecurityMount)}), decode: func(record []byte) (any, error) {
 		return event.DecodeSecurityAction(record)
+	}},
+	{name: "cni_began", record: eventtest.Record(bpf.WireCniBegan{}), decode: func(record []byte) (any, error) {
+		return event.DecodeCNIBegan(record)
+	}},
+	{name: "cni_ended", record: eventtest.Record(bpf.WireCniEnded{}), decode: func(record []byte) (any, error) {
+		return event.DecodeCNIEnded(record)
 	}},
 }, fixedDecoders...)
 

@@ -157,6 +157,7 @@ const (
 	SecurityHasAfter       = uint32(bpf.WireSecurityFlagsSECURITY_HAS_AFTER)
 	SecurityHasTarget      = uint32(bpf.WireSecurityFlagsSECURITY_HAS_TARGET)
 	SecurityPathUnreadable = uint32(bpf.WireSecurityFlagsSECURITY_PATH_UNREADABLE)
+	SecurityHardLink       = uint32(bpf.WireSecurityFlagsSECURITY_HARD_LINK)
 )
 
 // SecurityAction is an action that was done, or refused.

@@ -88,8 +88,25 @@ type Resource struct {
 	Key  ResourceKey
 	Name string // the executable's file name; empty: not known
 	Path string // empty: not known
+	// Cluster is what records are of that are no process's; nil: they are.
+	Cluster *Cluster
 
 	line *lineage
+}
+
+// Cluster is a service that is asked over the network.
+type Cluster struct {
+	Service   string
+	Endpoints []string
+}
+
+// OfCluster is the resource of a cluster's records.
+func OfCluster(service string, endpoints []string) *Resource {
+	return &Resource{
+		Key:     ResourceKey{owner: service + " " + strings.Join(endpoints, ",")},
+		Cluster: &Cluster{Service: service, Endpoints: endpoints},
+		line:    &lineage{},
+	}
 }
 
 // lineage is what the resources of one owner and executable have in common, through all changes of its names.

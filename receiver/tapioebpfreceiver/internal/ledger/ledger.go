@@ -24,11 +24,12 @@ const (
 	LostRefused                 // a consumer refused it
 	LostUndecodable             // the record made no sense
 	LostTableFull               // it could not be followed: too many at a time
+	LostUnreadable              // it was begun but could not be followed to its end
 	LostShutdown                // the collector stopped before the consumers took it
 	fateCount
 )
 
-// Reasons that the source counts, table_full also the receiver.
+// Reasons that the source counts, the last two also the receiver.
 const (
 	ReasonRingFull   = "ring_full"
 	ReasonTableFull  = "table_full"
@@ -60,6 +61,8 @@ func (f Fate) Reason() string {
 		return "undecodable"
 	case LostTableFull:
 		return ReasonTableFull
+	case LostUnreadable:
+		return ReasonUnreadable
 	case LostShutdown:
 		return "shutdown"
 	default:
@@ -164,7 +167,10 @@ func (r Row) close(c source.Counters) Row {
 		r.Lost[ReasonTableFull] += c.TableFull
 	}
 	if c.Unreadable > 0 {
-		r.Lost[ReasonUnreadable] = c.Unreadable
+		r.Lost[ReasonUnreadable] += c.Unreadable
+	}
+	if c.QueueFull > 0 {
+		r.Lost[LostQueueFull.Reason()] += c.QueueFull
 	}
 	r.Seen = c.Seen
 	r.InFlight = c.Seen - min(c.Seen, r.ended())

@@ -25,13 +25,14 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                            metric.Meter
-	mu                               sync.Mutex
-	registrations                    []metric.Registration
-	ReceiverTapioebpfEvents          metric.Int64ObservableCounter
-	ReceiverTapioebpfIdentityUnnamed metric.Int64ObservableCounter
-	ReceiverTapioebpfIdentityWaited  metric.Int64ObservableCounter
-	ReceiverTapioebpfMissedRuns      metric.Int64ObservableCounter
+	meter                               metric.Meter
+	mu                                  sync.Mutex
+	registrations                       []metric.Registration
+	ReceiverTapioebpfCorrelationGivenUp metric.Int64ObservableCounter
+	ReceiverTapioebpfEvents             metric.Int64ObservableCounter
+	ReceiverTapioebpfIdentityUnnamed    metric.Int64ObservableCounter
+	ReceiverTapioebpfIdentityWaited     metric.Int64ObservableCounter
+	ReceiverTapioebpfMissedRuns         metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -43,6 +44,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverTapioebpfCorrelationGivenUpCallback sets callback for observable ReceiverTapioebpfCorrelationGivenUp metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioebpfCorrelationGivenUpCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfCorrelationGivenUp, obs: o})
+		return nil
+	}, builder.ReceiverTapioebpfCorrelationGivenUp)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterReceiverTapioebpfEventsCallback sets callback for observable ReceiverTapioebpfEvents metric.
@@ -133,6 +149,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.ReceiverTapioebpfCorrelationGivenUp, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_tapioebpf_correlation_given_up",
+		metric.WithDescription("Spans, or of max_requests sides of requests, whose parent or children may be missed for a limit's sake. [Alpha]"),
+		metric.WithUnit("{span}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ReceiverTapioebpfEvents, err = builder.meter.Int64ObservableCounter(
 		"otelcol_receiver_tapioebpf_events",
 		metric.WithDescription("What became of every event that the kernel reported. [Alpha]"),

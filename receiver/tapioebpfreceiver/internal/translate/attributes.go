@@ -69,6 +69,7 @@ const (
 	attrNetworkPeerAddress  = string(semconv.NetworkPeerAddressKey)
 	attrNetworkPeerPort     = string(semconv.NetworkPeerPortKey)
 	attrNetworkIODirection  = string(semconv.NetworkIODirectionKey)
+	attrNetworkInterface    = string(semconv.NetworkInterfaceNameKey)
 	attrServerAddress       = string(semconv.ServerAddressKey)
 	attrServerPort          = string(semconv.ServerPortKey)
 	attrClientAddress       = string(semconv.ClientAddressKey)
@@ -91,6 +92,7 @@ const (
 	attrDNSQuestionName = string(semconv.DNSQuestionNameKey)
 	attrDNSAnswers      = string(semconv.DNSAnswersKey)
 
+	attrFileName    = string(semconv.FileNameKey)
 	attrFilePath    = string(semconv.FilePathKey)
 	attrFileInode   = string(semconv.FileInodeKey)
 	attrFileMode    = string(semconv.FileModeKey)
@@ -153,6 +155,7 @@ const (
 	attrSecurityTruncated    = "tapio.security.truncated"
 	attrFilePattern          = "tapio.security.file.pattern"
 	attrFileAccess           = "tapio.security.file.access"
+	attrFileHardLink         = "tapio.security.file.hard_link"
 	attrFileUnresolved       = "tapio.security.file.unresolved"
 	attrFileUnlinked         = "tapio.security.file.unlinked"
 	attrFileUnreadable       = "tapio.security.file.unreadable"
@@ -178,7 +181,44 @@ const (
 	attrTargetExecutableName = "tapio.security.target.process.executable.name"
 	attrTargetExecutablePath = "tapio.security.target.process.executable.path"
 	attrTargetContainerID    = "tapio.security.target.container.id"
+
+	attrEtcdEndpoints      = "tapio.etcd.endpoints"
+	attrEtcdFileType       = "tapio.etcd.file.type"
+	attrEtcdFileDirectory  = "tapio.etcd.file.directory"
+	attrEtcdCall           = "tapio.etcd.call"
+	attrEtcdDuration       = "tapio.etcd.duration"
+	attrEtcdWriteSize      = "tapio.etcd.write.size"
+	attrEtcdConnectionType = "tapio.etcd.connection.type"
+	attrEtcdChangeType     = "tapio.etcd.change.type"
+	attrEtcdClusterID      = "tapio.etcd.cluster.id"
+	attrEtcdRevision       = "tapio.etcd.revision"
+	attrEtcdRevisionFirst  = "tapio.etcd.revision.first"
+	attrEtcdRevisionLast   = "tapio.etcd.revision.last"
+	attrEtcdKey            = "tapio.etcd.key"
+	attrEtcdKeyTruncated   = "tapio.etcd.key.truncated"
+	attrEtcdObjectGroup    = "tapio.etcd.object.group"
+	attrEtcdObjectResource = "tapio.etcd.object.resource"
+	attrEtcdObjectName     = "tapio.etcd.object.name"
 )
+
+// Of the family cni.
+const (
+	attrCNICommand       = "tapio.cni.command"
+	attrCNIPluginName    = "tapio.cni.plugin.name"
+	attrCNIPlugins       = "tapio.cni.plugins"
+	attrCNINetnsPath     = "tapio.cni.netns.path"
+	attrCNINetnsInode    = "tapio.cni.netns.inode"
+	attrCNINetnsAge      = "tapio.cni.netns.age"
+	attrCNINetnsChange   = "tapio.cni.netns.change"
+	attrCNIErrorCode     = "tapio.cni.error.code"
+	attrCNIErrorMessage  = "tapio.cni.error.message"
+	attrCNIErrorDetails  = "tapio.cni.error.details"
+	attrCNIErrorUnparsed = "tapio.cni.error.unparsed"
+	attrCNITruncated     = "tapio.cni.truncated"
+)
+
+// etcdService is the service.name of a cluster that is watched.
+const etcdService = "etcd"
 
 // The ids of struct credentials that are told, below tapio.security.credentials.before and .after.
 const (
@@ -199,6 +239,11 @@ const (
 	spanDNSQuery    = "dns.query"
 	spanDNSLookup   = "dns.lookup"
 
+	spanCNIPrefix   = "cni."
+	spanCNIPlugin   = "cni.plugin"
+	spanNetnsCreate = "cni.netns.create"
+	spanNetnsDelete = "cni.netns.delete"
+
 	spanSecurityPrefix  = "security."
 	eventSecurityPrefix = "tapio.security."
 
@@ -209,4 +254,12 @@ const (
 	eventConnectionClose  = "tapio.network.connection.close"
 	eventConnectionReport = "tapio.network.connection.report"
 	eventDNSFailure       = "tapio.dns.failure"
+	eventCNIFailure       = "tapio.cni.failure"
+	eventNetnsFailure     = "tapio.cni.netns.failure"
+	eventEtcdSlowSync     = "tapio.etcd.slow_sync"
+	eventEtcdSlowWrite    = "tapio.etcd.slow_write"
+	eventEtcdFailedSync   = "tapio.etcd.failed_sync"
+	eventEtcdFailedWrite  = "tapio.etcd.failed_write"
+	eventEtcdChange       = "tapio.etcd.change"
+	eventEtcdMissed       = "tapio.etcd.changes_missed"
 )

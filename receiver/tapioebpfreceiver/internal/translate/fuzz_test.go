@@ -44,6 +44,7 @@ func FuzzHandle(f *testing.F) {
 		oomKillRecord(10, 0, 6*second), exitRecord(10, second, 7*second, 9),
 	), uint8(7))
 	f.Add(sequence(curl(2*second), curl(3*second), exitRecord(10, second, 4*second, 0), oomKillRecord(99, 0, second)), uint8(1))
+	f.Add(sequence(etcdStarted(), etcdCallRecord(event.EtcdFsync, "wal", walName, 3*second, second, 0, 5), etcdChangeRecord(event.EtcdMissed, 7, "/registry/pods/a/b")), uint8(7))
 	f.Add(sequence(execRecord(10, 0, second, 0xffff, "/\xff\xfe/caf\xe9", "/\xc3", "\xff", "--token", "\xfe")), uint8(6))
 	f.Add(sequence(nil, []byte("short"), make([]byte, 32), forkRecord(10, second, 10, 2*second), exitRecord(0, 0, 0, 0xffffffff)), uint8(4))
 	f.Add(sequence(
@@ -62,6 +63,12 @@ func FuzzHandle(f *testing.F) {
 	f.Add(sequence(
 		curl(2*second), shadow(3*second), shadow(3*second), eventtest.Security(acting(event.SecurityMount, event.OperationMount, 4*second), "\xff", "/\xfe", "\xff\x00\xfe"),
 		eventtest.Security(acting(event.SecurityShellOnSocket, 0, 4*second), "/bash", "", "0123456789abcdef"), exitRecord(10, second, 5*second, 0), shadow(6*second),
+	), uint8(7))
+	f.Add(sequence(
+		curl(2*second), pluginBegan(20, 3*second, 10, second, "/opt/cni/bin/caf\xe9", addVariables...), execRecord(20, 3*second, 3*second, 0, "/opt/cni/bin/bridge", "/"),
+		pluginBegan(21, 4*second, 20, 3*second, "/opt/cni/bin/host-local", "CNI_COMMAND=\xff"), pluginEnded(21, 4*second, 5*second, 1<<8, "\xff"),
+		pluginEnded(20, 3*second, 6*second, 9, `{"code":7,"msg":"\xff"`), pluginEnded(99, second, 2*second, 0, ""),
+		namespaceRecord(event.TypeCNINetnsMade, 10, second, 7*second, 4026532000, 28), namespaceRecord(event.TypeCNINetnsRemoved, 0, 0, 8*second, 4026532000, 0),
 	), uint8(7))
 	f.Fuzz(func(t *testing.T, joined []byte, combination uint8) {
 		routes, err := http1.NewRoutes([]string{"/{a}/b"})

@@ -30,8 +30,15 @@ type metrics struct {
 	lookups   table[lookupKey, lookupSeries]
 	resolvers table[resolverKey, resolverSeries]
 	actions   table[actionKey, actionSeries]
+	plugins   table[pluginKey, pluginSeries]
+	networks  table[networkKey, networkSeries]
+	netns     table[netnsKey, netnsSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
+	// etcd's files, connections and keys
+	etcdSyncs, etcdWrites table[etcdCallKey, etcdCallSeries]
+	etcdConnections       table[etcdConnectionKey, etcdConnectionSeries]
+	etcdChanges           table[etcdChangeKey, etcdChangeSeries]
 }
 
 func newMetrics(options Options) metrics {
@@ -47,9 +54,17 @@ func newMetrics(options Options) metrics {
 		lookups:   newTable[lookupKey, lookupSeries](options.SeriesLimit),
 		resolvers: newTable[resolverKey, resolverSeries](options.SeriesLimit),
 		actions:   newTable[actionKey, actionSeries](options.SeriesLimit),
+		plugins:   newTable[pluginKey, pluginSeries](options.SeriesLimit),
+		networks:  newTable[networkKey, networkSeries](options.SeriesLimit),
+		netns:     newTable[netnsKey, netnsSeries](options.SeriesLimit),
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
+
+		etcdSyncs:       newTable[etcdCallKey, etcdCallSeries](options.SeriesLimit),
+		etcdWrites:      newTable[etcdCallKey, etcdCallSeries](options.SeriesLimit),
+		etcdConnections: newTable[etcdConnectionKey, etcdConnectionSeries](options.SeriesLimit),
+		etcdChanges:     newTable[etcdChangeKey, etcdChangeSeries](options.SeriesLimit),
 	}
 }
 
@@ -217,11 +232,20 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.lookups.dropStale(now)
 	m.resolvers.dropStale(now)
 	m.actions.dropStale(now)
+	m.plugins.dropStale(now)
+	m.networks.dropStale(now)
+	m.netns.dropStale(now)
+	m.etcdSyncs.dropStale(now)
+	m.etcdWrites.dropStale(now)
+	m.etcdConnections.dropStale(now)
+	m.etcdChanges.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
 	m.collectExchanges(c)
 	m.collectLookups(c)
 	m.collectActions(c)
+	m.collectCNI(c)
+	m.collectEtcd(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

@@ -26,9 +26,11 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
 	r := t.index.ResourceOf(&e.Header, p)
 	errorType := event.ErrorType(e.Error)
+	ofEtcd := t.etcd.connectionOf(r, &e.Ends)
 	t.metrics.connected(r, e, errorType, t.wall(e.Header.Time))
+	t.metrics.etcdConnected(r, ofEtcd, e, errorType, t.wall(e.Header.Time))
 	failed := errorType != ""
-	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(&e.Header, &e.Ends, &e.Cause, e.Opened)}
+	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(&e.Header, &e.Ends, &e.Cause, e.Opened), ofEtcd: ofEtcd}
 	if !t.signals.Traces {
 		if t.signals.Logs && failed {
 			t.fillConnectFailure(t.builder.record(r), &c, [8]byte{})
@@ -45,6 +47,7 @@ type connect struct {
 	resource  *identity.Resource
 	errorType string // empty: established
 	name      string // of the server; empty: only its address is known
+	ofEtcd    string // what it is to etcd; empty: nothing
 }
 
 func (t *Translator) tellConnect(c *connect) outcome {
@@ -122,6 +125,7 @@ func (t *Translator) describeConnect(attributes pcommon.Map, c *connect) {
 	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&c.Ends))
 	t.putOwner(attributes, c.Header.Pid, c.process)
 	t.putEnds(attributes, &c.Ends, c.name)
+	putKnown(attributes, attrEtcdConnectionType, c.ofEtcd)
 	if c.errorType != "" {
 		attributes.PutStr(attrErrorType, c.errorType)
 	}
@@ -140,7 +144,9 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 	if e.Ends.Role == event.RoleServer && e.Ends.Protocol == event.ProtocolTCP {
 		noteServer(p)
 	}
+	ofEtcd := t.etcd.connectionOf(r, &e.Ends)
 	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
+	t.metrics.etcdCarried(r, ofEtcd, e, closed, errorType, t.wall(e.Header.Time))
 	if t.signals.Logs {
 		name, severity := eventConnectionReport, plog.SeverityNumberInfo
 		if closed {
@@ -151,6 +157,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 		}
 		log := t.log(r, name, t.wall(e.Header.Time), severity)
 		t.describeStats(log.Attributes(), p, e, errorType)
+		putKnown(log.Attributes(), attrEtcdConnectionType, ofEtcd)
 	}
 	return t.outcomeIf(t.signals.Logs), nil
 }

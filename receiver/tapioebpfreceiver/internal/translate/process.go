@@ -27,7 +27,11 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 	hasSpan := t.replacedSpan(before, e.Header.Time)
 	program := t.programBefore(before, &e)
 	p := t.index.Started(&e)
-	correlate.Start(p, program, t.ids, e.Process.Session)
+	if within := t.cni.placeOf(p.Key, program); within != nil {
+		correlate.StartWithin(p, within, program, t.ids, e.Process.Session)
+	} else {
+		correlate.Start(p, program, t.ids, e.Process.Session)
+	}
 	t.metrics.processStarted(p.Resource, t.wall(e.Header.Time))
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessExec, t.wall(e.Header.Time), plog.SeverityNumberInfo)
@@ -266,8 +270,11 @@ type ending struct {
 	severity  plog.SeverityNumber
 }
 
-func endingOf(e *bpf.WireProcessExit) ending {
-	status := event.WaitStatus(e.Status)
+func endingOf(e *bpf.WireProcessExit) ending { return statusEnding(e.Status) }
+
+// statusEnding is that of a status as wait(2) has it.
+func statusEnding(raw uint32) ending {
+	status := event.WaitStatus(raw)
 	if code, ok := status.ExitCode(); ok {
 		return ending{code: code, errorType: exitErrorType(code), severity: plog.SeverityNumberInfo}
 	}

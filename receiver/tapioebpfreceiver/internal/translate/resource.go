@@ -23,6 +23,11 @@ func (d Describe) resource(to pcommon.Resource, r *identity.Resource) {
 	attributes.PutStr(attrSource, d.Source)
 	putKnown(attributes, attrReplaySource, d.ReplaySource)
 	attributes.PutStr(attrHostName, d.HostName)
+	if r.Cluster != nil {
+		attributes.PutStr(attrServiceName, r.Cluster.Service)
+		putStrings(attributes, attrEtcdEndpoints, r.Cluster.Endpoints)
+		return
+	}
 	attributes.PutStr(attrOSType, osLinux)
 	putKnown(attributes, attrK8sNodeName, d.NodeName)
 	putKnown(attributes, attrServiceName, serviceName(r))

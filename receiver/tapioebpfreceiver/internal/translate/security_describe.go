@@ -205,6 +205,9 @@ func putFileAccess(attributes pcommon.Map, a *action) {
 	if a.at != nil {
 		attributes.PutStr(attrFilePattern, string(a.at.Pattern))
 	}
+	if a.Has(event.SecurityHardLink) {
+		attributes.PutBool(attrFileHardLink, true)
+	}
 }
 
 // modeText has the permissions as chmod(1) takes them: "4755", "0640".

@@ -113,6 +113,16 @@ var securityCases = []securityCase{
 		},
 	},
 	{
+		name: "file by another name", kind: event.SecurityFileAccess, operation: event.OperationOpen, path: "/tmp/x",
+		change: func(e *bpf.WireSecurityAction) {
+			e.Values, e.Flags = [4]uint64{0, 77, 0o100640, 0}, event.SecurityPathResolved|event.SecurityHardLink
+		},
+		want: attributes{
+			"security_rule.category": "credential_access", "tapio.security.technique": "T1003.008", "file.path": "/tmp/x", "file.inode": "77", "file.mode": "0640",
+			"tapio.security.file.access": "read", "tapio.security.file.pattern": "/etc/shadow", "tapio.security.file.hard_link": true,
+		},
+	},
+	{
 		name: "file changed", kind: event.SecurityFileAccess, operation: event.OperationOpen, path: "/root/.ssh/authorized_keys",
 		change: func(e *bpf.WireSecurityAction) {
 			e.Values, e.Flags = [4]uint64{1, 78, 0o100600, 1}, event.SecurityPathResolved|event.SecurityUnlinked

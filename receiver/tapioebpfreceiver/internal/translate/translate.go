@@ -35,6 +35,7 @@ type Options struct {
 	DNSTimeout  time.Duration // how long a query may go unanswered
 	MaxWaiting  int           // records that may wait for the names of their pods
 	Security    SecurityOptions
+	Etcd        EtcdOptions
 	// Correlation says how long spans wait for others, and who else may see their other ends.
 	Correlation correlate.Options
 	// Released, if set, is called after each record or span that has waited: there may be many at a time.
@@ -60,6 +61,8 @@ type Translator struct {
 	metrics   metrics
 	lookups   *lookups
 	security  *security
+	cni       *operations
+	etcd      etcd
 	traces    *correlate.Traces
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
@@ -81,9 +84,11 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		metrics:   newMetrics(options),
 		traces:    correlate.NewTraces(options.Correlation, ids),
 		names:     correlate.NewAddresses(),
+		etcd:      newEtcd(options.Etcd),
 	}
 	t.lookups = newLookups(t, options)
 	t.security = newSecurity(t, options.Security)
+	t.cni = newOperations(t)
 	return t
 }
 
@@ -178,6 +183,16 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.dnsMessage(kind, record)
 	case event.TypeSecurityAction:
 		return t.securityAction(record)
+	case event.TypeCNIBegan:
+		return t.cniBegan(record)
+	case event.TypeCNIEnded:
+		return t.cniEnded(record)
+	case event.TypeCNINetnsMade, event.TypeCNINetnsRemoved:
+		return t.cniNamespace(kind, record)
+	case event.TypeEtcdCall:
+		return t.etcdCall(record)
+	case event.TypeEtcdChange:
+		return t.etcdChange(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:
@@ -198,7 +213,7 @@ func (t *Translator) Empty() bool { return t.builder.batch == nil }
 
 // Held is how many events wait, for others or for the names of their pods.
 func (t *Translator) Held() int {
-	return int(t.held+t.lookups.held+t.security.folds.held) + len(t.waiting.records)
+	return int(t.held+t.lookups.held+t.security.folds.held+t.cni.held) + len(t.waiting.records)
 }
 
 // Tick ends what was waited for in vain. All records older than now must have been handled, but for those
@@ -211,6 +226,7 @@ func (t *Translator) Tick(now time.Time) {
 	t.lookups.tick(boot)
 	t.traces.Tick(boot)
 	t.security.tick(boot)
+	t.cni.tick(boot)
 }
 
 // Flush ends what waits for nothing but further records, or names, when there are none. What has not
@@ -220,6 +236,7 @@ func (t *Translator) Flush() {
 	t.lookups.searches.Flush()
 	t.traces.Flush()
 	t.security.flush()
+	t.cni.flush()
 }
 
 // Take ends the batch and returns it; nil if it is empty.

@@ -29,9 +29,10 @@ func run() error {
 	defer stop()
 	name := flag.String("kernel", "6.12", "the kernel to boot")
 	limit := flag.Duration("limit", 4*time.Minute, "how long the guest may run")
+	count := flag.Bool("count-instructions", false, "let the guest's clock count instructions, a nanosecond each, on one CPU")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		return errors.New("usage: guest [-kernel 6.12] [-limit 4m] test-binary [-test.run=… …]")
+		return errors.New("usage: guest [-kernel 6.12] [-limit 4m] [-count-instructions] test-binary [-test.run=… …]")
 	}
 	kernel, err := vm.Lookup(*name)
 	if err != nil {
@@ -53,6 +54,8 @@ func run() error {
 		Flags:    flag.Args()[1:],
 		Limit:    *limit,
 		Console:  os.Stdout,
+
+		CountInstructions: *count,
 	}.Run(ctx)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -32,6 +33,9 @@ type Guest struct {
 	Flags    []string      // for each test binary, next to -test.v
 	Limit    time.Duration // for all of it
 	Console  io.Writer     // sees the output as it comes; may be nil
+	// CountInstructions makes the guest's clock go on by one nanosecond an instruction, on one CPU, so that
+	// times are the same whatever else the machine does.
+	CountInstructions bool
 }
 
 // machine is how QEMU has to be called for an architecture. There is no KVM in it: a virtual
@@ -101,11 +105,14 @@ func (g Guest) boot(ctx context.Context, qemu, vmlinuz, initramfs string) (strin
 	m := machines[g.Kernel.Arch]
 	// A kernel that panics, also by an oops, reboots at once, and with -no-reboot QEMU ends then.
 	kernelArgs := "console=" + m.console + " rdinit=/init panic=-1 oops=panic quiet"
-	args := append([]string{
-		"-m", "1024", "-smp", "2", "-accel", "tcg,thread=multi",
-		"-display", "none", "-nodefaults", "-serial", "stdio", "-no-reboot",
+	cpus := []string{"-smp", "2", "-accel", "tcg,thread=multi"}
+	if g.CountInstructions {
+		cpus = []string{"-smp", "1", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"}
+	}
+	args := slices.Concat([]string{
+		"-m", "1024", "-display", "none", "-nodefaults", "-serial", "stdio", "-no-reboot",
 		"-kernel", vmlinuz, "-initrd", initramfs, "-append", kernelArgs,
-	}, m.args...)
+	}, cpus, m.args)
 	cmd := exec.CommandContext(limited, qemu, args...)
 	var console, complaints bytes.Buffer
 	cmd.Stdout = &console

@@ -52,6 +52,13 @@ func Security(fixed bpf.WireSecurityAction, path, base, text string) []byte {
 	return Record(fixed, pathBytes, basePath, []byte(text))
 }
 
+// EtcdChange is the record of one. The type and the sizes are set here.
+func EtcdChange(fixed bpf.WireEtcdChange, key, endpoints string) []byte {
+	fixed.Header.Type = uint16(bpf.WireEventTypeETCD_CHANGE)
+	fixed.KeySize, fixed.EndpointsSize = uint16(len(key)), uint16(len(endpoints))
+	return Record(fixed, []byte(key), []byte(endpoints))
+}
+
 // CgroupChange is the record of one. The type and the size are set here; the kernel ends the path with
 // NUL, but for one that it could not read.
 func CgroupChange(kind event.Type, fixed bpf.WireCgroupChange, path string, isRead bool) []byte {

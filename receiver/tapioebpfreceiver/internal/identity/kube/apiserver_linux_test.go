@@ -444,11 +444,7 @@ func (a *apiServer) testRBAC(t *testing.T) {
 	says(`list services: services is forbidden: User "agent" cannot list resource "services"`)
 	assert.False(t, w.Status().Synced)
 
-	const rbac = "/apis/rbac.authorization.k8s.io/v1/"
-	a.Do(t, http.MethodPost, rbac+"clusterroles", readmeRole(t))
-	a.Do(t, http.MethodPost, rbac+"clusterrolebindings", `{"metadata": {"name": "agent"},
-		"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "otelcol-tapio"},
-		"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "agent"}]}`)
+	a.Bind(t, cluster.Agent, readmeRole(t))
 	awaitSynced(t, w)
 }
 

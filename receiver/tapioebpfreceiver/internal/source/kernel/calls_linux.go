@@ -52,6 +52,9 @@ type callPrograms struct {
 	anyEntered, anyLeft string
 	// calls that matter with these options; elsewhere says that programs in other places see some of them.
 	calls func(options Options, elsewhere func(program string) bool) []call
+	// mayWatchAll says whether all calls of the node may be looked at; key is that of the config which refuses it.
+	mayWatchAll func(options Options) bool
+	key         string
 }
 
 func (p callPrograms) names() []string { return []string{p.entered, p.left, p.anyEntered, p.anyLeft} }
@@ -82,20 +85,20 @@ func (l *loader) loadCalls(o object, spec *ebpf.CollectionSpec, objectMaps map[s
 	if len(calls) == 0 {
 		return loaded, nil
 	}
-	if !options.Security.SyscallTracepoints {
-		l.report(o.families, "tp_btf/sys_exit", callsOffError(calls))
+	if !o.calls.mayWatchAll(options) {
+		l.report(o.families, "tp_btf/sys_exit", o.calls.offError(calls))
 		return loaded, nil
 	}
 	ofAny, err := l.loadAnyCall(o, spec, objectMaps, calls)
 	return append(loaded, ofAny...), err
 }
 
-func callsOffError(calls []call) error {
+func (p callPrograms) offError(calls []call) error {
 	names := make([]string, len(calls))
 	for i, c := range calls {
 		names[i] = c.name
 	}
-	return fmt.Errorf("this kernel has no way to look at just the calls %s, and families::security::syscall_tracepoints says not to look at all", strings.Join(names, ", "))
+	return fmt.Errorf("this kernel has no way to look at just the calls %s, and %s says not to look at all", strings.Join(names, ", "), p.key)
 }
 
 func (l *loader) isLoaded(program string) bool { return l.loaded[program] }

@@ -88,7 +88,7 @@ func openWorkload([]string) error {
 }
 
 // BenchmarkSyscalls shows what the source costs system calls that it reports nothing of, as the
-// ratio of the medians of their CPU time with and without it, of interleaved runs.
+// ratio of the medians of their CPU time with and without it, of b.N interleaved runs.
 func BenchmarkSyscalls(b *testing.B) {
 	security := func(o *Options) {
 		o.Families = []string{familySecurity}
@@ -104,9 +104,8 @@ func BenchmarkSyscalls(b *testing.B) {
 		{"security/open", "open", opens, security},
 	} {
 		b.Run(test.name, func(b *testing.B) {
-			const rounds = 9
 			var with, without []float64
-			for range rounds {
+			for range b.N {
 				w := newOwnWorld(b, test.change)
 				with = append(with, nsOf(b, w, test.workload))
 				w.finish()
@@ -114,9 +113,9 @@ func BenchmarkSyscalls(b *testing.B) {
 			}
 			slices.Sort(with)
 			slices.Sort(without)
-			b.ReportMetric(with[rounds/2]/without[rounds/2], "with/without")
-			b.ReportMetric(with[rounds/2]/test.calls, "ns/call")
-			b.ReportMetric(without[rounds/2]/test.calls, "ns/call-without")
+			b.ReportMetric(with[b.N/2]/without[b.N/2], "with/without")
+			b.ReportMetric(with[b.N/2]/test.calls, "ns/call")
+			b.ReportMetric(without[b.N/2]/test.calls, "ns/call-without")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

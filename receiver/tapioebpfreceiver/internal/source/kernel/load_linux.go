@@ -151,7 +151,10 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"enabled_kinds":         uint32(bitsOf(s.options.Security.Kinds)),
 			"reported_capabilities": bitsOf(s.options.Security.Capabilities),
 			"sensitive_filter":      s.sensitive.filter,
+			"sensitive_lengths":     s.sensitive.lengths,
+			"sensitive_ends":        s.sensitive.ends,
 			"tail_depths":           s.sensitive.tailDepths,
+			"below_depths":          s.sensitive.belowDepths,
 		},
 		types:     types,
 		shared:    map[string]*ebpf.Map{},
@@ -238,6 +241,16 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	}
 	if paths, ok := objectMaps["sensitive_paths"]; ok {
 		if err := l.sensitive.fill(paths); err != nil {
+			return nil, nil, err
+		}
+	}
+	if dirs, ok := objectMaps["plugin_dirs"]; ok {
+		if err := fillPluginDirs(dirs, options.CNI); err != nil {
+			return nil, nil, err
+		}
+	}
+	if executables, ok := objectMaps["etcd_executables"]; ok {
+		if err := options.Etcd.fill(executables); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -12,7 +12,7 @@ const Name = "ebpf"
 
 // Options say what to observe.
 type Options struct {
-	// Families are the event families to load: "process", "network", "dns", "http", "security".
+	// Families are the event families to load: "process", "network", "dns", "http", "security", "cni", "etcd".
 	Families []string
 	// Cgroups are the cgroup v2 paths, below the mount, whose tasks and sockets are in scope;
 	// none: the whole node.
@@ -37,4 +37,23 @@ type Options struct {
 	Causes bool
 	// Security says what the family security reports.
 	Security SecurityOptions
+	// CNI says what the family cni reports.
+	CNI CNIOptions
+	// Etcd says what the family etcd observes.
+	Etcd EtcdOptions
 }
+
+// EtcdOptions say which processes are etcd.
+type EtcdOptions struct {
+	// Executables are the file names of its programs: at most MaxEtcdExecutables, each of at most
+	// MaxEtcdExecutableBytes.
+	Executables []string
+	// SyscallTracepoints is as that of SecurityOptions.
+	SyscallTracepoints bool
+}
+
+// Limits of EtcdOptions.
+const (
+	MaxEtcdExecutables     = 64 // max_entries of etcd_executables, bpf/etcd.bpf.c
+	MaxEtcdExecutableBytes = 62 // MAX_EXECUTABLE_BYTES without NUL, and one more: a name that is cut off is none of these
+)

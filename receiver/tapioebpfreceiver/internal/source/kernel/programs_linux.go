@@ -37,11 +37,15 @@ const (
 	familyDNS      = "dns"
 	familyHTTP     = "http"
 	familySecurity = "security"
+	familyCNI      = "cni"
+	familyEtcd     = "etcd"
 	familyCgroup   = "cgroup" // always wanted: whose a process is
 )
 
-// objects in the order of their loading.
+// objects in the order of their loading, and so of their programs at a hook: that a program was started as a
+// plugin is known before what else is said of its start.
 var objects = []object{
+	{name: "cni", load: bpf.LoadCNI, families: []string{familyCNI}, wants: wantsCNIProgram, calls: cniCalls},
 	{name: "process", load: bpf.LoadProcess, families: []string{familyProcess}},
 	{name: "network", load: bpf.LoadNetwork, families: []string{familyNetwork, familyDNS, familyHTTP}, usedBy: map[string][]string{
 		"tcp_state_changed":         {familyNetwork, familyDNS, familyHTTP},
@@ -59,6 +63,7 @@ var objects = []object{
 		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
 	{name: "security", load: bpf.LoadSecurity, families: []string{familySecurity}, wants: wantsSecurityProgram, calls: securityCalls},
+	{name: "etcd", load: bpf.LoadEtcd, families: []string{familyEtcd}, calls: etcdCalls},
 	{name: "cgroup", load: bpf.LoadCgroup, families: []string{familyCgroup}},
 }
 
@@ -92,11 +97,16 @@ var understudies = map[string]string{
 	"process_fork_missed":  "process_forked",
 	"process_exit_missed":  "process_exited",
 	"tcp_state_missed":     "tcp_state_changed",
+	"plugin_start_missed":  "plugin_started",
+	"plugin_exit_missed":   "plugin_exited",
+	"etcd_start_missed":    "etcd_started",
+	"etcd_end_missed":      "etcd_ended",
 }
 
 // iterators by program name.
 var iterators = map[string]iterator{
 	"find_sockets":              {once: true},
+	"find_etcds":                {once: true},
 	"report_sockets":            {overMap: "sockets", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && f.socketStorage }},
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
 	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},

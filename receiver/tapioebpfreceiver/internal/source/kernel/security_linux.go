@@ -30,7 +30,9 @@ var newNames = map[string]string{"do_filp_open": "do_file_open"} // fs/namei.c, 
 var securityCalls = &callPrograms{
 	entered: "security_call_entered", left: "security_call_left",
 	anyEntered: "security_any_call_entered", anyLeft: "security_any_call_left",
-	calls: callsOfSecurity,
+	calls:       callsOfSecurity,
+	mayWatchAll: func(options Options) bool { return options.Security.SyscallTracepoints },
+	key:         "families::security::syscall_tracepoints",
 }
 
 // kindsOfProgram are those of the kinds of actions that a program reports.
@@ -132,6 +134,7 @@ var callsOfCredentials = []call{
 
 const (
 	bloomWords        = 256                // BLOOM_WORDS, bpf/security.h, as all here
+	endsWords         = 64                 // ENDS_WORDS
 	chainFromRoot     = 0x2f2f2f2f2f2f2f2f // CHAIN_FROM_ROOT
 	chainFromAnywhere = 0x2a2a2a2a2a2a2a2a // CHAIN_FROM_ANYWHERE
 	chainBelow        = 0x6c6c6c6c6c6c6c6c // CHAIN_BELOW
@@ -169,9 +172,12 @@ func (p SensitivePath) hash() uint64 {
 
 // sensitiveSet is what the programs are told of the sensitive paths.
 type sensitiveSet struct {
-	numbers    map[uint64]uint32
-	filter     [bloomWords]uint64
-	tailDepths uint32
+	numbers     map[uint64]uint32
+	filter      [bloomWords]uint64
+	lengths     [(maxNameBytes + 1) / 64]uint64
+	ends        [endsWords]uint64
+	tailDepths  uint32
+	belowDepths uint32
 }
 
 func newSensitiveSet(paths []string) (sensitiveSet, error) {
@@ -187,11 +193,25 @@ func newSensitiveSet(paths []string) (sensitiveSet, error) {
 		}
 		set.numbers[hash] = uint32(number)
 		set.filter[hash>>56&(bloomWords-1)] |= 1 << (hash >> 50 & 63)
-		if path.AnyDepth {
-			set.tailDepths |= 1 << len(path.Components)
-		}
+		set.note(path)
 	}
 	return set, nil
+}
+
+// note what its components are told by.
+func (s *sensitiveSet) note(path SensitivePath) {
+	var end uint64
+	for _, name := range path.Components {
+		s.lengths[len(name)>>6] |= 1 << (len(name) & 63)
+		end = hashComponent(name)
+	}
+	s.ends[end>>58] |= 1 << (end >> 52 & 63)
+	switch {
+	case path.AnyDepth && path.Below:
+		s.belowDepths |= 1 << len(path.Components)
+	case path.AnyDepth:
+		s.tailDepths |= 1 << len(path.Components)
+	}
 }
 
 func (s *sensitiveSet) fill(m *ebpf.Map) error {

@@ -6,12 +6,14 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -35,12 +37,14 @@ func init() {
 
 // securityActions of a process, each of which may use the folder that it is given.
 var securityActions = map[string]func(dir string) error{
-	"open":           func(dir string) error { return open(dir+"/secret", unix.O_RDONLY) },
-	"open to write":  func(dir string) error { return open(dir+"/secret", unix.O_WRONLY|unix.O_APPEND) },
-	"open symlink":   func(dir string) error { return open(dir+"/link", unix.O_RDONLY) },
-	"open below":     func(dir string) error { return open(dir+"/keys/a/b", unix.O_RDONLY) },
-	"open any depth": func(dir string) error { return open(dir+"/home/.tapio/id", unix.O_RDONLY) },
-	"open dotdot":    func(dir string) error { return open(dir+"/keys/../secret", unix.O_RDONLY) },
+	"open":                 func(dir string) error { return open(dir+"/secret", unix.O_RDONLY) },
+	"open to write":        func(dir string) error { return open(dir+"/secret", unix.O_WRONLY|unix.O_APPEND) },
+	"open symlink":         func(dir string) error { return open(dir+"/link", unix.O_RDONLY) },
+	"open below":           func(dir string) error { return open(dir+"/keys/a/b", unix.O_RDONLY) },
+	"open any depth":       func(dir string) error { return open(dir+"/home/.tapio/id", unix.O_RDONLY) },
+	"open below any depth": func(dir string) error { return open(dir+"/home/deep/er/a/b", unix.O_RDONLY) },
+	"open beside":          func(dir string) error { return open(dir+"/home/deep/a", unix.O_RDONLY) },
+	"open dotdot":          func(dir string) error { return open(dir+"/keys/../secret", unix.O_RDONLY) },
 	"open relative": func(dir string) error {
 		if err := os.Chdir(dir); err != nil {
 			return err
@@ -69,6 +73,7 @@ var securityActions = map[string]func(dir string) error{
 		}
 		return nil
 	}),
+	"open by io_uring":    func(dir string) error { return openByRing(dir + "/secret") },
 	"open odd name":       func(dir string) error { return open(dir+"/keys/\xff\xfe\n", unix.O_RDONLY) },
 	"open long path":      openLongPath,
 	"open by handle":      openByHandle,
@@ -76,10 +81,15 @@ var securityActions = map[string]func(dir string) error{
 	"run denied": asNobody(func(dir string) error {
 		return refused(syscall.Exec(dir+"/secret2", []string{"secret2"}, nil), syscall.EACCES)
 	}),
-	"open another":   func(dir string) error { return open(dir+"/secret2", unix.O_RDONLY) },
-	"open directory": func(dir string) error { return open(dir+"/keys", unix.O_RDONLY|unix.O_DIRECTORY) },
-	"open path":      func(dir string) error { return open(dir+"/secret", unix.O_PATH) },
-	"open missing":   func(dir string) error { return refused(open(dir+"/keys/none", unix.O_RDONLY), unix.ENOENT) },
+	"open hard link": func(dir string) error { return open(dir+"/hard", unix.O_RDONLY) },
+	"open hard link below": func(dir string) error {
+		return open(dir+"/hardkey", unix.O_RDONLY)
+	},
+	"open another hard link": func(dir string) error { return open(dir+"/hard2", unix.O_RDONLY) },
+	"open another":           func(dir string) error { return open(dir+"/secret2", unix.O_RDONLY) },
+	"open directory":         func(dir string) error { return open(dir+"/keys", unix.O_RDONLY|unix.O_DIRECTORY) },
+	"open path":              func(dir string) error { return open(dir+"/secret", unix.O_PATH) },
+	"open missing":           func(dir string) error { return refused(open(dir+"/keys/none", unix.O_RDONLY), unix.ENOENT) },
 
 	"chmod":    func(dir string) error { return unix.Chmod(dir+"/program", 0o4755) },
 	"fchmod":   fchmodAction,
@@ -95,6 +105,12 @@ var securityActions = map[string]func(dir string) error{
 	"setgid":        func(string) error { return raw(unix.SYS_SETGID, nobody) },
 	"setuid denied": setuidDeniedAction,
 	"setuid same":   func(string) error { return raw(unix.SYS_SETUID, 0) },
+	"setreuid":      func(string) error { return raw(unix.SYS_SETREUID, nobody, nobody) },
+	"setresuid":     func(string) error { return raw(unix.SYS_SETRESUID, nobody, nobody, nobody) },
+	"setfsuid":      func(string) error { return raw(unix.SYS_SETFSUID, nobody) },
+	"setregid":      func(string) error { return raw(unix.SYS_SETREGID, nobody, nobody) },
+	"setresgid":     func(string) error { return raw(unix.SYS_SETRESGID, nobody, nobody, nobody) },
+	"setfsgid":      func(string) error { return raw(unix.SYS_SETFSGID, nobody) },
 	"setgroups":     setgroupsAction,
 	"capset":        capsetAction,
 
@@ -111,11 +127,27 @@ var securityActions = map[string]func(dir string) error{
 	"read memory": func(string) error {
 		return withChild(func(pid int) error { return open(fmt.Sprintf("/proc/%d/mem", pid), unix.O_RDONLY) })
 	},
+	"write own thread's memory": func(string) error { return withThread(writeMemory) },
+	"open own thread's memory": func(string) error {
+		return withThread(func(tid int) error { return open(fmt.Sprintf("/proc/self/task/%d/mem", tid), unix.O_RDWR) })
+	},
+	"open thread's memory": func(string) error {
+		return withChild(func(pid int) error {
+			tid, err := otherThread(pid)
+			if err != nil {
+				return err
+			}
+			return open(fmt.Sprintf("/proc/%d/task/%d/mem", pid, tid), unix.O_RDWR)
+		})
+	},
 	"open own memory": func(string) error { return open("/proc/self/mem", unix.O_RDWR) },
 
 	"memfd": func(string) error { return memfdWorkload(nil) },
 	"setuid program": asNobody(func(dir string) error {
 		return syscall.Exec(dir+"/setuid", []string{"setuid", "0"}, []string{workloadEnv + "=exit"})
+	}),
+	"capable program": asNobody(func(dir string) error {
+		return syscall.Exec(dir+"/capable", []string{"capable", "0"}, []string{workloadEnv + "=exit"})
 	}),
 	"plain program": asNobody(func(dir string) error {
 		return syscall.Exec(dir+"/ordinary", []string{"ordinary", "0"}, []string{workloadEnv + "=exit"})
@@ -131,6 +163,7 @@ var securityActions = map[string]func(dir string) error{
 	"mount": func(dir string) error {
 		return privately(func() error { return unix.Mount("tapio", dir+"/keys", "tmpfs", unix.MS_NOSUID, "") })
 	},
+	"move mount": moveMountAction,
 	"mount denied": asNobody(func(dir string) error {
 		return refused(unix.Mount("tapio", dir+"/keys", "tmpfs", unix.MS_NOSUID, ""), unix.EPERM)
 	}),
@@ -150,7 +183,19 @@ var securityActions = map[string]func(dir string) error{
 		text := make([]byte, 64)
 		return raw(unix.SYS_SYSLOG, unix.SYSLOG_ACTION_READ_ALL|1<<32, uintptr(unsafe.Pointer(&text[0])), 64)
 	},
-	"make map":      makeMapAction,
+	"make map":    makeMapAction,
+	"load module": loadModuleAction,
+	"load module denied": asNobody(func(dir string) error {
+		file, err := os.Open(dir + "/ordinary")
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return refused(unix.FinitModule(int(file.Fd()), "", 0), unix.EPERM)
+	}),
+	"kexec":         kexecAction,
+	"kexec unload":  func(string) error { return kexecUnload() },
+	"kexec denied":  asNobody(func(string) error { return refused(kexecUnload(), unix.EPERM) }),
 	"raw socket":    func(string) error { return socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP) },
 	"raw socket 6":  func(string) error { return socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6) },
 	"packet socket": func(string) error { return socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0) },
@@ -336,6 +381,33 @@ func withChild(do func(pid int) error) error {
 	return err
 }
 
+// withThread has a thread of this process, other than the one that asks, to do something with.
+func withThread(do func(tid int) error) error {
+	tid := make(chan int)
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		tid <- unix.Gettid()
+		<-done
+	}()
+	defer close(done)
+	return do(<-tid)
+}
+
+// otherThread is one that the process was not started with.
+func otherThread(pid int) (int, error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, thread := range threads {
+		if tid, err := strconv.Atoi(thread.Name()); err == nil && tid != pid {
+			return tid, nil
+		}
+	}
+	return 0, fmt.Errorf("process %d has one thread", pid)
+}
+
 func ptraceAction(string) error {
 	return withChild(func(pid int) error {
 		if err := unix.PtraceAttach(pid); err != nil {
@@ -410,6 +482,19 @@ func privately(do func() error) error {
 	return do()
 }
 
+func moveMountAction(dir string) error {
+	return privately(func() error {
+		if err := unix.Mount("tapio", dir+"/keys", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		tree, err := unix.OpenTree(unix.AT_FDCWD, dir+"/keys", unix.OPEN_TREE_CLONE)
+		if err != nil {
+			return err
+		}
+		return unix.MoveMount(tree, "", unix.AT_FDCWD, dir+"/home", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	})
+}
+
 func setnsAction(string) error {
 	fd, err := unix.Open("/proc/self/ns/uts", unix.O_RDONLY, 0)
 	if err != nil {
@@ -455,12 +540,70 @@ func bpfCall(command uintptr, attributes unsafe.Pointer, size uintptr) error {
 	return nil
 }
 
+// testModule is one that a guest's first process has loaded already, and that nothing uses.
+func testModule() (string, error) {
+	files, err := filepath.Glob("/modules/*-dummy.ko*")
+	if err != nil {
+		return "", err
+	}
+	if len(files) != 1 {
+		return "", fmt.Errorf("no module to load: %w", unix.ENOSYS)
+	}
+	return files[0], nil
+}
+
+func loadModuleAction(string) error {
+	path, err := testModule()
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.DeleteModule("dummy", 0); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("unload module: %w", err)
+	}
+	flags := 0
+	if filepath.Ext(path) != ".ko" {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	return unix.FinitModule(int(file.Fd()), "", flags)
+}
+
+// kexecAction makes ready, and takes back, a kernel of one empty page: it is never run.
+func kexecAction(string) error {
+	const at = 32 << 20 // memory that every machine has
+	page := make([]byte, os.Getpagesize())
+	segment := struct {
+		from   unsafe.Pointer
+		size   uintptr
+		to     uintptr
+		toSize uintptr
+	}{unsafe.Pointer(&page[0]), uintptr(len(page)), at, uintptr(len(page))}
+	if err := raw(unix.SYS_KEXEC_LOAD, at, 1, uintptr(unsafe.Pointer(&segment))); err != nil {
+		return err
+	}
+	return kexecUnload()
+}
+
+func kexecUnload() error { return raw(unix.SYS_KEXEC_LOAD, 0, 0, 0, 0) }
+
 func socket(family, kind, protocol int) error {
 	fd, err := unix.Socket(family, kind, protocol)
 	if err != nil {
 		return err
 	}
 	return unix.Close(fd)
+}
+
+// fileCapability is struct vfs_cap_data (include/uapi/linux/capability.h) with one capability, permitted and effective.
+func fileCapability(capability uint) []byte {
+	const revision2, effective = 0x02000000, 1
+	data := binary.LittleEndian.AppendUint32(nil, revision2|effective)
+	data = binary.LittleEndian.AppendUint32(data, 1<<capability)
+	return append(data, make([]byte, 12)...)
 }
 
 // securityFolder has the files that the actions are about.
@@ -474,8 +617,8 @@ func securityFolder(dir string) error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"secret": nil, "secret2": nil, "keys/a/b": nil, "home/.tapio/id": nil, "program": nil, "keys/\xff\xfe\n": nil,
-		filepath.Join("keys", strings.Repeat(longName+"/", longDepth), "end"): nil, "setuid": program, "ordinary": program,
+		"secret": nil, "secret2": nil, "shared": nil, "keys/a/b": nil, "home/.tapio/id": nil, "home/deep/er/a/b": nil, "home/deep/a": nil, "program": nil, "keys/\xff\xfe\n": nil,
+		filepath.Join("keys", strings.Repeat(longName+"/", longDepth), "end"): nil, "setuid": program, "ordinary": program, "capable": program,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -485,8 +628,16 @@ func securityFolder(dir string) error {
 			return err
 		}
 	}
-	for name, mode := range map[string]uint32{"setuid": 0o4755, "ordinary": 0o755} {
+	for name, mode := range map[string]uint32{"setuid": 0o4755, "ordinary": 0o755, "capable": 0o755} {
 		if err := unix.Chmod(filepath.Join(dir, name), mode); err != nil {
+			return err
+		}
+	}
+	if err := unix.Setxattr(filepath.Join(dir, "capable"), "security.capability", fileCapability(unix.CAP_NET_RAW), 0); err != nil {
+		return fmt.Errorf("set file capability: %w", err)
+	}
+	for name, link := range map[string]string{"shared": "hard", "keys/a/b": "hardkey", "secret2": "hard2"} {
+		if err := os.Link(filepath.Join(dir, name), filepath.Join(dir, link)); err != nil {
 			return err
 		}
 	}

@@ -89,6 +89,7 @@ func (s *Source) open() error {
 		return err
 	}
 	s.attachAll(programs)
+	s.reportConnectionsOfEtcd()
 	s.logHooks()
 	if err := s.checkAttached(); err != nil {
 		return err

@@ -33,7 +33,7 @@ import (
 //
 //	2  cgroups and their records
 //	3  records of the family security, which a reader of version 2 would count as undecodable
-//	4  a checksum of a frame's header
+//	4  a checksum of a frame's header; records of the families cni and etcd, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (

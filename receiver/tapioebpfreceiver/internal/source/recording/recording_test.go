@@ -323,10 +323,11 @@ func TestLayoutIsThatOfTheVersion(t *testing.T) {
 		bpf.WireEventHeader{}, bpf.WireProcessExec{}, bpf.WireProcessFork{}, bpf.WireProcessExit{}, bpf.WireProcessOomKill{},
 		bpf.WireConnectionConnect{}, bpf.WireConnectionStats{}, bpf.WireDnsMessage{}, bpf.WireHttpExchange{},
 		bpf.WireCgroupChange{}, bpf.WireSecurityAction{},
+		bpf.WireCniBegan{}, bpf.WireCniEnded{}, bpf.WireCniNamespace{}, bpf.WireEtcdCall{}, bpf.WireEtcdChange{},
 	} {
 		describeLayout(layouts, reflect.TypeOf(record), 0)
 	}
-	assert.Equal(t, uint64(0x843af872cfb681c2), layouts.Sum64(), "version %d", Version)
+	assert.Equal(t, uint64(0xb16b4eb3e6e05298), layouts.Sum64(), "version %d", Version)
 }
 
 func describeLayout(to io.Writer, of reflect.Type, offset uintptr) {

@@ -102,7 +102,7 @@ func (s *Source) logContents() {
 		return
 	}
 	for family, counted := range c.end.Counters {
-		if lost := counted.RingFull + counted.TableFull + counted.Unreadable; lost > 0 {
+		if lost := counted.RingFull + counted.TableFull + counted.Unreadable + counted.QueueFull; lost > 0 {
 			fields = append(fields, zap.Uint64("lost_"+event.Family(family).String()+"_when_recorded", lost))
 		}
 	}

@@ -1,11 +1,12 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package correlate
+package links
 
 import (
 	"encoding/hex"
 	"math/bits"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,7 +14,7 @@ import (
 
 // Agents of other versions must find the same: these values stay.
 func TestIDsOfALinkStay(t *testing.T) {
-	link := LinkOf(0x01234567, 0x89abcdef)
+	link := Of(0x01234567, 0x89abcdef)
 	trace, client, server := link.TraceID(), link.ClientID(), link.ServerID()
 	assert.Equal(t, "b2c058e4ebb5112c", link.String())
 	assert.Equal(t, "df8c00a5f8850a313b81d05e32023dd2", hex.EncodeToString(trace[:]))
@@ -24,7 +25,7 @@ func TestIDsOfALinkStay(t *testing.T) {
 func TestEveryLinkHasOtherIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for n := range uint32(10_000) {
-		for _, link := range []Link{LinkOf(n, 7), LinkOf(7, n+100_000)} {
+		for _, link := range []Link{Of(n, 7), Of(7, n+100_000)} {
 			trace, client, server := link.TraceID(), link.ClientID(), link.ServerID()
 			for _, id := range [][]byte{trace[:], trace[:8], trace[8:], client[:], server[:]} {
 				assert.False(t, seen[string(id)])
@@ -39,7 +40,7 @@ func TestTraceIDsAreRandom(t *testing.T) {
 	const n = 20_000
 	var set [128]int
 	for i := range uint32(n) {
-		id := LinkOf(i, i*3).TraceID()
+		id := Of(i, i*3).TraceID()
 		for bit := range set {
 			set[bit] += int(id[bit/8] >> (7 - bit%8) & 1)
 		}
@@ -54,5 +55,46 @@ func TestMixLosesNothing(t *testing.T) {
 		changed := bits.OnesCount64(mix(0x1234) ^ mix(0x1234^1<<bit))
 		assert.InDelta(t, 32, changed, 20)
 	}
-	assert.Equal(t, "0000000000000000", LinkOf(0, 0).String())
+	assert.Equal(t, "0000000000000000", Of(0, 0).String())
+}
+
+func TestLinksOfIDs(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		want := Link(random.Uint64())
+		got, ok := OfTrace(want.TraceID())
+		assert.True(t, ok)
+		assert.Equal(t, want, got)
+		assert.Equal(t, want, OfClient(want.ClientID()))
+		assert.NotEqual(t, want, OfClient(want.ServerID()))
+		other := want.TraceID()
+		bit := random.IntN(128)
+		other[bit/8] ^= 1 << (bit % 8)
+		_, ok = OfTrace(other)
+		assert.False(t, ok, "bit %d is another", bit)
+	}
+	_, ok := OfTrace([16]byte{})
+	assert.False(t, ok)
+}
+
+func FuzzOfTrace(f *testing.F) {
+	of := Link(7).TraceID()
+	f.Add(of[:])
+	f.Add(make([]byte, 16))
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		var id [16]byte
+		copy(id[:], bytes)
+		if l, ok := OfTrace(id); ok {
+			assert.Equal(t, id, l.TraceID())
+		}
+	})
+}
+
+func BenchmarkOfTrace(b *testing.B) {
+	id := Link(7).TraceID()
+	for b.Loop() {
+		if _, ok := OfTrace(id); !ok {
+			b.Fatal("it is one")
+		}
+	}
 }

@@ -1,0 +1,161 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tapiojoinprocessor // import "github.com/tapio-io/otelcol-tapio/processor/tapiojoinprocessor"
+
+import (
+	"context"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/processor"
+
+	"github.com/tapio-io/otelcol-tapio/internal/links"
+)
+
+// logsProcessor is the processor in a pipeline of logs. It tells the joiner nothing: where a trace belongs is
+// known by its spans.
+type logsProcessor struct {
+	part
+	next     consumer.Logs
+	released recordsByOrigin // joiner.mu guards it
+}
+
+var (
+	_ processor.Logs = (*logsProcessor)(nil)
+	_ pipeline       = (*logsProcessor)(nil)
+	_ item           = (*heldRecord)(nil)
+)
+
+func newLogsProcessor(j *joiner, next consumer.Logs) *logsProcessor {
+	return &logsProcessor{part: part{joiner: j}, next: next, released: newRecordsByOrigin()}
+}
+
+// ConsumeLogs implements consumer.Logs.
+func (p *logsProcessor) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
+	wasEmpty := ld.ResourceLogs().Len() == 0
+	return p.joiner.consume(func() []waiter { return p.sort(ld) }, func() error {
+		if ld.ResourceLogs().Len() == 0 && !wasEmpty {
+			return nil // all of it waits
+		}
+		return p.next.ConsumeLogs(ctx, ld)
+	})
+}
+
+// sort moves records to the traces that theirs are parts of, and takes those out that wait.
+func (p *logsProcessor) sort(ld plog.Logs) (waiters []waiter) {
+	ld.ResourceLogs().RemoveIf(func(of plog.ResourceLogs) bool {
+		before := len(waiters)
+		of.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
+			before := len(waiters)
+			waiters = p.sortScope(waiters, of, scope)
+			return len(waiters) > before && scope.LogRecords().Len() == 0
+		})
+		return len(waiters) > before && of.ScopeLogs().Len() == 0
+	})
+	return waiters
+}
+
+func (p *logsProcessor) sortScope(waiters []waiter, of plog.ResourceLogs, scope plog.ScopeLogs) []waiter {
+	var origin *recordOrigin
+	scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
+		link, ok := links.OfTrace(record.TraceID())
+		if !ok {
+			return false
+		}
+		if f := p.joiner.fateOf(link); f != nil {
+			p.joiner.moveRecord(record, f)
+			return false
+		}
+		if origin == nil {
+			origin = newRecordOrigin(of, scope)
+		}
+		held := &heldRecord{processor: p, origin: origin, record: plog.NewLogRecord()}
+		record.MoveTo(held.record)
+		waiters = append(waiters, waiter{link, held})
+		return true
+	})
+	return waiters
+}
+
+// moveRecord to the trace that its own is a part of.
+func (j *joiner) moveRecord(record plog.LogRecord, f *fate) {
+	if !f.isJoined {
+		return
+	}
+	record.SetTraceID(f.traceID)
+	j.counts.rewritten[signalLogs]++
+}
+
+// heldRecord is a log record that waits.
+type heldRecord struct {
+	processor *logsProcessor
+	origin    *recordOrigin
+	record    plog.LogRecord
+}
+
+func (h *heldRecord) of() signal { return signalLogs }
+
+func (h *heldRecord) release(f *fate) {
+	h.processor.joiner.moveRecord(h.record, f)
+	h.processor.released.add(h)
+}
+
+// recordOrigin is what a record was below, copied once for all that wait from there: what goes on may be
+// changed.
+type recordOrigin struct {
+	resource       pcommon.Resource
+	resourceSchema string
+	scope          pcommon.InstrumentationScope
+	schema         string
+}
+
+func newRecordOrigin(of plog.ResourceLogs, scope plog.ScopeLogs) *recordOrigin {
+	origin := &recordOrigin{
+		resource: pcommon.NewResource(), resourceSchema: of.SchemaUrl(),
+		scope: pcommon.NewInstrumentationScope(), schema: scope.SchemaUrl(),
+	}
+	of.Resource().CopyTo(origin.resource)
+	scope.Scope().CopyTo(origin.scope)
+	return origin
+}
+
+// recordsByOrigin are records that wait no longer.
+type recordsByOrigin struct {
+	logs    plog.Logs
+	records map[*recordOrigin]plog.LogRecordSlice
+}
+
+func newRecordsByOrigin() recordsByOrigin {
+	return recordsByOrigin{logs: plog.NewLogs(), records: map[*recordOrigin]plog.LogRecordSlice{}}
+}
+
+func (r *recordsByOrigin) add(h *heldRecord) {
+	records, ok := r.records[h.origin]
+	if !ok {
+		of := r.logs.ResourceLogs().AppendEmpty()
+		h.origin.resource.CopyTo(of.Resource())
+		of.SetSchemaUrl(h.origin.resourceSchema)
+		scope := of.ScopeLogs().AppendEmpty()
+		h.origin.scope.CopyTo(scope.Scope())
+		scope.SetSchemaUrl(h.origin.schema)
+		records = scope.LogRecords()
+		r.records[h.origin] = records
+	}
+	h.record.MoveTo(records.AppendEmpty())
+}
+
+func (p *logsProcessor) takeReleased() func() {
+	if len(p.released.records) == 0 {
+		return nil
+	}
+	ld := p.released.logs
+	p.released = newRecordsByOrigin()
+	return func() {
+		count := ld.LogRecordCount()
+		if err := p.next.ConsumeLogs(context.Background(), ld); err != nil {
+			p.joiner.refused(signalLogs, count, err)
+		}
+	}
+}
