@@ -375,6 +375,10 @@ func isOfAPod(address string) bool {
 	return err == nil && !parsed.IsLoopback()
 }
 
+func isOpening(i item) bool {
+	return i.name == "dns.query" || i.name == "dns.lookup" || i.name == "tcp.connect"
+}
+
 // slack is how much earlier than its cause something may seem to be: clocks of the kernel are not all one.
 const slack = 5 * time.Millisecond
 
@@ -382,6 +386,9 @@ func (b *belonging) checkParent(parent, child item) {
 	between := parent.name + " and below it " + child.name
 	if parent.traceID != child.traceID {
 		b.note("%s are of two traces", between)
+	}
+	if parent.kind == ptrace.SpanKindClient && isOpening(child) {
+		return // what a request is made ready by, where nothing has caused it
 	}
 	if child.time.AsTime().Add(slack).Before(parent.time.AsTime()) {
 		b.note("%s: the child is earlier by %v", between, parent.time.AsTime().Sub(child.time.AsTime()))

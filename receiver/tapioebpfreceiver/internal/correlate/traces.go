@@ -52,6 +52,9 @@ type Place struct {
 	Linked bool
 
 	depth int // spans above it that this agent knows of
+	// began is when a request that was received began, and since when the one did that the span is for;
+	// CLOCK_BOOTTIME, ns; 0: not known, or there is none.
+	began, since uint64
 }
 
 // The bits of a span's flags beyond W3C's (opentelemetry/proto/trace/v1/trace.proto).
@@ -82,7 +85,8 @@ type Request struct {
 	// Answered says of a server's that the thread which read it sent the response.
 	Answered bool
 	Peer     netip.Addr
-	Now      uint64 // CLOCK_BOOTTIME, ns
+	Began    uint64 // CLOCK_BOOTTIME, ns, as all times
+	Now      uint64
 }
 
 // Connection is one that this side has opened.
@@ -106,7 +110,8 @@ type NameLookup struct {
 	Name    string
 	Type    uint16 // 0: of several
 	Answers []string
-	End     uint64 // CLOCK_BOOTTIME, ns
+	// Start and End of it, CLOCK_BOOTTIME, ns.
+	Start, End uint64
 }
 
 // Holder holds a span until its place is known. The Place is valid during the call.
@@ -214,7 +219,7 @@ func (t *Traces) Held() int { return t.held }
 func (t *Traces) Server(r *Request) (Place, *Unit) {
 	own := t.request(requestKey{r.Link, true}, r.Now)
 	own.seen, own.answered = true, r.Answered
-	place := Place{SpanID: r.Link.ServerID()}
+	place := Place{SpanID: r.Link.ServerID(), began: r.Began}
 	if r.Header.IsValid() {
 		place.inherit(&r.Header)
 		return t.placeNow(own, place), nil
@@ -587,7 +592,11 @@ func (t *Traces) finish(unit *Unit) {
 		unit.holder.Placed(&unit.place)
 	}
 	for _, lookup := range unit.waiters {
-		if !lookup.placed {
+		switch {
+		case lookup.placed:
+		case lookup.lookup.Start < unit.place.since: // nobody had asked yet for what the connection is for
+			t.giveUp(lookup)
+		default:
 			lookup.place.together(&unit.place)
 			t.finish(lookup)
 		}
@@ -730,7 +739,7 @@ func (p *Place) inherit(header *Context) {
 // below makes the span a child of another, which may be another process's.
 func (p *Place) below(parent *Place, remote bool) {
 	p.TraceID, p.ParentID, p.State = parent.TraceID, parent.SpanID, parent.State
-	p.depth = parent.depth + 1
+	p.depth, p.since = parent.depth+1, parent.began
 	p.Flags = parent.Flags&0xff | flagHas
 	if remote {
 		p.Flags |= flagIsRemote
@@ -739,7 +748,8 @@ func (p *Place) below(parent *Place, remote bool) {
 
 // together makes the span a sibling of another.
 func (p *Place) together(other *Place) {
-	p.TraceID, p.ParentID, p.State, p.Flags, p.depth = other.TraceID, other.ParentID, other.State, other.Flags, other.depth
+	p.TraceID, p.ParentID, p.State, p.Flags = other.TraceID, other.ParentID, other.State, other.Flags
+	p.depth, p.since = other.depth, other.since
 }
 
 // beside makes the span a sibling of another; of one that is nobody's child, its child.

@@ -354,6 +354,19 @@ func TestALookupThatMayBeOfAnotherIsNotDrawn(t *testing.T) {
 	}
 }
 
+// TestALookupBeforeTheRequestIsNotForIt: what is known already when a request comes was not looked up for it.
+func TestALookupBeforeTheRequestIsNotForIt(t *testing.T) {
+	process := identity.Key{PID: 10}
+	for _, start := range []uint64{19, 20} {
+		s := newScene(t)
+		s.lookup("lookup", NameLookup{Process: process, Thread: 11, Name: "web", Type: 1, Answers: []string{peer.String()}, Start: start, End: 21})
+		s.connection("connection", Connection{Link: 2, Cause: Cause{Link: 1}, Process: process, Peer: peer.String(), Opened: 22, Now: 23})
+		s.server("server", Request{Link: 1, Peer: public, Began: 20, Now: 30})
+		s.requireChild("connection", "server")
+		s.requireChild("lookup", map[uint64]string{19: "", 20: "server"}[start])
+	}
+}
+
 func TestALookupAfterTheConnectionIsNotForIt(t *testing.T) {
 	process := identity.Key{PID: 10}
 	s := newScene(t)

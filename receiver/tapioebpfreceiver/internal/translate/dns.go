@@ -223,6 +223,7 @@ func (l *lookups) placeOf(x *dns.Exchange, name string, kind uint16, answers []s
 		Name:    name,
 		Type:    kind,
 		Answers: answers,
+		Start:   x.Start,
 		End:     end,
 	})
 }

@@ -155,6 +155,7 @@ func (t *Translator) placeHTTP(x *exchange) (correlate.Place, *correlate.Unit) {
 		Link:     correlate.LinkOf(x.RequestSequence, x.RequestAcknowledged),
 		Answered: x.Cause.Flags&event.CauseAnswered != 0,
 		Peer:     event.Address(x.Ends.PeerAddress),
+		Began:    x.RequestStart,
 		Now:      x.Header.Time,
 	}
 	if len(x.parents) > 0 {
