@@ -291,7 +291,7 @@ __noinline int read_environment(__u32 which)
 		if (!size)
 			break;
 	}
-	if (size && buffer->at < buffer->end)
+	if (buffer->at < buffer->end)
 		buffer->event.flags |= CNI_ENVIRONMENT_TRUNCATED;
 	/* what is left there of a variable that is not ours */
 	__builtin_memset(tail_at(buffer), 0, MAX_VARIABLE_BYTES);

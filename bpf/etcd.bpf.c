@@ -7,6 +7,7 @@
 #include "kernel.h"
 #include "call.h"
 #include "event.h"
+#include "once.h"
 #include "ring.h"
 #include "scope.h"
 #include "task.h"
@@ -65,15 +66,18 @@ static __always_inline void add_to_count(__s64 change)
 		__sync_fetch_and_add(count, change);
 }
 
-/* One that there is no room for is in the account: its calls are not seen. */
-static __always_inline void note_etcd(__u32 pid, __u64 start_time)
+/* One that there is no room for is in the account, once: its calls are not seen. */
+static __always_inline void note_etcd(struct task_struct *task)
 {
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	__u64 start_time = start_time_of(task);
 	/* before Linux 6.4 only the lower half of what a map's operation returns is defined */
 	int error = bpf_map_update_elem(&etcds, &pid, &start_time, BPF_NOEXIST);
 
 	if (!error)
 		add_to_count(1);
-	else if (error != -EEXIST || bpf_map_update_elem(&etcds, &pid, &start_time, BPF_EXIST))
+	else if ((error != -EEXIST || bpf_map_update_elem(&etcds, &pid, &start_time, BPF_EXIST)) &&
+		 first_to_report(task, ETCD_CALL))
 		count_table_full(ETCD_CALL);
 }
 
@@ -99,12 +103,10 @@ static __always_inline bool runs_etcd(struct task_struct *task)
 
 static __always_inline void look_at(struct task_struct *task)
 {
-	__u32 pid = BPF_CORE_READ(task, tgid);
-
 	if (task_in_scope(task) && runs_etcd(task))
-		note_etcd(pid, start_time_of(task));
+		note_etcd(task);
 	else
-		forget_etcd(pid);
+		forget_etcd(BPF_CORE_READ(task, tgid));
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -150,7 +152,7 @@ int find_etcds(struct bpf_iter__task *ctx)
 	if (!task || task->pid != task->tgid)
 		return 0; /* the end, or a thread */
 	if (task_in_scope(task) && runs_etcd(task))
-		note_etcd(task->tgid, start_time_of(task));
+		note_etcd(task);
 	return 0;
 }
 
@@ -216,8 +218,10 @@ static __always_inline void call_entered(struct task_struct *task, struct pt_reg
 	if (!is_etcd(task))
 		return;
 	file = file_of(task, argument(regs, 0)); /* of all these calls it is the first argument */
-	if (!is_regular(file))
+	if (!is_regular(file)) {
+		bpf_map_delete_elem(&calls_begun, &thread); /* of a call whose end was missed */
 		return;
+	}
 	fill_file(&begun, file);
 	begun.time = bpf_ktime_get_boot_ns();
 	bpf_map_update_elem(&calls_begun, &thread, &begun, BPF_ANY);

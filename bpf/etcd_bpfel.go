@@ -22,6 +22,7 @@ const (
 	EtcdMapEtcds               = "etcds"
 	EtcdMapEventCounts         = "event_counts"
 	EtcdMapLifecycleRing       = "lifecycle_ring"
+	EtcdMapReported            = "reported"
 	EtcdMapScopeCgroups        = "scope_cgroups"
 	EtcdMapScopeVerdicts       = "scope_verdicts"
 	EtcdMapTrafficRing         = "traffic_ring"
@@ -105,6 +106,7 @@ type EtcdMapSpecs struct {
 	Etcds           *ebpf.MapSpec `ebpf:"etcds"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	LifecycleRing   *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Reported        *ebpf.MapSpec `ebpf:"reported"`
 	ScopeCgroups    *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.MapSpec `ebpf:"scope_verdicts"`
 	TrafficRing     *ebpf.MapSpec `ebpf:"traffic_ring"`
@@ -148,6 +150,7 @@ type EtcdMaps struct {
 	Etcds           *ebpf.Map `ebpf:"etcds"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	LifecycleRing   *ebpf.Map `ebpf:"lifecycle_ring"`
+	Reported        *ebpf.Map `ebpf:"reported"`
 	ScopeCgroups    *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.Map `ebpf:"scope_verdicts"`
 	TrafficRing     *ebpf.Map `ebpf:"traffic_ring"`
@@ -161,6 +164,7 @@ func (m *EtcdMaps) Close() error {
 		m.Etcds,
 		m.EventCounts,
 		m.LifecycleRing,
+		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.TrafficRing,

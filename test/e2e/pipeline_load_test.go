@@ -171,7 +171,10 @@ func playAll(t *testing.T, file string, sink *collector, overrides []string) pla
 	for unchanged := 0; unchanged < 10; time.Sleep(50 * time.Millisecond) {
 		now := progressOf(c, sink)
 		if now.events == last.events && now.spans == last.spans {
-			unchanged++
+			if sink == nil || now.spans-before == c.acceptedSpans() {
+				unchanged++
+			}
+			require.Less(t, time.Since(last.at), time.Minute, "spans do not arrive")
 			continue
 		}
 		last, unchanged = now, 0
@@ -179,7 +182,12 @@ func playAll(t *testing.T, file string, sink *collector, overrides []string) pla
 	if sink != nil {
 		require.Equal(t, c.acceptedSpans(), last.spans-before, "all spans have arrived")
 	}
-	c.terminate().requireNothingLost(t)
+	for family, r := range c.terminate() {
+		if family == "dns" {
+			delete(r.Lost, "shutdown") // queries whose answers are not in the recording
+		}
+		require.Empty(t, r.Lost, family)
+	}
 	events, elapsed := last.events-began.events, last.at.Sub(began.at).Seconds()
 	return playing{
 		events: events / elapsed, spans: (last.spans - began.spans) / elapsed,

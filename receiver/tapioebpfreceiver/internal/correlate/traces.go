@@ -689,12 +689,18 @@ func (t *Traces) request(key requestKey, now uint64) *request {
 func (t *Traces) keepAwaited() {
 	for range t.held {
 		r := t.order[0]
-		if len(r.waiters) == 0 {
+		if !r.isAwaited() {
 			return
 		}
 		t.order[0] = nil
 		t.order = append(t.order[1:], r)
 	}
+}
+
+// isAwaited says whether a span still waits for the request: those that have waited long enough do not.
+func (r *request) isAwaited() bool {
+	r.waiters = slices.DeleteFunc(r.waiters, func(unit *Unit) bool { return unit.placed })
+	return len(r.waiters) > 0
 }
 
 func (t *Traces) forgetOldest() {

@@ -432,6 +432,28 @@ func TestRequestsAreForgotten(t *testing.T) {
 	assert.Empty(t, s.order)
 }
 
+// TestRequestsThatNobodyWaitsForAreForgotten: those whose waiters have given up are no longer kept before others.
+func TestRequestsThatNobodyWaitsForAreForgotten(t *testing.T) {
+	s := newScene(t)
+	const never = 50
+	for i := range never {
+		s.client(fmt.Sprint(i), Request{Link: Link(100 + i), Peer: peer, Cause: Cause{Link: Link(i + 1)}, Now: 1})
+	}
+	assert.Equal(t, never, s.Held())
+	s.Tick(40 * second)
+	assert.Zero(t, s.Held())
+	for i := range never {
+		s.client(fmt.Sprint("later ", i), Request{Link: Link(300 + i), Peer: peer, Cause: Cause{Link: Link(200 + i)}, Now: 41 * second})
+	}
+	for i := range maxRequests {
+		s.Client(&Request{Link: Link(1000 + i), Peer: peer, Now: 41 * second})
+	}
+	assert.Equal(t, never, s.Held())
+	for i := range never {
+		assert.NotContains(t, s.requests, requestKey{Link(i + 1), true})
+	}
+}
+
 func TestLocalAddressesAreBounded(t *testing.T) {
 	s := newScene(t)
 	for i := range maxLocal + 1 {
