@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -162,29 +161,37 @@ func (c *EtcdWatchConfig) validateUser(key string) error {
 // validateEndpoint: that a connection is not encrypted takes two to say, so that no slip does.
 func (c *EtcdWatchConfig) validateEndpoint(endpoint string) error {
 	scheme, address, isURL := strings.Cut(endpoint, "://")
+	shown := withoutUser(endpoint)
 	switch {
 	case !isURL:
 		address = endpoint
 	case scheme == "http" && !c.TLS.Insecure:
-		return fmt.Errorf("%q is not encrypted: say https, or set tls::insecure: true", endpoint)
+		return fmt.Errorf("%q is not encrypted: say https, or set tls::insecure: true", shown)
 	case scheme == "https" && c.TLS.Insecure:
-		return fmt.Errorf("%q is encrypted, and tls::insecure says that it is not", endpoint)
+		return fmt.Errorf("%q is encrypted, and tls::insecure says that it is not", shown)
 	case scheme != "http" && scheme != "https":
-		return fmt.Errorf("%q must be host:port, or begin with https:// or http://", withoutUser(endpoint))
+		return fmt.Errorf("%q must be host:port, or begin with https:// or http://", shown)
 	}
 	host, port, err := net.SplitHostPort(strings.TrimSuffix(address, "/"))
 	if number, notANumber := strconv.ParseUint(port, 10, 16); err != nil || host == "" || notANumber != nil || number == 0 || strings.ContainsAny(host, "/@ ,") {
-		return fmt.Errorf("%q must be host:port, such as 10.0.0.1:2379", withoutUser(endpoint))
+		return fmt.Errorf("%q must be host:port, such as 10.0.0.1:2379", shown)
 	}
 	return nil
 }
 
-// withoutUser is what may be shown of a URL.
+// withoutUser is what may be shown of an endpoint. It goes by the text, since a password may be in what cannot be
+// parsed, too.
 func withoutUser(endpoint string) string {
-	if u, err := url.Parse(endpoint); err == nil && u.User != nil {
-		return u.Redacted()
+	at := strings.LastIndexByte(endpoint, '@')
+	if at < 0 {
+		return endpoint
 	}
-	return endpoint
+	for _, scheme := range []string{"https://", "http://"} {
+		if strings.HasPrefix(endpoint, scheme) {
+			return scheme + "xxxxx" + endpoint[at:]
+		}
+	}
+	return "xxxxx" + endpoint[at:]
 }
 
 // --- what it means ---------------------------------------------------------------------------------
