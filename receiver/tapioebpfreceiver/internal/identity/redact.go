@@ -5,6 +5,7 @@ package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpf
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -212,6 +213,57 @@ func NamesSecret(name string) bool { return namesSecret(name) }
 
 // RedactText takes credentials out of a text such as a header's value, as Redact does.
 func RedactText(text string) string { return redactURLs(redactValue(text)) }
+
+// authorization is what HTTP clients show of a header. In small letters "basic" is a word like others, but for
+// where it follows the header's name.
+var authorization = regexp.MustCompile(`(\b(?:(?i:bearer)|Basic|(?i:authorization["']?\s*[:=]\s*["']?basic))\s+)[^\s"']+`)
+
+// RedactMessage takes credentials out of an error's text: in URLs, what follows the = behind a name that is a
+// credential's, up to the next blank or within quotes, and what follows Bearer and Basic. What follows a colon
+// stays, unlike with RedactText: it is the reason ("open token: no such file"). Of a text that was cut off, the end
+// may be a URL's password, and goes, too.
+func RedactMessage(text string, isCutOff bool) string {
+	text = authorization.ReplaceAllString(redactAssignments(text), "${1}"+redacted)
+	if isCutOff {
+		lastWord := strings.LastIndexAny(text, blanks) + 1
+		text = text[:lastWord] + redactCutOff(text[lastWord:])
+	}
+	return redactURLs(text)
+}
+
+const blanks = " \t\r\n"
+
+func redactAssignments(text string) string {
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(text, "=")
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		out.WriteByte('=')
+		name := strings.TrimRight(before, `"'`)
+		name = name[strings.LastIndexAny(name, blanks+"?&;,:/(|\"'")+1:]
+		if value := valueAt(after); value != "" && namesSecret(name) {
+			out.WriteString(redacted)
+			after = after[len(value):]
+		}
+		text = after
+	}
+}
+
+// valueAt the beginning of a text: what is in quotes, or one word.
+func valueAt(text string) string {
+	if text != "" && (text[0] == '"' || text[0] == '\'') {
+		if end := strings.IndexByte(text[1:], text[0]); end >= 0 {
+			return text[:end+2]
+		}
+	}
+	if end := strings.IndexAny(text, blanks); end >= 0 {
+		return text[:end]
+	}
+	return text
+}
 
 // RedactQuery hides the values of a query's parameters whose names say that they are credentials,
 // among them those that the semantic conventions list for url.full.

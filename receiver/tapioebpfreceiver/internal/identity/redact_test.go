@@ -130,6 +130,49 @@ func TestArgumentsOutliveTheRecord(t *testing.T) {
 	assert.Equal(t, []string{"sleep", "1"}, arguments)
 }
 
+func TestRedactMessage(t *testing.T) {
+	for given, want := range map[string]string{
+		"": "",
+		"failed to load service account token: open /run/token: no such file":  "failed to load service account token: open /run/token: no such file",
+		"secret: not found, password: empty, see https://h:443/token: refused": "secret: not found, password: empty, see https://h:443/token: refused",
+		"a basic network":                                "a basic network",
+		"key=value, no=secret":                           "key=value, no=secret",
+		"login with password=hunter2 failed: refused":    "login with password=REDACTED failed: refused",
+		`args="--token=abc" DB_PASSWORD="a b" user=x`:    `args="--token=REDACTED DB_PASSWORD=REDACTED user=x`,
+		"token='unclosed end":                            "token=REDACTED end",
+		"token= is empty, and so is password=":           "token= is empty, and so is password=",
+		`{"api_key"=abc}`:                                `{"api_key"=REDACTED`,
+		"Get https://u:p@h/x?token=abc&y=1: 403":         "Get https://REDACTED:REDACTED@h/x?token=REDACTED 403",
+		"post http://a:b@h: no route, http://c:d@i: eof": "post http://REDACTED:REDACTED@h: no route, http://REDACTED:REDACTED@i: eof",
+		`Authorization: "Bearer abc.def" refused`:        `Authorization: "Bearer REDACTED" refused`,
+		"authorization: basic dXNlcjpw refused":          "authorization: basic REDACTED refused",
+		"sent Basic dXNlcjpw, bearer abc":                "sent Basic REDACTED bearer REDACTED",
+	} {
+		assert.Equal(t, want, RedactMessage(given, false), given)
+	}
+	for given, want := range map[string]string{
+		"dial http://h:80 failed: no route": "dial http://h:80 failed: no route",
+		"dial http://user:hunt":             "dial http://REDACTED",
+		"dial http://user":                  "dial http://user",
+	} {
+		assert.Equal(t, want, RedactMessage(given, true), given)
+	}
+}
+
+func FuzzRedactMessage(f *testing.F) {
+	f.Add("token: x ", " of Basic u")
+	f.Add(`a="`, "=")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret = "hunter2"
+		if strings.Contains(before+after, secret) {
+			return
+		}
+		for _, middle := range []string{" token=" + secret + " ", " Bearer " + secret + " ", " https://u:" + secret + "@h/ "} {
+			assert.NotContains(t, RedactMessage(before+middle+after, true), secret)
+		}
+	})
+}
+
 func FuzzRedact(f *testing.F) {
 	for _, seed := range []string{
 		"curl\x00-u\x00me:hunter2\x00", "a\x00--token", "a\x00http://a:b@h1,http://c:d@h2", "://\x00://@\x00:///",

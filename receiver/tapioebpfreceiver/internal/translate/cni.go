@@ -103,10 +103,10 @@ func failureOf(e *event.CNIEnded) *failure {
 		return nil
 	}
 	f := &failure{Error: cni.ParseError(e.Output), errorType: ending.errorType, truncated: e.OutputTruncated()}
+	f.Message, f.Details = identity.RedactMessage(f.Message, f.truncated), identity.RedactMessage(f.Details, f.truncated)
 	if told := f.Type(); told != "" {
 		f.errorType = told
 	}
-	f.Message, f.Details = identity.RedactText(f.Message), identity.RedactText(f.Details)
 	return f
 }
 

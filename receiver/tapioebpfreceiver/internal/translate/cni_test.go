@@ -204,6 +204,10 @@ func TestCNIFailure(t *testing.T) {
 			"process.exit.code": int64(1), "error.type": "try_again_later", "tapio.cni.error.code": int64(11),
 			"tapio.cni.error.message": "no address, ask http://REDACTED:REDACTED@ipam/", "tapio.cni.error.details": "all taken",
 		}},
+		{"with the reason behind a colon", `{"code":999,"msg":"load service account token: open /run/token: no such file","details":"tried token=x twice"}`, failed, attributes{
+			"process.exit.code": int64(1), "error.type": "internal", "tapio.cni.error.code": int64(999),
+			"tapio.cni.error.message": "load service account token: open /run/token: no such file", "tapio.cni.error.details": "tried token=REDACTED twice",
+		}},
 		{"by text", "panic", 2 << 8, attributes{
 			"process.exit.code": int64(2), "error.type": "exit_2", "tapio.cni.error.message": "panic", "tapio.cni.error.unparsed": true,
 		}},
