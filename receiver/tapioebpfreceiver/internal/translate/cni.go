@@ -102,7 +102,8 @@ func failureOf(e *event.CNIEnded) *failure {
 	if ending.errorType == "" {
 		return nil
 	}
-	f := &failure{Error: cni.ParseError(e.Output), errorType: ending.errorType, truncated: e.OutputTruncated()}
+	f := &failure{Error: cni.ParseError(e.Output), errorType: ending.errorType}
+	f.truncated = f.Truncated || e.OutputTruncated()
 	f.Message, f.Details = identity.RedactMessage(f.Message, f.truncated), identity.RedactMessage(f.Details, f.truncated)
 	if told := f.Type(); told != "" {
 		f.errorType = told

@@ -6,6 +6,8 @@ package cni // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrecei
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"strconv"
 	"strings"
 )
@@ -17,6 +19,8 @@ type Error struct {
 	Details string
 	// Plain says that it is no error of the specification: Message is what was printed.
 	Plain bool
+	// Truncated says that the JSON ends too early: the last text may be shorter than it was, or missing.
+	Truncated bool
 }
 
 // names of the codes that the specification gives; those from 100 on are each plugin's own.
@@ -49,13 +53,12 @@ func (e *Error) Type() string {
 // maxCode is the largest that has a type of its own.
 const maxCode = 9999
 
-// ParseError reads what a plugin printed; of output that was cut off, as much as is whole. Text that is no JSON is
+// ParseError reads what a plugin printed; of output that was cut off, as much as is there. Text that is no JSON is
 // kept as it is.
 func ParseError(output []byte) Error {
 	output = bytes.TrimSpace(output)
-	decoder := json.NewDecoder(bytes.NewReader(output))
 	var e Error
-	if !e.readObject(decoder) {
+	if !e.readObject(output) {
 		return Error{Message: text(string(output)), Plain: len(output) > 0}
 	}
 	e.Message, e.Details = text(e.Message), text(e.Details)
@@ -67,26 +70,60 @@ func text(raw string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(raw, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// readObject says whether there is a code or a message. Keys are read one by one, so that those before the place where
-// the output was cut off count.
-func (e *Error) readObject(decoder *json.Decoder) bool {
+// readObject says whether there is a code or a message.
+func (e *Error) readObject(output []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(output))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
 		return false
 	}
+	err := e.readFields(decoder, output)
+	e.Truncated = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return e.Code != 0 || e.Message != ""
+}
+
+// readFields one by one, so that those before the place where the output was cut off count. There, a text is as
+// long as it is; a number would be another one.
+func (e *Error) readFields(decoder *json.Decoder, output []byte) error {
 	for decoder.More() {
 		key, err := decoder.Token()
 		if err != nil {
-			break
+			return err
 		}
+		name, ok := key.(string)
+		if !ok {
+			return nil
+		}
+		rest := output[decoder.InputOffset():]
 		var value json.RawMessage
 		if err := decoder.Decode(&value); err != nil {
-			break
+			e.set(name, closed(rest))
+			return err
 		}
-		if name, ok := key.(string); ok {
-			e.set(name, value)
+		if decoder.InputOffset() == int64(len(output)) && value[0] != '"' {
+			return io.ErrUnexpectedEOF
+		}
+		e.set(name, value)
+	}
+	_, err := decoder.Token()
+	return err
+}
+
+// maxPartOfEscape are the bytes of \uXXXX without the last.
+const maxPartOfEscape = 5
+
+// closed is the text that was cut off behind a key; nil: there is none.
+func closed(rest []byte) json.RawMessage {
+	text, _ := bytes.CutPrefix(bytes.TrimSpace(rest), []byte(":"))
+	text = bytes.TrimLeft(text, " \t\r\n")
+	if len(text) == 0 || text[0] != '"' {
+		return nil
+	}
+	for part := 0; part <= maxPartOfEscape && part < len(text); part++ {
+		if whole := append(bytes.Clone(text[:len(text)-part]), '"'); json.Valid(whole) {
+			return whole
 		}
 	}
-	return e.Code != 0 || e.Message != ""
+	return nil
 }
 
 // set a field; a value of another type is none.
