@@ -61,9 +61,9 @@ func DecodeCNIEnded(record []byte) (CNIEnded, error) {
 	return CNIEnded{WireCniEnded: fixed, Output: output}, nil
 }
 
-// OutputTruncated says that a plugin which failed printed more than is here.
+// OutputTruncated says that a plugin which failed printed more than is here, or may have.
 func (e *CNIEnded) OutputTruncated() bool {
-	return e.Status != 0 && uint64(e.Captured) < e.OutputSize
+	return e.Status != 0 && (uint64(e.Captured) < e.OutputSize || e.Flags&CNIOutputMissed != 0)
 }
 
 // DecodeCNINamespace views a record as a network namespace that was made or removed.

@@ -40,6 +40,10 @@ func TestDecodeCNIEnded(t *testing.T) {
 	got, err = event.DecodeCNIEnded(eventtest.Record(fixed))
 	require.NoError(t, err)
 	assert.False(t, got.OutputTruncated(), "a result is not told")
+	fixed.Status, fixed.OutputSize = 256, 0
+	got, err = event.DecodeCNIEnded(eventtest.Record(fixed))
+	require.NoError(t, err)
+	assert.True(t, got.OutputTruncated(), "nothing was kept")
 	fixed.Captured = math.MaxUint32
 	_, err = event.DecodeCNIEnded(eventtest.Record(fixed, []byte("oh")))
 	assert.ErrorIs(t, err, event.ErrUndecodable)

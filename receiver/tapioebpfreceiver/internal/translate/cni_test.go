@@ -436,8 +436,15 @@ func TestCNIEndWithoutABeginning(t *testing.T) {
 func TestCNITruncated(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	cut := eventtest.Record(bpf.WireCniEnded{Header: headerOf(event.TypeCNIEnded, 20, second, 2*second), Began: second, Status: failed, OutputSize: 9, Captured: 2}, []byte("oh"))
-	w.handle(cut)
-	assert.Equal(t, true, w.take(t).spans[0].Attributes["tapio.cni.truncated"])
+	missed := func(status uint32) []byte {
+		return eventtest.Record(bpf.WireCniEnded{Header: headerOf(event.TypeCNIEnded, 20, second, 2*second), Began: second, Status: status, Flags: event.CNIOutputMissed})
+	}
+	for _, record := range [][]byte{cut, missed(failed), pluginEnded(20, second, 2*second, failed, `{"code":5,"msg":"di`)} {
+		w.handle(record)
+		assert.Equal(t, true, w.take(t).spans[0].Attributes["tapio.cni.truncated"])
+	}
+	w.handle(missed(0))
+	assert.NotContains(t, w.take(t).spans[0].Attributes, "tapio.cni.truncated")
 }
 
 func TestCNINamespaces(t *testing.T) {
