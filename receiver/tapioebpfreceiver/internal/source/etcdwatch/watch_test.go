@@ -224,20 +224,27 @@ func TestCompacted(t *testing.T) {
 	l.await("missed 2 to 4", "create /registry/pods/a/2", "create /registry/pods/a/3")
 }
 
+// TestAnotherHistory: what was to come of the old one is said to be missed, and the watch begins with the present.
 func TestAnotherHistory(t *testing.T) {
 	server := etcdserver.Start(t, etcdserver.Options{})
 	client := server.NewClient()
+	response, err := client.Get(context.Background(), "x")
+	require.NoError(t, err)
+	missed := fmt.Sprintf("missed 1000001 to %d", response.Header.Revision)
 	s := New(silent{}, Options{Endpoints: []string{server.Client}, Prefix: "/registry/", QueueSize: 100}, zaptest.NewLogger(t))
 	s.watcher.cluster = 1
 	s.watcher.knows(1_000_000)
 	l := &lab{t: t, source: s}
-	_, err := s.BootTime()
+	_, err = s.BootTime()
 	require.NoError(t, err)
 	s.Start(func(error) {})
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	require.Eventually(t, func() bool { return s.Status().Revision < 1000 }, patience, time.Millisecond)
 	etcdserver.Put(t, client, "/registry/pods/a/1", "x")
-	l.await("create /registry/pods/a/1")
+	l.await(missed, "create /registry/pods/a/1")
+	change, err := event.DecodeEtcdChange(l.records[0])
+	require.NoError(t, err)
+	assert.Equal(t, response.Header.ClusterId, change.ClusterId)
 }
 
 func TestQueueFull(t *testing.T) {

@@ -200,14 +200,16 @@ func (w *watcher) ask(ctx context.Context, client *clientv3.Client) (*etcdserver
 	return response.Header, nil
 }
 
-// begin where it was left, or from now on.
+// begin where it was left, or from now on. Where the history is another one, its revisions say nothing of those that
+// were to come: the last one that was missed is its present one, which may be below the first.
 func (w *watcher) begin(header *etcdserverpb.ResponseHeader) {
-	if w.next != 0 && !w.isSameHistory(header) {
-		w.logger.Warn("Changes in etcd may have been missed", zap.Error(errOtherHistory), zap.Int64("last_revision", w.next-1), zap.Int64("revision", header.Revision))
-		w.next = 0
-	}
+	isOther := w.next != 0 && !w.isSameHistory(header)
 	w.cluster = header.ClusterId
-	if w.next == 0 {
+	if isOther {
+		w.logger.Warn("Changes in etcd may have been missed", zap.Error(errOtherHistory), zap.Int64("last_revision", w.next-1), zap.Int64("revision", header.Revision))
+		w.handMissed(header.Revision)
+	}
+	if isOther || w.next == 0 {
 		w.knows(header.Revision)
 	}
 }
@@ -329,8 +331,12 @@ func kindOf(e *clientv3.Event) event.EtcdChangeKind {
 func (w *watcher) miss(compacted int64) {
 	w.logger.Warn("Changes in etcd were missed: it was away for too long, or is compacted too soon",
 		zap.Int64("first_revision", w.next), zap.Int64("last_revision", compacted))
-	w.hand(change{kind: event.EtcdMissed, time: time.Now(), revision: w.next, lastRevision: compacted, cluster: w.cluster})
+	w.handMissed(compacted)
 	w.knows(max(w.next, compacted-1))
+}
+
+func (w *watcher) handMissed(last int64) {
+	w.hand(change{kind: event.EtcdMissed, time: time.Now(), revision: w.next, lastRevision: last, cluster: w.cluster})
 }
 
 // hand a change to the reader, if there is room.
