@@ -6,6 +6,7 @@ package tapioebpfreceiver
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -20,6 +22,7 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -148,6 +151,31 @@ func TestStatusOfSeveralTroubles(t *testing.T) {
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.statuses())
 	s.trouble("kubernetes", nil)
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.statuses())
+}
+
+// What remains when a trouble is over is told, and so is another reason.
+func TestStatusTellsWhatRemains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s status
+		host := &statusHost{}
+		s.add(host)
+		refused, untrusted, full := errors.New("refused"), errors.New("untrusted"), errors.New("full")
+		s.trouble("etcd", refused)
+		s.consumed(pipeline.SignalLogs, full)
+		s.trouble("etcd", untrusted)
+		s.trouble("etcd", untrusted)
+		s.trouble("etcd", nil)
+		s.consumed(pipeline.SignalLogs, untrusted) // too soon
+		time.Sleep(consumerPause)
+		s.consumed(pipeline.SignalLogs, untrusted)
+		s.consumed(pipeline.SignalLogs, full) // too soon
+		s.consumed(pipeline.SignalLogs, nil)
+		var told []error
+		for _, event := range host.events {
+			told = append(told, event.Err())
+		}
+		assert.Equal(t, []error{refused, untrusted, full, untrusted, nil}, told)
+	})
 }
 
 func TestKubernetesCannotBeConfigured(t *testing.T) {

@@ -5,11 +5,13 @@ package etcdwatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -280,6 +282,31 @@ func TestUsers(t *testing.T) {
 	defer root.Close()
 	etcdserver.Put(t, root, "/registry/pods/a/1", "x")
 	right.await("create /registry/pods/a/1")
+}
+
+// TestReasons: another reason is told, but not at each attempt.
+func TestReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		w := newWatcher(Options{}, zaptest.NewLogger(t))
+		w.onStatus = func(err error) { told = append(told, err) }
+		refused, untrusted := errors.New("refused"), errors.New("untrusted")
+		w.report(refused)
+		w.report(refused)
+		w.report(untrusted)
+		assert.Equal(t, []error{refused}, told, "too soon")
+		assert.Equal(t, untrusted, w.status().Err)
+		time.Sleep(tellEvery)
+		w.report(refused)
+		w.report(untrusted)
+		w.report(refused)
+		w.report(untrusted)
+		assert.Equal(t, []error{refused, untrusted}, told)
+		w.report(nil)
+		w.report(nil)
+		w.report(untrusted)
+		assert.Equal(t, []error{refused, untrusted, nil, untrusted}, told, "it was well in between")
+	})
 }
 
 // setUp has a user watcher that may read /registry/ and nothing else.

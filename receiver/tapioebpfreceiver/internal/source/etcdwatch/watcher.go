@@ -54,6 +54,9 @@ const (
 	// askEvery is how often it is asked whether it is there: the client waits in silence for one that is not.
 	askEvery = 10 * time.Second
 
+	// tellEvery is how often another reason of the same trouble is told: some differ at each attempt.
+	tellEvery = time.Minute
+
 	firstRetry = time.Second
 	lastRetry  = 10 * time.Second
 	// lastConnect is how long after the failure of a connection the next one is tried at the latest.
@@ -88,6 +91,9 @@ type watcher struct {
 	queue           chan change   // read by the source's reader
 	seen, queueFull atomic.Uint64 // changes in all, and those for which the queue had no room
 	known           atomic.Int64  // next-1, for the status
+
+	told   string    // the reason that was told last
+	toldAt time.Time // when it was
 
 	mu      sync.Mutex
 	trouble error
@@ -349,20 +355,28 @@ func (w *watcher) hand(c change) {
 	}
 }
 
-// report what goes wrong, or nil. Only a change is told: an etcd that is away for hours is in the log once.
+// report what goes wrong, or nil. Only a change is told: an etcd that is away for hours is in the log once for each
+// reason why it cannot be watched.
 func (w *watcher) report(err error) {
 	w.mu.Lock()
 	before := w.trouble
 	w.trouble = err
 	w.mu.Unlock()
 	switch {
-	case err != nil && before == nil:
+	case err != nil && (before == nil || w.isNews(err)):
+		w.told, w.toldAt = err.Error(), time.Now()
 		w.logger.Warn("etcd cannot be watched; it is tried again, and what changes meanwhile is told then", zap.Strings("endpoints", w.options.Endpoints), zap.Error(err))
 		w.onStatus(err)
 	case err == nil && before != nil:
 		w.logger.Info("etcd is watched again", zap.Strings("endpoints", w.options.Endpoints), zap.Int64("revision", w.known.Load()))
 		w.onStatus(nil)
 	}
+}
+
+// isNews says that there is another reason than the one that was told. It is reported again at each attempt, so one
+// that comes too soon is told later.
+func (w *watcher) isNews(err error) bool {
+	return err.Error() != w.told && time.Since(w.toldAt) >= tellEvery
 }
 
 func (w *watcher) status() Status {
