@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -29,7 +30,7 @@ func told(t *testing.T, turns int) *translate.Batch {
 		Seed: 4, Pods: 20, Scenarios: simulator.Scenarios{Attack: 0.05},
 		Families: []string{"process", "network", "dns", "http", "security"},
 		Security: kernel.SecurityOptions{Kinds: event.SecurityKinds(), Paths: paths},
-	})
+	}, zap.NewNop())
 	require.NoError(t, err)
 	security := translate.SecurityOptions{Shells: []string{"bash"}, EveryCredentialChange: true}
 	for _, kind := range event.SecurityKinds() {

@@ -96,6 +96,20 @@ func TestSimulator(t *testing.T) {
 	}
 }
 
+// TestASimulatorThatCannotKeepUpStopsInTime: there is always something due that has not been made.
+func TestASimulatorThatCannotKeepUpStopsInTime(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Source, cfg.Simulator.Rate = "simulator", 10_000_000
+	created, err := NewFactory().CreateTraces(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
+	time.Sleep(time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	require.NoError(t, created.Shutdown(ctx))
+	require.NoError(t, ctx.Err())
+}
+
 // TestTheSimulatedAttack is one trace: whoever looks at one of its programs finds the others, and what they looked up
 // and connected to.
 func TestTheSimulatedAttack(t *testing.T) {

@@ -76,7 +76,7 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 			Security:       optionsOf(cfg).Security,
 			ReportInterval: optionsOf(cfg).ReportInterval, // as the kernel would do it
 			FlushInterval:  cfg.Ring.FlushInterval,
-		})
+		}, logger)
 	case replay.Name:
 		return replay.New(replay.Options{
 			File:          cfg.Replay.File,
@@ -101,8 +101,8 @@ func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
 	return etcdwatch.New(from, *watch, logger), nil
 }
 
-func openSimulator(options simulator.Options) (source.Source, error) {
-	s, err := simulator.New(options)
+func openSimulator(options simulator.Options, logger *zap.Logger) (source.Source, error) {
+	s, err := simulator.New(options, logger)
 	if err != nil { // not a *Source that is nil, which would be a Source
 		return nil, fmt.Errorf("families::security::sensitive_paths: %w", err)
 	}

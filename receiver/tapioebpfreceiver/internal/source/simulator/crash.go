@@ -62,10 +62,12 @@ func (w *world) newContainer(p *pod) *container {
 }
 
 // crashLoop is a container that does not come up: its program fails, or takes more memory than it may, and it is
-// made anew.
+// made anew. While a pod's loop lasts, its container is seen to as it is when all is well.
 func (s *story) crashLoop(now uint64) uint64 {
 	p := s.anyPodOfAll()
-	now = max(now, p.sidecar.ends) // it is one loop
+	if now < p.sidecar.ends {
+		return s.probe(now)
+	}
 	for range 3 {
 		now = s.crash(s.newContainer(p), now) + s.between(10*millisecond, 40*millisecond)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
@@ -332,6 +333,6 @@ func TestPathsThatFit(t *testing.T) {
 
 	o := options(1)
 	o.Security.Paths = []string{"relative"}
-	_, err := New(o)
+	_, err := New(o, zap.NewNop())
 	assert.EqualError(t, err, `path "relative" must begin with / or **/`)
 }

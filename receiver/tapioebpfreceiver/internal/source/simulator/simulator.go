@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
@@ -57,13 +59,19 @@ const (
 	unlimitedRate = 10_000
 	// forgetEvery so often which pids and ports were in use is forgotten; ns.
 	forgetEvery = uint64(1e9)
-	// turnRecords is how many records are made at a time where nobody waits.
-	turnRecords = 4096
+	// turnSteps are how many stories and records a turn has at the most: whoever reads has other things to do.
+	turnSteps = 4096
+	// maxMade records wait for their time, of about 500 bytes each; while they do, no story begins. At 100,000 events
+	// a second there are about 50,000.
+	maxMade = 1 << 18
+	// maxLag is how far the world's time may fall behind until that is said.
+	maxLag = uint64(1e9)
 )
 
 // Source is the simulator.
 type Source struct {
 	options  Options
+	logger   *zap.Logger
 	world    *world
 	stories  story
 	shares   shares
@@ -77,18 +85,20 @@ type Source struct {
 	bootTime int64
 	now      atomic.Uint64 // up to which records were handed out, CLOCK_BOOTTIME, ns
 	seen     [event.FamilyCount]atomic.Uint64
+	maxMade  int  // of made
+	isSlow   bool // that the rate is too high was said
 	stopped  bool
 }
 
 var _ source.Source = (*Source)(nil)
 
 // New makes the world. A sensitive path that is none is an error.
-func New(options Options) (*Source, error) {
+func New(options Options, logger *zap.Logger) (*Source, error) {
 	asked, err := watch(options.Security)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{options: options, began: time.Now(), next: firstBoot}
+	s := &Source{options: options, logger: logger, began: time.Now(), next: firstBoot, maxMade: maxMade}
 	s.bootTime = s.began.UnixNano() - int64(firstBoot)
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
@@ -134,8 +144,8 @@ func (s *Source) BootTime() (int64, error) { return s.bootTime, nil }
 func (s *Source) Read(handle func(record []byte)) error {
 	switch {
 	case s.stopped:
-	case s.options.Rate == 0:
-		s.handOutSome(handle)
+	case s.options.Rate == 0: // time goes on as there are records
+		s.handOutUntil(math.MaxUint64, handle)
 	default:
 		s.handOutDue(handle)
 	}
@@ -149,26 +159,38 @@ func (s *Source) handOutDue(handle func(record []byte)) {
 		time.Sleep(min(time.Duration(wait), s.options.FlushInterval))
 		due = firstBoot + uint64(time.Since(s.began))
 	}
-	s.tellUntil(due)
-	for len(s.made) > 0 && s.made[0].time <= due {
-		s.handOut(handle)
+	s.handOutUntil(due, handle)
+	if lag := due - s.now.Load(); lag > maxLag {
+		s.saySlow(zap.Duration("behind", time.Duration(lag)))
 	}
-	s.now.Store(due)
 }
 
-// handOutSome has time go on as there are records.
-func (s *Source) handOutSome(handle func(record []byte)) {
-	for range turnRecords {
-		for turns := 0; len(s.made) == 0 || s.made[0].time >= s.next; turns++ {
-			if turns == turnRecords { // there may be nothing at all: whoever reads has other things to do
-				s.now.Store(s.next)
-				return
-			}
-			s.tellUntil(s.next)
-		}
-		s.now.Store(max(s.now.Load(), s.made[0].time))
-		s.handOut(handle)
+// saySlow once: why it is does not change.
+func (s *Source) saySlow(why zap.Field) {
+	if !s.isSlow {
+		s.isSlow = true
+		s.logger.Warn("The simulator cannot make as many events as its rate says", zap.Float64("rate", s.options.Rate), why)
 	}
+}
+
+// handOutUntil hands out what there is up to a time, or as much of it as a turn may have. Time goes on no further
+// than that, so that what is made waits for nothing but its time.
+func (s *Source) handOutUntil(due uint64, handle func(record []byte)) {
+	for range turnSteps {
+		switch next := s.nextTime(); {
+		case next > due:
+			s.now.Store(due)
+			return
+		case next == s.next && len(s.made) >= s.maxMade:
+			s.next = s.made[0].time + 1
+			s.saySlow(zap.Int("waiting", len(s.made)))
+		case next == s.next: // a story may have a record that is earlier than those that are there
+			s.tellNext()
+		default:
+			s.handOut(handle)
+		}
+	}
+	s.now.Store(min(s.nextTime(), due))
 }
 
 // nextTime is when the next record is due, or the next story that may have an earlier one.
@@ -185,29 +207,27 @@ func (s *Source) handOut(handle func(record []byte)) {
 	handle(r.bytes)
 }
 
-// tellUntil begins all stories up to a time. One takes as long, until the next, as it has events.
-func (s *Source) tellUntil(end uint64) {
+// tellNext begins the next story. It takes as long, until the one after it, as it has events.
+func (s *Source) tellNext() {
 	rate := s.options.Rate
 	if rate == 0 {
 		rate = unlimitedRate
 	}
-	for s.next <= end {
-		if s.next >= s.forgets {
-			s.world.forget(s.next)
-			s.forgets = s.next + forgetEvery
-		}
-		before := s.events
-		s.shares.choose(&s.stories, s.next)
-		s.stories.end()
-		least := 1.0
-		if s.events == before {
-			least = 1e9 / rate // time goes on where there is nothing to tell
-		}
-		gap := s.owed + float64(s.events-before)*1e9/rate
-		step := max(math.Floor(gap), least)
-		s.owed = gap - step
-		s.next += uint64(step)
+	if s.next >= s.forgets {
+		s.world.forget(s.next)
+		s.forgets = s.next + forgetEvery
 	}
+	before := s.events
+	s.shares.choose(&s.stories, s.next)
+	s.stories.end()
+	least := 1.0
+	if s.events == before {
+		least = 1e9 / rate // time goes on where there is nothing to tell
+	}
+	gap := s.owed + float64(s.events-before)*1e9/rate
+	step := max(math.Floor(gap), least)
+	s.owed = gap - step
+	s.next += uint64(step)
 }
 
 // Cgroups implements source.Source: none is made later.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -30,7 +32,7 @@ var sensitivePaths = []string{
 
 func newSource(t testing.TB, o Options) *Source {
 	t.Helper()
-	s, err := New(o)
+	s, err := New(o, zap.NewNop())
 	require.NoError(t, err)
 	return s
 }
@@ -115,6 +117,44 @@ func TestRate(t *testing.T) {
 	assert.LessOrEqual(t, float64(n), 1.1*o.Rate*after.Seconds())
 	assert.WithinDuration(t, time.Now(), s.Wall(), time.Second)
 	assert.False(t, s.Patient())
+}
+
+// TestARateThatIsTooHigh: turns and memory have their bounds, and the records are those of any machine.
+func TestARateThatIsTooHigh(t *testing.T) {
+	logged, logs := observer.New(zap.WarnLevel)
+	o := options(1)
+	o.Rate = 10_000_000
+	s, err := New(o, zap.New(logged))
+	require.NoError(t, err)
+	s.maxMade = 50_000
+	first, wasFull := sha256.New(), false
+	read := 0
+	for began := time.Now(); time.Since(began) < 2*time.Second || !wasFull; {
+		turn, before := 0, s.Wall()
+		require.NoError(t, s.Read(func(record []byte) {
+			turn++
+			first.Write(record)
+		}))
+		read += turn
+		require.LessOrEqual(t, turn, turnSteps)
+		require.LessOrEqual(t, len(s.made), s.maxMade+10_000, "and what the last story had")
+		require.False(t, s.Wall().Before(before))
+		wasFull = wasFull || len(s.made) >= s.maxMade
+	}
+	require.Equal(t, 1, logs.Len(), "said once")
+	assert.Equal(t, "The simulator cannot make as many events as its rate says", logs.All()[0].Message)
+
+	again, n := sha256.New(), 0
+	same := newSource(t, o)
+	same.maxMade = s.maxMade
+	for n < read { // as a machine has it that is never late: turns end elsewhere
+		same.handOutUntil(same.nextTime()+1000, func(record []byte) {
+			if n++; n <= read {
+				again.Write(record)
+			}
+		})
+	}
+	assert.Equal(t, first.Sum(nil), again.Sum(nil), "of %d records", read)
 }
 
 func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
@@ -362,8 +402,8 @@ func TestCgroups(t *testing.T) {
 func BenchmarkRecords(b *testing.B) {
 	s := newSource(b, options(1))
 	b.ReportAllocs()
-	for done := 0; done < b.N; done += turnRecords {
-		require.NoError(b, s.Read(func([]byte) {}))
+	for done := 0; done < b.N; {
+		require.NoError(b, s.Read(func([]byte) { done++ }))
 	}
 }
 
