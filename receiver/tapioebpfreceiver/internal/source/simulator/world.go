@@ -265,7 +265,7 @@ func (w *world) addPod(s *service, number int, containerd *process, now uint64) 
 		vpids:     newNumbers(1, lastPID),
 	}
 	p.name = w.podName(s)
-	_, p.ndots = math.Modf(float64(number+1) * math.Phi)
+	_, p.ndots = math.Modf(float64(float64(number+1) * math.Phi)) // rounded, so that it is not fused with what is taken from it
 	shim := w.age(&process{
 		exe: "/usr/bin/containerd-shim-runc-v2", cwd: "/run", parent: containerd, cgroup: containerdCgroup, credentials: containerd.credentials,
 	}, now)
