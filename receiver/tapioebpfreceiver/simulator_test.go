@@ -44,7 +44,7 @@ func TestSimulator(t *testing.T) {
 	require.Len(t, rows, 6, "the families, and the cgroups of containers that are restarted")
 	for family, row := range rows {
 		for reason, n := range row.Lost {
-			assert.Equal(t, "shutdown", reason, family)
+			assert.Equal(t, "dns shutdown", family.String()+" "+reason)
 			assert.Less(t, n, uint64(1000), "what waits for an answer: %v", family)
 		}
 	}

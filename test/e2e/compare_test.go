@@ -24,6 +24,10 @@ import (
 // simulatedEvents are as many as it takes for all that the simulator can tell to have happened.
 const simulatedEvents = 30_000
 
+// waitingQueries are as many of the simulator's as may be waiting for their answers when it ends: of 360 a second, those
+// that nobody answers within the timeout, of which 14 is the most that was seen.
+const waitingQueries = 100
+
 // TestCompare runs the sources ebpf, over real programs, and simulator at the same time, and wants what they
 // say to have the same shape. It prints the report of "make compare".
 func TestCompare(t *testing.T) {
@@ -84,7 +88,7 @@ func (c *compared) finish(known truth) *compare.Side {
 	for family, r := range rows {
 		c.side.Ledger[family] = compare.Row(r)
 		lost := maps.Clone(r.Lost)
-		if c.side.Name == compare.Simulator {
+		if c.side.Name == compare.Simulator && family == "dns" && lost["shutdown"] <= waitingQueries {
 			delete(lost, "shutdown")
 		}
 		assert.Empty(c.t, lost, "%s of %s", family, c.side.Name)
