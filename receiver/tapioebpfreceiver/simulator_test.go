@@ -12,11 +12,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 )
 
@@ -94,6 +96,36 @@ func TestSimulator(t *testing.T) {
 			require.Equal(t, "simulator", textOf(of.Resource().Attributes(), "tapio.source"))
 		}
 	}
+}
+
+// TestSimulatedProcessesAreKnownWithoutTheirFamily: also those of which no record is handed out, and that live shortly.
+func TestSimulatedProcessesAreKnownWithoutTheirFamily(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Source, cfg.Simulator.Rate = "simulator", 0
+	cfg.Families.Process = configoptional.None[ProcessConfig]()
+	traces := &consumertest.TracesSink{}
+	created, err := NewFactory().CreateTraces(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, traces)
+	require.NoError(t, err)
+	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
+	r := created.(*tapioReceiver)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents > 100_000 }, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, created.Shutdown(t.Context()))
+
+	executables := map[string]int{}
+	for _, batch := range traces.AllTraces() {
+		for _, of := range batch.ResourceSpans().All() {
+			for _, span := range of.ScopeSpans().At(0).Spans().All() {
+				name := textOf(span.Attributes(), "process.executable.name")
+				require.NotEmpty(t, name, span.Name())
+				executables[name]++
+			}
+		}
+	}
+	assert.NotZero(t, executables["ping"], "it came and went: %v", executables)
+	assert.Less(t, r.reader.index.Active(), 5000, "those that have ended are not among the living")
+	rows, err := r.ledger.Rows(r.source.Counters)
+	require.NoError(t, err)
+	assert.NotContains(t, rows, event.FamilyProcess, "what identity alone is told of is no event")
 }
 
 // TestASimulatorThatCannotKeepUpStopsInTime: there is always something due that has not been made.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/lives"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
 )
 
@@ -49,6 +50,7 @@ type Source struct {
 	record    []byte           // that waits for the answers that follow it
 	ahead     *recording.Frame // that was read to find all answers at the end of a turn; nil: none
 	onNames   func(recording.Frame) error
+	lives     *lives.Lives // of processes whose records nobody asked for
 	answers   map[uint32]*source.Process
 	gone      map[recording.Gone]struct{}
 	paths     map[uint64]string // of cgroups that were asked for
@@ -86,6 +88,7 @@ func (s *Source) open() error {
 	if s.reader, err = recording.NewReader(s.file); err != nil {
 		return errors.Join(err, s.file.Close())
 	}
+	s.lives = lives.New(s.contents.processes)
 	s.wall.Store(s.contents.turns[0].Wall().UnixNano())
 	s.logContents()
 	return nil
@@ -254,6 +257,9 @@ func (s *Source) count(record []byte) bool {
 		return true
 	}
 	if family != event.FamilyCgroup && !slices.Contains(s.options.Families, family.String()) {
+		if family == event.FamilyProcess { // the others are asked whose they are
+			s.lives.Learn(record)
+		}
 		return false
 	}
 	s.seen[family].Add(1)
@@ -308,11 +314,14 @@ func (s *Source) Cgroup(id uint64, _ uint32) (string, bool) {
 // Processes implements source.Source.
 func (s *Source) Processes() []source.Process { return s.contents.processes }
 
-// Process implements source.Source.
+// Process implements source.Source. It was not asked for where records told of it.
 func (s *Source) Process(pid uint32) (source.Process, bool) {
-	answer := s.answers[pid]
+	answer, wasAsked := s.answers[pid]
 	delete(s.answers, pid) // each question has its own
-	if answer == nil {
+	switch {
+	case !wasAsked:
+		return s.lives.Process(pid)
+	case answer == nil:
 		return source.Process{}, false
 	}
 	return *answer, true
@@ -323,7 +332,7 @@ func (s *Source) Gone(pid uint32, startTicks uint64) bool {
 	key := recording.Gone{PID: pid, StartTicks: startTicks}
 	_, gone := s.gone[key]
 	delete(s.gone, key)
-	return gone
+	return gone || s.lives.Gone(pid, startTicks)
 }
 
 // Counters implements source.Source: what was handed out. What was lost when it was recorded was lost

@@ -179,6 +179,33 @@ func TestAnswersAreAsTheyWere(t *testing.T) {
 	assert.False(t, s.Gone(31, 6))
 }
 
+// TestProcessesAreKnownWithoutTheirFamily: records that nobody asked for tell whose the others are.
+func TestProcessesAreKnownWithoutTheirFamily(t *testing.T) {
+	const start = uint64(5_000_000_000)
+	fork := eventtest.Record(bpf.WireProcessFork{
+		Header:  bpf.WireEventHeader{Pid: 33, StartTime: start, Time: start, Type: uint16(bpf.WireEventTypePROCESS_FORK)},
+		Process: bpf.WireProcessIdentity{ParentPid: 1},
+	})
+	exit := eventtest.Record(bpf.WireProcessExit{
+		Header: bpf.WireEventHeader{Pid: 33, StartTime: start, Time: start + 1, Type: uint16(bpf.WireEventTypePROCESS_EXIT)},
+	})
+	s, err := replay.New(replay.Options{File: record(t, [][]byte{fork}, [][]byte{exit}), Families: []string{"network"}, FlushInterval: time.Millisecond}, zap.NewNop())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	assert.Empty(t, readTurn(t, s))
+	_, found := s.Process(33)
+	assert.False(t, found, "the answer is as it was where it was asked")
+	process, found := s.Process(33)
+	assert.True(t, found)
+	assert.Equal(t, source.Process{PID: 33, ParentPID: 1, StartTicks: 500, Executable: "/sbin/init"}, process)
+	assert.False(t, s.Gone(33, 500))
+	assert.Empty(t, readTurn(t, s))
+	assert.True(t, s.Gone(33, 500))
+	counters, err := s.Counters()
+	require.NoError(t, err)
+	assert.Empty(t, counters, "they are not handed out")
+}
+
 // What is asked for at the end of a turn is told before Read returns, and what a record asks for with the record.
 func TestNamesAreToldWhenTheyWere(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "recording")

@@ -18,6 +18,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/lives"
 )
 
 // Name is what the source's resources carry as tapio.source.
@@ -76,11 +77,12 @@ type Source struct {
 	stories  story
 	shares   shares
 	made     records
-	number   uint64  // of records that were made
-	events   uint64  // of these, those that are not of cgroups
-	next     uint64  // when the next story begins, CLOCK_BOOTTIME, ns
-	forgets  uint64  // when what is over is forgotten, CLOCK_BOOTTIME, ns
-	owed     float64 // ns that stories still take, or that they took too many
+	lives    *lives.Lives // of processes, where nobody asked for them
+	number   uint64       // of records that were made
+	events   uint64       // of these, those that are not of cgroups
+	next     uint64       // when the next story begins, CLOCK_BOOTTIME, ns
+	forgets  uint64       // when what is over is forgotten, CLOCK_BOOTTIME, ns
+	owed     float64      // ns that stories still take, or that they took too many
 	began    time.Time
 	bootTime int64
 	now      atomic.Uint64 // up to which records were handed out, CLOCK_BOOTTIME, ns
@@ -102,6 +104,7 @@ func New(options Options, logger *zap.Logger) (*Source, error) {
 	s.bootTime = s.began.UnixNano() - int64(firstBoot)
 	s.now.Store(firstBoot)
 	s.world = newWorld(options.Seed, options.Pods, firstBoot)
+	s.lives = lives.New(s.world.processes())
 	s.stories = story{
 		world: s.world, scenarios: options.Scenarios, tell: s.tell, watched: asked, threads: map[*process]*thread{},
 	}
@@ -116,13 +119,18 @@ func (s *Source) tell(family event.Family, time uint64, bytes []byte) {
 	s.stories.latest = max(s.stories.latest, time)
 	switch {
 	case family == event.FamilyCgroup: // they are not the user's, and always there
-	case !slices.Contains(s.options.Families, family.String()):
-		return
-	default:
+	case s.isWanted(family):
 		s.events++
+	case family == event.FamilyProcess: // the others are asked whose they are
+	default:
+		return
 	}
 	s.number++
 	heap.Push(&s.made, record{time: time, number: s.number, family: family, bytes: bytes})
+}
+
+func (s *Source) isWanted(family event.Family) bool {
+	return slices.Contains(s.options.Families, family.String())
 }
 
 // Name implements source.Source.
@@ -203,6 +211,10 @@ func (s *Source) nextTime() uint64 {
 
 func (s *Source) handOut(handle func(record []byte)) {
 	r := heap.Pop(&s.made).(record)
+	if r.family == event.FamilyProcess && !s.isWanted(r.family) {
+		s.lives.Learn(r.bytes)
+		return
+	}
 	s.seen[r.family].Add(1)
 	handle(r.bytes)
 }
@@ -239,11 +251,11 @@ func (*Source) Cgroup(uint64, uint32) (string, bool) { return "", false }
 // Processes implements source.Source.
 func (s *Source) Processes() []source.Process { return s.world.processes() }
 
-// Process implements source.Source: all are told by Processes or by records.
-func (*Source) Process(uint32) (source.Process, bool) { return source.Process{}, false }
+// Process implements source.Source: all are told by Processes or by records, but where the family process is off.
+func (s *Source) Process(pid uint32) (source.Process, bool) { return s.lives.Process(pid) }
 
-// Gone implements source.Source: all that end say so.
-func (*Source) Gone(uint32, uint64) bool { return false }
+// Gone implements source.Source: all that end say so, but where the family process is off.
+func (s *Source) Gone(pid uint32, startTicks uint64) bool { return s.lives.Gone(pid, startTicks) }
 
 // Counters implements source.Source.
 func (s *Source) Counters() (map[uint8]source.Counters, error) {
