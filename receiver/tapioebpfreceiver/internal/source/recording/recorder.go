@@ -148,6 +148,7 @@ func (r *Recorder) endTurn(now time.Time) {
 	if r.writer == nil {
 		return
 	}
+	// where the clock was set since bootTime was measured, Boot is off by as much, and may wrap; their sum is right
 	r.writer.WriteClock(Clock{Boot: uint64(now.UnixNano() - r.bootTime), BootTime: r.bootTime})
 	if now.Sub(r.flushed) >= flushEvery {
 		r.flushed = now

@@ -143,9 +143,9 @@ func (s *Source) Wall() time.Time {
 	return wall
 }
 
-// BootTime implements source.Source.
+// BootTime implements source.Source: what was measured before the turn that is next, and is that of its records.
 func (s *Source) BootTime() (int64, error) {
-	return s.contents.turns[max(s.played-1, 0)].BootTime, nil
+	return s.contents.turns[min(s.played, len(s.contents.turns)-1)].BootTime, nil
 }
 
 // Read implements source.Source.
@@ -178,9 +178,7 @@ func (s *Source) untilNextTurn() time.Duration {
 	if s.options.Speed == 0 {
 		return 0
 	}
-	turns := s.contents.turns
-	recorded := turns[s.played].Boot - turns[0].Boot
-	return time.Duration(float64(recorded)/s.options.Speed) - time.Since(s.began)
+	return time.Duration(float64(s.contents.ends[s.played])/s.options.Speed) - time.Since(s.began)
 }
 
 // play hands out the records of the next turn.

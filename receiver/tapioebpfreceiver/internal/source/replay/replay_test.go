@@ -206,6 +206,57 @@ func TestProcessesAreKnownWithoutTheirFamily(t *testing.T) {
 	assert.Empty(t, counters, "they are not handed out")
 }
 
+// stepped is a source whose clock is set during a turn, which is measured after it.
+type stepped struct {
+	*turns
+	steps  []time.Duration // at each turn
+	offset time.Duration
+}
+
+func (s *stepped) BootTime() (int64, error) { return bootTime + int64(s.offset), nil }
+func (s *stepped) Wall() time.Time          { return s.turns.Wall().Add(s.offset) }
+func (s *stepped) Read(handle func([]byte)) error {
+	s.offset += s.steps[0]
+	s.steps = s.steps[1:]
+	return s.turns.Read(handle)
+}
+
+// TestClockThatWasSet: records have the offset that they had, and playing does not wait for what did not pass.
+func TestClockThatWasSet(t *testing.T) {
+	for _, step := range []time.Duration{100 * time.Hour, -100 * time.Hour, -60 * 365 * 24 * time.Hour} {
+		from := &stepped{turns: &turns{now: boot}, steps: []time.Duration{0, step, 0, -step, 0}}
+		file := filepath.Join(t.TempDir(), "recording")
+		r, err := recording.Record(from, recording.Options{File: file, MaxSize: 1 << 20, Families: []string{"process"}}, zap.NewNop())
+		require.NoError(t, err)
+		play := func(s source.Source) (offsets []int64, walls []time.Time) {
+			for range 5 {
+				offset, err := s.BootTime()
+				require.NoError(t, err)
+				offsets = append(offsets, offset)
+				require.NoError(t, s.Read(func([]byte) {}))
+				walls = append(walls, s.Wall())
+			}
+			return offsets, walls
+		}
+		offsets, walls := play(r)
+		require.NoError(t, r.Close())
+		require.Equal(t, bootTime+int64(step), offsets[2])
+
+		gotOffsets, gotWalls := play(open(t, file, 0))
+		assert.Equal(t, offsets, gotOffsets)
+		assert.Equal(t, walls[:4], gotWalls[:4], "after the last, time goes on")
+
+		logged, logs := observer.New(zapcore.InfoLevel)
+		paced, err := replay.New(replay.Options{File: file, Speed: 1000, FlushInterval: time.Millisecond}, zap.New(logged))
+		require.NoError(t, err)
+		for began := time.Now(); logs.FilterMessage("The recording has been played").Len() == 0; {
+			require.NoError(t, paced.Read(func([]byte) {}))
+			require.Less(t, time.Since(began), 5*time.Second, "a step is 15 s at the most, 15 ms at this speed")
+		}
+		require.NoError(t, paced.Close())
+	}
+}
+
 // What is asked for at the end of a turn is told before Read returns, and what a record asks for with the record.
 func TestNamesAreToldWhenTheyWere(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "recording")
