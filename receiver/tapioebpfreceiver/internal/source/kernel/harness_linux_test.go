@@ -113,6 +113,11 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	return w
 }
 
+// objectOf is where a family's object stands.
+func objectOf(family string) int {
+	return slices.IndexFunc(objects, func(o object) bool { return o.name == family })
+}
+
 // newOwnWorld has a source of its own, for tests that change it, that leave something in its maps, or
 // that look at how it begins or ends. The options that are changed have the world's cgroup.
 func newOwnWorld(t testing.TB, change func(*Options)) *world {

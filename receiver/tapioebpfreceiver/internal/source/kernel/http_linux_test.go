@@ -415,7 +415,7 @@ func TestHTTPOnOlderConnections(t *testing.T) {
 // So it is where the kernel has left out the run that would have told of the connection's beginning.
 func TestHTTPOnConnectionsThatWereNotMet(t *testing.T) {
 	w := newWorld(t, withHTTP) // others use its source
-	uses := objects[1].usedBy
+	uses := objects[objectOf(familyNetwork)].usedBy
 	finders := uses["find_sockets"]
 	uses["find_sockets"] = nil
 	defer func() { uses["find_sockets"] = finders }()

@@ -292,7 +292,7 @@ func TestSecurityActions(t *testing.T) {
 
 // TestPathsInParts: where dentries are not laid out as we know them, names are found all the same.
 func TestPathsInParts(t *testing.T) {
-	at := slices.IndexFunc(objects, func(o object) bool { return o.name == familySecurity })
+	at := objectOf(familySecurity)
 	known := objects[at].load
 	t.Cleanup(func() { objects[at].load = known })
 	objects[at].load = func() (*ebpf.CollectionSpec, error) {

@@ -207,7 +207,7 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 		reported = append(reported, fmt.Sprint(families, " ", hook))
 		assert.Error(t, err)
 	}
-	network := objects[1]
+	network := objects[objectOf(familyNetwork)]
 	network.load = func() (*ebpf.CollectionSpec, error) {
 		spec, err := bpf.LoadNetwork()
 		if l.constants["http_enabled"] == true {
