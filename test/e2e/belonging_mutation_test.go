@@ -91,7 +91,7 @@ var mistakes = []mistake{
 		swapOfResources("container.id"),
 	},
 	{
-		"a process's id", func(b *belonging, i item) string {
+		"a process's id", func(_ *belonging, i item) string {
 			if i.pid() == 0 || i.has("process.creation.time") || i.resource["container.id"] == nil {
 				return ""
 			}

@@ -167,7 +167,7 @@ func contents(file *bufio.Reader) (frames []string, err error) {
 		if err != nil {
 			return frames, err
 		}
-		frames = append(frames, fmt.Sprint(frame.Kind, frame.Payload))
+		frames = append(frames, fmt.Sprintf("%d %q", frame.Kind, frame.Payload))
 	}
 }
 
@@ -234,7 +234,7 @@ func TestStrangeFrames(t *testing.T) {
 			w, err := NewWriter(&file, description)
 			require.NoError(t, err)
 			at := w.Size()
-			w.writeFrame(tt.kind, make([]byte, tt.size))
+			w.putFrame(tt.kind, make([]byte, tt.size))
 			w.Flush()
 			require.NoError(t, w.Err())
 			_, err = readAll(file.Bytes())
@@ -267,6 +267,20 @@ func (f *fullDisk) Write(p []byte) (int, error) {
 	}
 	f.room -= len(p)
 	return len(p), nil
+}
+
+// TestWhatNobodyCouldReadIsNotWritten: a frame that is too large ends the recording with what came before it.
+func TestWhatNobodyCouldReadIsNotWritten(t *testing.T) {
+	var file bytes.Buffer
+	w, err := NewWriter(&file, description)
+	require.NoError(t, err)
+	w.WriteClock(Clock{})
+	w.writeFrame(KindRecord, make([]byte, maxFrame+1))
+	w.WriteClock(Clock{})
+	w.Flush()
+	require.EqualError(t, w.Err(), "write a frame of kind 3: it has 16777217 bytes, the most that is read is 16777216")
+	_, err = readAll(file.Bytes())
+	require.ErrorIs(t, err, ErrCut, "not damaged")
 }
 
 func TestAnErrorStays(t *testing.T) {

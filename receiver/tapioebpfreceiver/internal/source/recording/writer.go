@@ -64,7 +64,16 @@ func (w *Writer) Flush() {
 	}
 }
 
+// writeFrame writes nothing that a reader would take for damage.
 func (w *Writer) writeFrame(kind Kind, payload []byte) {
+	if len(payload) > maxFrame {
+		w.fail(fmt.Errorf("write a frame of kind %d: it has %d bytes, the most that is read is %d", kind, len(payload), maxFrame))
+		return
+	}
+	w.putFrame(kind, payload)
+}
+
+func (w *Writer) putFrame(kind Kind, payload []byte) {
 	var header [frameHeader + headerSum]byte
 	binary.LittleEndian.PutUint32(header[0:], uint32(len(payload)))
 	binary.LittleEndian.PutUint32(header[4:], checksum(kind, payload))

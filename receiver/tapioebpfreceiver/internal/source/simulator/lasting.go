@@ -113,7 +113,7 @@ func (s *story) keptBy(p *process, to *service, now *uint64) *keptConnection {
 		}
 	}
 	if len(pool) < mostKept {
-		c := &keptConnection{connection: s.older(p, s.way(to), key)}
+		c := &keptConnection{connection: s.older(p, s.way(to))}
 		s.world.kept[key] = append(pool, c)
 		return c
 	}
@@ -123,7 +123,7 @@ func (s *story) keptBy(p *process, to *service, now *uint64) *keptConnection {
 }
 
 // older is a connection that was established before the source began.
-func (s *story) older(p *process, to way, key keptKey) *connection {
+func (s *story) older(p *process, to way) *connection {
 	own := s.networkOf(p)
 	own.olderPort--
 	return &connection{
