@@ -135,17 +135,30 @@ func TestProgramOrderHasEveryProgramOnce(t *testing.T) {
 
 // What is named here is looked up in the objects by its name, so a typing error would be silent.
 func TestNamesAreThoseOfTheObjects(t *testing.T) {
-	spec, err := bpf.LoadNetwork()
-	require.NoError(t, err)
-	for name, it := range iterators {
-		require.Contains(t, spec.Programs, name)
-		assert.Equal(t, ebpf.AttachTraceIter, spec.Programs[name].AttachType, name)
-		if it.overMap != "" {
-			assert.Contains(t, spec.Maps, it.overMap)
+	found, used := map[string]bool{}, map[string]bool{}
+	for _, o := range objects {
+		spec, err := o.load()
+		require.NoError(t, err, o.name)
+		for name, it := range iterators {
+			program, ok := spec.Programs[name]
+			if !ok {
+				continue
+			}
+			found[name] = true
+			assert.Equal(t, ebpf.AttachTraceIter, program.AttachType, name)
+			if it.overMap != "" {
+				assert.Contains(t, spec.Maps, it.overMap)
+			}
+		}
+		for name := range spec.Maps {
+			used[name] = true
 		}
 	}
+	for name := range iterators {
+		assert.True(t, found[name], "%s is in no object", name)
+	}
 	for _, name := range sharedMaps {
-		assert.Contains(t, spec.Maps, name)
+		assert.True(t, used[name], "%s is in no object", name)
 	}
 }
 
