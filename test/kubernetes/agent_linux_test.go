@@ -301,7 +301,8 @@ func (a *agent) requireReplay(t *testing.T) {
 		require.Len(t, got, len(want))
 		for i := range want {
 			require.Equal(t, "replay", got[i].resource["tapio.source"])
-			got[i].resource["tapio.source"] = "ebpf"
+			got[i].resource["tapio.source"] = got[i].resource["tapio.replay.source"] // what was recorded
+			delete(got[i].resource, "tapio.replay.source")
 			require.Equal(t, want[i], got[i], pod)
 		}
 	}
