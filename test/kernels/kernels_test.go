@@ -31,11 +31,12 @@ func TestKernels(t *testing.T) {
 	if os.Getenv("TAPIO_KERNELS") != "1" {
 		t.Skip("set TAPIO_KERNELS=1 to run; it needs qemu-system-x86, cpio, apt and some minutes")
 	}
-	dir := t.TempDir()
+	dir := t.TempDir() // kept until all guests have ended
 	for _, kernel := range vm.Kernels {
 		t.Run(kernel.Name, func(t *testing.T) {
 			requireEmulator(t, kernel)
 			guest := newGuest(t, dir, kernel)
+			t.Parallel() // a guest keeps little more than one CPU busy
 			start := time.Now()
 			console, err := guest.Run(t.Context())
 			t.Logf("kernel %s took %s", kernel.Name, time.Since(start).Round(100*time.Millisecond))
