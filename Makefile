@@ -93,7 +93,7 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 .PHONY: test-kernels
 # -count=1: what is tested there is not in the key of Go's cache.
 test-kernels: ## Test on several kernels in QEMU.
-	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 60m $(TESTFLAGS)
+	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -parallel 2 -timeout 60m $(TESTFLAGS)
 
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
