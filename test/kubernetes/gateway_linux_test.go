@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,8 +46,12 @@ func TestGateway(t *testing.T) {
 		return len(spans) > 0 && spans["to back"].resource["k8s.pod.name"] != nil
 	}, patience, time.Second, "it does not know the pods")
 	spans := gateway.spans(t)
-	require.Len(t, spans, 4)
+	require.Len(t, spans, 6)
 	for name, span := range spans {
+		if strings.HasPrefix(name, "of an SDK") {
+			assert.Equal(t, map[string]any{"service.name": "sdk", "k8s.pod.ip": "10.1.0.1"}, span.resource, name)
+			continue
+		}
 		if name == "of a host" {
 			assert.Equal(t, map[string]any{"service.name": "sshd"}, span.resource)
 			continue
@@ -59,6 +64,8 @@ func TestGateway(t *testing.T) {
 		"network.peer.address": "10.1.0.2", "tapio.peer.k8s.pod.name": "back", "tapio.peer.k8s.namespace.name": "default",
 	}, spans["to back"].attributes)
 	assert.Equal(t, map[string]any{"network.peer.address": "192.0.2.1"}, spans["to the world"].attributes)
+	assert.Equal(t, map[string]any{"network.peer.address": "192.0.2.1"}, spans["of an SDK"].attributes)
+	assert.Equal(t, spans["to back"].attributes, spans["of an SDK to back"].attributes)
 	assert.Equal(t, map[string]any{"network.peer.address": "10.1.0.2", "tapio.peer.k8s.service.name": "cart"}, spans["to a service"].attributes, "an agent knew")
 	assert.Equal(t, map[string]any{
 		"network.peer.address": "10.1.0.1", "tapio.peer.k8s.pod.name": "front", "tapio.peer.k8s.namespace.name": "default",
@@ -84,6 +91,12 @@ func spansOf(uid string) ptrace.Traces {
 	addSpan(spans, "to back", "10.1.0.2")
 	addSpan(spans, "to the world", "192.0.2.1")
 	addSpan(spans, "to a service", "10.1.0.2").PutStr("tapio.peer.k8s.service.name", "cart")
+	sdk := traces.ResourceSpans().AppendEmpty() // of a pod that knows its address
+	sdk.Resource().Attributes().PutStr("service.name", "sdk")
+	sdk.Resource().Attributes().PutStr("k8s.pod.ip", "10.1.0.1")
+	sdkSpans := sdk.ScopeSpans().AppendEmpty().Spans()
+	addSpan(sdkSpans, "of an SDK", "192.0.2.1")
+	addSpan(sdkSpans, "of an SDK to back", "10.1.0.2")
 	host := traces.ResourceSpans().AppendEmpty()
 	host.Resource().Attributes().PutStr("service.name", "sshd")
 	addSpan(host.ScopeSpans().AppendEmpty().Spans(), "of a host", "10.1.0.1")
