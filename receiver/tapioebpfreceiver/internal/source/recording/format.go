@@ -13,7 +13,8 @@
 //	header    uint32  CRC-32C of what stands before it; since version 4
 //	payload
 //
-// Without the header's own checksum, a size that was damaged would look as if the file were cut off. All numbers are little endian, as those of the records are. The first frame is the description, the
+// Without the header's own checksum, a size that was damaged would look as if the file were cut off. All numbers
+// are little endian, as those of the records are. The first frame is the description, the
 // last one, of a recording that was ended and not cut off, the end. A clock frame ends each turn of
 // the source's reader: what stands before it was there at that time.
 package recording // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/recording"
