@@ -84,7 +84,7 @@ func PlaceOfWork(program *identity.Program, now uint64, ids *IDs) Place {
 		place.TraceID = ids.TraceID()
 		return place
 	}
-	place.TraceID, place.ParentID = program.TraceID, program.SpanID
+	place.TraceID, place.ParentID, place.depth = program.TraceID, program.SpanID, program.Depth+1
 	return place
 }
 

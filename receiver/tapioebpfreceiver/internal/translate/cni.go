@@ -82,6 +82,7 @@ type pluginRun struct {
 	operation   *operation
 	isDelegate  bool
 	isFirst     bool
+	isPlaced    bool // its program has its place in the trace
 	place       correlate.Place
 	environment cni.Environment
 	plugin      string
@@ -118,13 +119,14 @@ func (f *failure) typeOrNone() string {
 	return f.errorType
 }
 
-// placeOf the run of a plugin, whose program is just about to be told; nil: the process is none, or has run
-// another program in its place.
-func (o *operations) placeOf(process identity.Key, before *identity.Program) *correlate.Place {
+// placeOfProgram is that of the run of a plugin, whose program is just about to be told; nil: the process is none,
+// or the plugin runs another program in its own place.
+func (o *operations) placeOfProgram(process identity.Key) *correlate.Place {
 	run := o.runs[process]
-	if run == nil || before != nil && before.Owner == process {
+	if run == nil || run.isPlaced {
 		return nil
 	}
+	run.isPlaced = true
 	return &run.place
 }
 
@@ -292,16 +294,7 @@ func (o *operations) noteNetns(run *pluginRun, e *event.CNIEnded) {
 // release events that were held.
 func (o *operations) release(events uint64, result outcome) {
 	o.held -= events
-	switch result {
-	case carried:
-		batch := o.builder.current()
-		batch.Counts[event.FamilyCNI] += events
-		batch.Events += int(events)
-	case excluded:
-		o.ledger.Add(event.FamilyCNI, ledger.Filtered, events)
-	default:
-		o.ledger.Add(event.FamilyCNI, ledger.Aggregated, events)
-	}
+	o.account(event.FamilyCNI, events, result)
 	o.waiting.released()
 }
 

@@ -33,9 +33,14 @@ func withCommand(command string) []string {
 }
 
 func pluginBegan(pid uint32, at uint64, parent uint32, parentSince uint64, path string, variables ...string) []byte {
+	return pluginBeganIn(pid, at, at, parent, parentSince, path, variables...)
+}
+
+// pluginBeganIn a process that is older.
+func pluginBeganIn(pid uint32, since, at uint64, parent uint32, parentSince uint64, path string, variables ...string) []byte {
 	environment := eventtest.Arguments(variables...)
 	return eventtest.Record(bpf.WireCniBegan{
-		Header:   headerOf(event.TypeCNIBegan, pid, at, at),
+		Header:   headerOf(event.TypeCNIBegan, pid, since, at),
 		Process:  bpf.WireProcessIdentity{ParentPid: parent, ParentStartTime: parentSince, Vpid: pid},
 		PathSize: uint16(len(path) + 1), EnvironmentSize: uint16(len(environment)),
 	}, append([]byte(path), 0), environment)
@@ -190,6 +195,21 @@ func TestCNIPluginThatRunsAnotherProgramInItsPlace(t *testing.T) {
 	assert.Equal(t, tree["cni.version"].span, tree["cni.plugin script"].parent)
 	assert.Equal(t, tree["cni.plugin script"].span, tree["process.exec sh"].parent)
 	assert.Equal(t, tree["process.exec sh"].span, tree["process.exec real"].parent)
+}
+
+// A shell that a runner starts may run the plugin in its own place.
+func TestCNIPluginInTheShellsPlace(t *testing.T) {
+	w := newWorld(allSignals, 100)
+	w.handle(
+		execRecord(20, second, second, 0, "/bin/sh", "/", "sh"),
+		pluginBeganIn(20, second, 3*second, 10, second, "/opt/cni/bin/real", withCommand("VERSION")...),
+		execRecord(20, second, 3*second, 0, "/opt/cni/bin/real", "/", "real"),
+		pluginEnded(20, second, 5*second, 0, ""), exitRecord(20, second, 5*second, 0),
+	)
+	tree := treeOf(w.take(t))
+	require.Contains(t, tree, "cni.plugin real")
+	assert.Equal(t, tree["cni.version"].span, tree["cni.plugin real"].parent)
+	assert.Equal(t, tree["cni.plugin real"].span, tree["process.exec real"].parent)
 }
 
 // The first failure ends a chain, and its error is told at the plugin, at the operation and in a record.

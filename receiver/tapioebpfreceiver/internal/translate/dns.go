@@ -93,16 +93,7 @@ func (l *lookups) lose(events uint64, fate ledger.Fate) {
 // release ends events that were held.
 func (l *lookups) release(events uint64, result outcome) {
 	l.held -= events
-	switch result {
-	case carried:
-		batch := l.builder.current()
-		batch.Counts[event.FamilyDNS] += events
-		batch.Events += int(events)
-	case excluded:
-		l.ledger.Add(event.FamilyDNS, ledger.Filtered, events)
-	default:
-		l.ledger.Add(event.FamilyDNS, ledger.Aggregated, events)
-	}
+	l.account(event.FamilyDNS, events, result)
 }
 
 func (l *lookups) asked(m *dns.Message, framed *dns.Framed) {

@@ -60,9 +60,7 @@ func (t *Translator) releaseHeld(family event.Family, events uint64) {
 		return
 	}
 	t.held -= events
-	batch := t.builder.current()
-	batch.Counts[family] += events
-	batch.Events += int(events)
+	t.account(family, events, carried)
 }
 
 // hold has a unit tell the span.

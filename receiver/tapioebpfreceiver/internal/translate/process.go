@@ -27,7 +27,7 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 	hasSpan := t.replacedSpan(before, e.Header.Time)
 	program := t.programBefore(before, &e)
 	p := t.index.Started(&e)
-	if within := t.cni.placeOf(p.Key, program); within != nil {
+	if within := t.cni.placeOfProgram(p.Key); within != nil {
 		correlate.StartWithin(p, within, program, t.ids, e.Process.Session)
 	} else {
 		correlate.Start(p, program, t.ids, e.Process.Session)

@@ -145,9 +145,7 @@ func (s *security) endFold(f *fold) {
 		f.told.span.MoveTo(s.builder.span(f.resource))
 	}
 	s.folds.held -= f.repeats
-	batch := s.builder.current()
-	batch.Counts[event.FamilySecurity] += f.repeats
-	batch.Events += int(f.repeats)
+	s.account(event.FamilySecurity, f.repeats, carried)
 	s.waiting.released()
 }
 

@@ -151,15 +151,22 @@ func (t *Translator) handle(header *event.Header, record []byte) {
 	switch {
 	case err != nil:
 		t.ledger.Add(family, ledger.LostUndecodable, 1)
-	case result == carried:
+	case result != held: // the count is kept where it is held
+		t.account(family, 1, result)
+	}
+}
+
+// account for events that are held no longer, or never were. Those in the batch end with it.
+func (t *Translator) account(family event.Family, events uint64, result outcome) {
+	switch result {
+	case carried:
 		batch := t.builder.current()
-		batch.Counts[family]++
-		batch.Events++
-	case result == excluded:
-		t.ledger.Add(family, ledger.Filtered, 1)
-	case result == held: // the count is kept where it is held
+		batch.Counts[family] += events
+		batch.Events += int(events)
+	case excluded:
+		t.ledger.Add(family, ledger.Filtered, events)
 	default:
-		t.ledger.Add(family, ledger.Aggregated, 1)
+		t.ledger.Add(family, ledger.Aggregated, events)
 	}
 }
 
