@@ -7,7 +7,6 @@ import (
 	"context"
 
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/processor"
 
@@ -58,7 +57,7 @@ func (p *logsProcessor) sort(ld plog.Logs) (waiters []waiter) {
 }
 
 func (p *logsProcessor) sortScope(waiters []waiter, of plog.ResourceLogs, scope plog.ScopeLogs) []waiter {
-	var origin *recordOrigin
+	var from *origin
 	scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
 		link, ok := links.OfTrace(record.TraceID())
 		if !ok {
@@ -68,10 +67,10 @@ func (p *logsProcessor) sortScope(waiters []waiter, of plog.ResourceLogs, scope 
 			p.joiner.moveRecord(record, f)
 			return false
 		}
-		if origin == nil {
-			origin = newRecordOrigin(of, scope)
+		if from == nil {
+			from = newOrigin(of, scope)
 		}
-		held := &heldRecord{processor: p, origin: origin, record: plog.NewLogRecord()}
+		held := &heldRecord{processor: p, origin: from, record: plog.NewLogRecord()}
 		record.MoveTo(held.record)
 		waiters = append(waiters, waiter{link, held})
 		return true
@@ -91,7 +90,7 @@ func (j *joiner) moveRecord(record plog.LogRecord, f *fate) {
 // heldRecord is a log record that waits.
 type heldRecord struct {
 	processor *logsProcessor
-	origin    *recordOrigin
+	origin    *origin
 	record    plog.LogRecord
 }
 
@@ -102,44 +101,22 @@ func (h *heldRecord) release(f *fate) {
 	h.processor.released.add(h)
 }
 
-// recordOrigin is what a record was below, copied once for all that wait from there: what goes on may be
-// changed.
-type recordOrigin struct {
-	resource       pcommon.Resource
-	resourceSchema string
-	scope          pcommon.InstrumentationScope
-	schema         string
-}
-
-func newRecordOrigin(of plog.ResourceLogs, scope plog.ScopeLogs) *recordOrigin {
-	origin := &recordOrigin{
-		resource: pcommon.NewResource(), resourceSchema: of.SchemaUrl(),
-		scope: pcommon.NewInstrumentationScope(), schema: scope.SchemaUrl(),
-	}
-	of.Resource().CopyTo(origin.resource)
-	scope.Scope().CopyTo(origin.scope)
-	return origin
-}
-
 // recordsByOrigin are records that wait no longer.
 type recordsByOrigin struct {
 	logs    plog.Logs
-	records map[*recordOrigin]plog.LogRecordSlice
+	records map[*origin]plog.LogRecordSlice
 }
 
 func newRecordsByOrigin() recordsByOrigin {
-	return recordsByOrigin{logs: plog.NewLogs(), records: map[*recordOrigin]plog.LogRecordSlice{}}
+	return recordsByOrigin{logs: plog.NewLogs(), records: map[*origin]plog.LogRecordSlice{}}
 }
 
 func (r *recordsByOrigin) add(h *heldRecord) {
 	records, ok := r.records[h.origin]
 	if !ok {
 		of := r.logs.ResourceLogs().AppendEmpty()
-		h.origin.resource.CopyTo(of.Resource())
-		of.SetSchemaUrl(h.origin.resourceSchema)
 		scope := of.ScopeLogs().AppendEmpty()
-		h.origin.scope.CopyTo(scope.Scope())
-		scope.SetSchemaUrl(h.origin.schema)
+		h.origin.copyTo(of, scope)
 		records = scope.LogRecords()
 		r.records[h.origin] = records
 	}

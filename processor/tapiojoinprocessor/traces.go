@@ -7,7 +7,6 @@ import (
 	"context"
 
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 
@@ -129,7 +128,7 @@ func (p *tracesProcessor) sort(td ptrace.Traces) (waiters []waiter) {
 }
 
 func (p *tracesProcessor) sortScope(waiters []waiter, of ptrace.ResourceSpans, scope ptrace.ScopeSpans) []waiter {
-	var origin *spanOrigin
+	var from *origin
 	scope.Spans().RemoveIf(func(span ptrace.Span) bool {
 		link, ok := links.OfTrace(span.TraceID())
 		if !ok {
@@ -140,10 +139,10 @@ func (p *tracesProcessor) sortScope(waiters []waiter, of ptrace.ResourceSpans, s
 			p.joiner.move(span, link, f)
 			return false
 		}
-		if origin == nil {
-			origin = newSpanOrigin(of, scope)
+		if from == nil {
+			from = newOrigin(of, scope)
 		}
-		held := &heldSpan{processor: p, origin: origin, span: ptrace.NewSpan()}
+		held := &heldSpan{processor: p, origin: from, span: ptrace.NewSpan()}
 		span.MoveTo(held.span)
 		waiters = append(waiters, waiter{link, held})
 		return true
@@ -185,7 +184,7 @@ func (j *joiner) unlink(span ptrace.Span) {
 // heldSpan is a span that waits.
 type heldSpan struct {
 	processor *tracesProcessor
-	origin    *spanOrigin
+	origin    *origin
 	span      ptrace.Span
 }
 
@@ -197,43 +196,22 @@ func (h *heldSpan) release(f *fate) {
 	h.processor.released.add(h)
 }
 
-// spanOrigin is what a span was below, copied once for all that wait from there: what goes on may be changed.
-type spanOrigin struct {
-	resource       pcommon.Resource
-	resourceSchema string
-	scope          pcommon.InstrumentationScope
-	schema         string
-}
-
-func newSpanOrigin(of ptrace.ResourceSpans, scope ptrace.ScopeSpans) *spanOrigin {
-	origin := &spanOrigin{
-		resource: pcommon.NewResource(), resourceSchema: of.SchemaUrl(),
-		scope: pcommon.NewInstrumentationScope(), schema: scope.SchemaUrl(),
-	}
-	of.Resource().CopyTo(origin.resource)
-	scope.Scope().CopyTo(origin.scope)
-	return origin
-}
-
 // spansByOrigin are spans that wait no longer.
 type spansByOrigin struct {
 	traces ptrace.Traces
-	spans  map[*spanOrigin]ptrace.SpanSlice
+	spans  map[*origin]ptrace.SpanSlice
 }
 
 func newSpansByOrigin() spansByOrigin {
-	return spansByOrigin{traces: ptrace.NewTraces(), spans: map[*spanOrigin]ptrace.SpanSlice{}}
+	return spansByOrigin{traces: ptrace.NewTraces(), spans: map[*origin]ptrace.SpanSlice{}}
 }
 
 func (s *spansByOrigin) add(h *heldSpan) {
 	spans, ok := s.spans[h.origin]
 	if !ok {
 		of := s.traces.ResourceSpans().AppendEmpty()
-		h.origin.resource.CopyTo(of.Resource())
-		of.SetSchemaUrl(h.origin.resourceSchema)
 		scope := of.ScopeSpans().AppendEmpty()
-		h.origin.scope.CopyTo(scope.Scope())
-		scope.SetSchemaUrl(h.origin.schema)
+		h.origin.copyTo(of, scope)
 		spans = scope.Spans()
 		s.spans[h.origin] = spans
 	}
