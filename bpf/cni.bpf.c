@@ -33,7 +33,6 @@ static __always_inline bool is_running(struct task_struct *task)
 	return run && run->start_time == start_time_of(task);
 }
 
-/* Not inlined, as the others that two programs share. */
 static __always_inline void report_began(struct task_struct *task, struct linux_binprm *bprm,
 					 __u32 which)
 {
@@ -270,10 +269,6 @@ static __always_inline void setns_left(struct task_struct *task, long result)
 	if (result == 0 && run && netns != run->own_netns)
 		run->netns = netns;
 }
-
-#define ALL_NAMESPACES                                                                             \
-	(CLONE_NEWTIME | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |             \
-	 CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 /* Of several namespaces it is not known which could not be made. */
 static __always_inline void unshare_left(struct task_struct *task, struct pt_regs *regs,

@@ -498,10 +498,6 @@ __noinline int memory_write_left(__u64 registers, long result)
 
 /* --- namespaces and mounts ------------------------------------------------------------------- */
 
-#define ALL_NAMESPACES                                                                             \
-	(CLONE_NEWTIME | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |             \
-	 CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
-
 static __always_inline void report_namespaces(struct task_struct *task, __u32 operation,
 					      long result, __u64 kinds, struct task_struct *child)
 {
