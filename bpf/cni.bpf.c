@@ -142,6 +142,23 @@ int BPF_PROG(plugin_exit_missed, struct task_struct *task)
 	return 0;
 }
 
+/*
+ * One whose end both programs have missed is forgotten, and in the account. When it really ended nobody knows
+ * any more. No other task gets in the way of this program: the kernel runs it in softirq.
+ */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(plugin_freed, struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, pid);
+	struct run *run = bpf_map_lookup_elem(&runs, &pid);
+
+	if (!run || run->start_time != BPF_CORE_READ(task, start_boottime))
+		return 0;
+	count_unreadable(CNI_ENDED);
+	forget_run(pid);
+	return 0;
+}
+
 /* --- network namespaces ---------------------------------------------------------------------- */
 
 struct namespace

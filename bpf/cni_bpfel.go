@@ -36,6 +36,7 @@ const (
 	CNIProgNamespaceRemoved  = "namespace_removed"
 	CNIProgPluginExitMissed  = "plugin_exit_missed"
 	CNIProgPluginExited      = "plugin_exited"
+	CNIProgPluginFreed       = "plugin_freed"
 	CNIProgPluginStartMissed = "plugin_start_missed"
 	CNIProgPluginStarted     = "plugin_started"
 	CNIVarCalls              = "calls"
@@ -95,6 +96,7 @@ type CNIProgramSpecs struct {
 	NamespaceRemoved  *ebpf.ProgramSpec `ebpf:"namespace_removed"`
 	PluginExitMissed  *ebpf.ProgramSpec `ebpf:"plugin_exit_missed"`
 	PluginExited      *ebpf.ProgramSpec `ebpf:"plugin_exited"`
+	PluginFreed       *ebpf.ProgramSpec `ebpf:"plugin_freed"`
 	PluginStartMissed *ebpf.ProgramSpec `ebpf:"plugin_start_missed"`
 	PluginStarted     *ebpf.ProgramSpec `ebpf:"plugin_started"`
 }
@@ -206,6 +208,7 @@ type CNIPrograms struct {
 	NamespaceRemoved  *ebpf.Program `ebpf:"namespace_removed"`
 	PluginExitMissed  *ebpf.Program `ebpf:"plugin_exit_missed"`
 	PluginExited      *ebpf.Program `ebpf:"plugin_exited"`
+	PluginFreed       *ebpf.Program `ebpf:"plugin_freed"`
 	PluginStartMissed *ebpf.Program `ebpf:"plugin_start_missed"`
 	PluginStarted     *ebpf.Program `ebpf:"plugin_started"`
 }
@@ -219,6 +222,7 @@ func (p *CNIPrograms) Close() error {
 		p.NamespaceRemoved,
 		p.PluginExitMissed,
 		p.PluginExited,
+		p.PluginFreed,
 		p.PluginStartMissed,
 		p.PluginStarted,
 	)
