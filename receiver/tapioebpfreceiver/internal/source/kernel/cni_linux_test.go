@@ -138,12 +138,12 @@ type pluginWorld struct {
 // newPluginWorld has the same directory each time, so that worlds share a source.
 func newPluginWorld(t testing.TB) pluginWorld { return pluginWorldBy(t, newWorld) }
 
-func pluginWorldBy(t testing.TB, make func(testing.TB, func(*Options)) *world) pluginWorld {
+func pluginWorldBy(t testing.TB, newOf func(testing.TB, func(*Options)) *world) pluginWorld {
 	t.Helper()
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("tapio-plugins-%d", os.Getpid()))
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	w := make(t, func(o *Options) {
+	w := newOf(t, func(o *Options) {
 		o.Families = []string{familyCNI}
 		o.CNI = CNIOptions{PluginDirs: []string{"/opt/cni/bin", dir + "/"}, SyscallTracepoints: true}
 	})

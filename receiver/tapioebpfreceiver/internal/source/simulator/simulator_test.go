@@ -58,7 +58,7 @@ func readSome(t testing.TB, s *Source, n int) (found [][]byte) {
 
 // firstRecords is the hash of the first 20,000 records of seed 7, on any machine on which the least byte of a number
 // comes first. Whatever changes what the simulator tells changes it: then it is to be set anew.
-const firstRecords = "2a9b1f5385f34a72536465aaaddaee403c2e49c028c1b06bcdb1d72f369dcb02"
+const firstRecords = "fdf897d6c58f83b25ed37a6d45ff007519aeccd1a92a94f0c6b95e10f8049ad6"
 
 func TestTheSameSeedMakesTheSameRecords(t *testing.T) {
 	sum := func(seed uint64) string {

@@ -174,7 +174,7 @@ func (s *story) find(p *process, of *service, now uint64) (found way, end uint64
 // lookup of a name of the cluster. A resolver that tries its search list first asks for other names in vain.
 func (s *story) lookup(p *process, name string, address [16]byte, now uint64) (end uint64, ok bool) {
 	full := name + ".svc.cluster.local"
-	if p.pod != nil && p.pod.ndots < s.scenarios.SearchLists {
+	if s.searches(p) {
 		if now, ok = s.ask(p, now, name+"."+p.pod.namespace+".svc.cluster.local", dnsmessage.RCodeNameError); !ok {
 			return now, false
 		}
@@ -182,13 +182,25 @@ func (s *story) lookup(p *process, name string, address [16]byte, now uint64) (e
 	return s.ask(p, now, full, dnsmessage.RCodeSuccess, address)
 }
 
+// searches says whether the resolver of a process tries a search list.
+func (s *story) searches(p *process) bool { return p.pod != nil && p.pod.ndots < s.scenarios.SearchLists }
+
 // nxdomainStorm is a program that asks for a name that does not exist, again and again.
 func (s *story) nxdomainStorm(now uint64) uint64 {
 	p := s.anyPodOfAll().server
 	name := "gone-" + s.suffix(5) + "." + p.pod.namespace
 	for range 4 {
-		now = s.searchInVain(p, now, name) + s.between(300*millisecond, 500*millisecond)
+		now = s.resolveInVain(p, now, name) + s.between(300*millisecond, 500*millisecond)
 	}
+	return now
+}
+
+// resolveInVain is a lookup of a name that does not exist, by the resolver of a process.
+func (s *story) resolveInVain(p *process, now uint64, name string) uint64 {
+	if s.searches(p) {
+		return s.searchInVain(p, now, name)
+	}
+	now, _ = s.ask(p, now, name+".svc.cluster.local", dnsmessage.RCodeNameError)
 	return now
 }
 
