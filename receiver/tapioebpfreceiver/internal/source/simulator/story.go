@@ -183,7 +183,9 @@ func (s *story) lookup(p *process, name string, address [16]byte, now uint64) (e
 }
 
 // searches says whether the resolver of a process tries a search list.
-func (s *story) searches(p *process) bool { return p.pod != nil && p.pod.ndots < s.scenarios.SearchLists }
+func (s *story) searches(p *process) bool {
+	return p.pod != nil && p.pod.ndots < s.scenarios.SearchLists
+}
 
 // nxdomainStorm is a program that asks for a name that does not exist, again and again.
 func (s *story) nxdomainStorm(now uint64) uint64 {
