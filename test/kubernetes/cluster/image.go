@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -24,20 +25,45 @@ import (
 // Image is what pods can run: a busybox.
 const Image = "docker.io/tapio/busybox:1"
 
-// writeImage makes an archive that containerd imports, as "docker save" writes it. Its own command
-// waits, so that it serves as the sandbox of pods as well.
-func writeImage(t testing.TB, file string) {
+// importBusybox has pods run it. Its own command waits, so that it serves as the sandbox of pods as well.
+func (n *Node) importBusybox(t testing.TB) {
+	n.importLayer(t, Image, busyboxLayer(t), map[string]any{"Cmd": []string{"/bin/sleep", "2147483647"}, "Env": []string{"PATH=/bin"}})
+}
+
+// ImportProgram has pods run an image of just a static program.
+func (n *Node) ImportProgram(t testing.TB, image, program string) {
 	t.Helper()
-	layer := busyboxLayer(t)
+	binary, err := os.ReadFile(program)
+	require.NoError(t, err)
+	layer := newArchive(t)
+	layer.file("program", binary)
+	layer.add(&tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
+	n.importLayer(t, image, layer.bytes(), map[string]any{"Entrypoint": []string{"/program"}})
+}
+
+func (n *Node) importLayer(t testing.TB, image string, layer []byte, config map[string]any) {
+	file := filepath.Join(t.TempDir(), "image.tar")
+	writeImage(t, file, image, layer, config)
+	n.ImportImage(t, file)
+}
+
+// ImportImage has pods run what is in an archive, as "docker save" writes it.
+func (n *Node) ImportImage(t testing.TB, file string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return n.Command("ctr", "-a", n.socket(), "-n", "k8s.io", "images", "import", file).Run() == nil
+	}, patience, pollInterval, "containerd does not take the image")
+}
+
+func writeImage(t testing.TB, file, image string, layer []byte, settings map[string]any) {
 	digest := fmt.Sprintf("%x", sha256.Sum256(layer))
 	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Cmd": []string{"/bin/sleep", "2147483647"}, "Env": []string{"PATH=/bin"}},
+		"architecture": runtime.GOARCH, "os": "linux", "config": settings,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest}},
 	})
 	require.NoError(t, err)
 	manifest, err := json.Marshal([]map[string]any{{
-		"Config": "config.json", "RepoTags": []string{Image}, "Layers": []string{"layer.tar"},
+		"Config": "config.json", "RepoTags": []string{image}, "Layers": []string{"layer.tar"},
 	}})
 	require.NoError(t, err)
 	archive := newArchive(t)

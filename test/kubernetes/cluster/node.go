@@ -173,22 +173,18 @@ state = %q
 	containerd := n.Command("containerd", "--config", config)
 	n.cgroups.place(containerd)
 	start(t, n.Folder, containerd)
-	image := filepath.Join(n.Folder, "image.tar")
-	writeImage(t, image)
-	require.Eventually(t, func() bool {
-		return n.Command("ctr", "-a", n.socket(), "-n", "k8s.io", "images", "import", image).Run() == nil
-	}, patience, pollInterval, "containerd does not take the image")
+	n.importBusybox(t)
 }
 
 func (n *Node) startComponents(t testing.TB) {
 	kubeconfig := n.write(t, "inside.kubeconfig", kubeconfigOf("https://127.0.0.1:"+strconv.Itoa(nodeServicePort), Admin))
 	kubelet := n.write(t, "kubelet.yaml", fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: %s
+address: %[1]s
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
-cgroupRoot: %s
+cgroupRoot: %[2]s
 failSwapOn: false
 failCgroupV1: false
 oomScoreAdj: 0
@@ -196,20 +192,22 @@ enforceNodeAllocatable: []
 evictionHard: {memory.available: "1Mi"}
 makeIPTablesUtilChains: false
 resolvConf: ""
-podLogsDir: %s
-staticPodPath: %s
+clusterDNS: [%[1]s]
+clusterDomain: %[7]s
+podLogsDir: %[3]s
+staticPodPath: %[4]s
 syncFrequency: 5s
-volumePluginDir: %s
-containerRuntimeEndpoint: unix://%s
+volumePluginDir: %[5]s
+containerRuntimeEndpoint: unix://%[6]s
 serializeImagePulls: false
 maxPods: 500
 registerWithTaints: []
-`, nodeAddress, n.Scope, filepath.Join(n.Folder, "logs"), n.staticPods(), filepath.Join(n.Folder, "plugins"), n.socket()))
+`, nodeAddress, n.Scope, filepath.Join(n.Folder, "logs"), n.staticPods(), filepath.Join(n.Folder, "plugins"), n.socket(), clusterDomain))
 	require.NoError(t, os.MkdirAll(n.staticPods(), 0o755))
 	n.component(t, "kubelet", "--config="+kubelet, "--kubeconfig="+kubeconfig, "--root-dir="+filepath.Join(n.Folder, "kubelet"),
 		"--cert-dir="+filepath.Join(n.Folder, "kubelet-certificates"), "--hostname-override="+NodeName, "--node-ip="+nodeAddress)
 	n.component(t, "kube-controller-manager", "--kubeconfig="+kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false",
-		"--service-account-private-key-file="+filepath.Join(n.Folder, "service-accounts.key"))
+		"--service-account-private-key-file="+filepath.Join(n.Folder, "service-accounts.key"), "--root-ca-file="+filepath.Join(n.Folder, "certificates", "apiserver.crt"))
 	n.component(t, "kube-scheduler", "--kubeconfig="+kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false")
 	n.component(t, "kube-proxy", "--kubeconfig="+kubeconfig, "--hostname-override="+NodeName, "--proxy-mode=iptables",
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
