@@ -81,6 +81,14 @@ run: build ## Build, then run with otelcol-config.yaml, by sudo if need be. TO=j
 demo: build ## Build, then run with simulated events: needs no privileges, no Linux and no cluster. TO=jaeger as above.
 	$(BINARY) $(CONFIGS) --config 'yaml:receivers::tapioebpf::source: simulator'
 
+# Or podman, or buildah.
+CONTAINER_TOOL ?= docker
+IMAGE          ?= otelcol-tapio:$(shell sed -n 's/^  version: //p' builder-config.yaml)
+
+.PHONY: image
+image: ## Build the container image IMAGE with CONTAINER_TOOL (docker, podman, buildah).
+	$(CONTAINER_TOOL) build -f deploy/Dockerfile --build-arg VERSION='$(VERSION)' --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) -t $(IMAGE) .
+
 .PHONY: jaeger
 jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: UI and API on localhost:16686, OTLP on localhost:4317.
 	@go run ./test/jaeger/cmd/jaeger
@@ -98,7 +106,7 @@ test-kernels: ## Test on several kernels in QEMU.
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
-	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|Manifests|Deploy)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: test-jaeger
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).

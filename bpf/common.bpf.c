@@ -15,6 +15,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 FOR_GO(event_header);
 FOR_GO(process_exec);
+FOR_GO(running_executable);
 FOR_GO(process_fork);
 FOR_GO(process_exit);
 FOR_GO(process_oom_kill);

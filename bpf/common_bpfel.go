@@ -383,6 +383,14 @@ type WireProcessOomKill struct {
 	Header WireEventHeader
 }
 
+type WireRunningExecutable struct {
+	_         structs.HostLayout
+	StartTime uint64
+	Pid       uint32
+	ExeSize   uint16
+	Flags     uint16
+}
+
 type WireSecurityAction struct {
 	_               structs.HostLayout
 	Header          WireEventHeader
@@ -509,6 +517,7 @@ const (
 	WireVarForGoProcessExitFlags  = "for_go_process_exit_flags"
 	WireVarForGoProcessFork       = "for_go_process_fork"
 	WireVarForGoProcessOomKill    = "for_go_process_oom_kill"
+	WireVarForGoRunningExecutable = "for_go_running_executable"
 	WireVarForGoSecurityAction    = "for_go_security_action"
 	WireVarForGoSecurityFlags     = "for_go_security_flags"
 	WireVarForGoSecurityKind      = "for_go_security_kind"
@@ -601,6 +610,7 @@ type WireVariableSpecs struct {
 	ForGoProcessExitFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.VariableSpec `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.VariableSpec `ebpf:"for_go_process_oom_kill"`
+	ForGoRunningExecutable *ebpf.VariableSpec `ebpf:"for_go_running_executable"`
 	ForGoSecurityAction    *ebpf.VariableSpec `ebpf:"for_go_security_action"`
 	ForGoSecurityFlags     *ebpf.VariableSpec `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.VariableSpec `ebpf:"for_go_security_kind"`
@@ -667,6 +677,7 @@ type WireVariables struct {
 	ForGoProcessExitFlags  *ebpf.Variable `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.Variable `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.Variable `ebpf:"for_go_process_oom_kill"`
+	ForGoRunningExecutable *ebpf.Variable `ebpf:"for_go_running_executable"`
 	ForGoSecurityAction    *ebpf.Variable `ebpf:"for_go_security_action"`
 	ForGoSecurityFlags     *ebpf.Variable `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.Variable `ebpf:"for_go_security_kind"`

@@ -93,6 +93,17 @@ struct process_exec {
 	__u16 flags; /* enum process_exec_flags */
 };
 
+/*
+ * A process that runs already. No event: it is written to whoever reads the iterator. Behind it stands the executable's
+ * path, in components as above.
+ */
+struct running_executable {
+	__u64 start_time; /* CLOCK_BOOTTIME, ns */
+	__u32 pid;
+	__u16 exe_size;
+	__u16 flags; /* enum process_exec_flags */
+};
+
 struct process_fork {
 	struct event_header header; /* the child's */
 	struct process_identity process;

@@ -456,7 +456,10 @@ struct socket {
 };
 
 /* iterators */
+struct seq_file;
+
 struct bpf_iter_meta {
+	struct seq_file *seq;
 	__u64 session_id;
 };
 

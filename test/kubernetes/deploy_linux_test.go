@@ -38,21 +38,27 @@ func TestDeploy(t *testing.T) {
 	require.NoError(t, err)
 	node.ImportProgram(t, jaegerImage, program)
 	node.ImportProgram(t, "docker.io/tapio/shop:1", buildShop(t))
-	c := newClient(t, node)
+	c := newClient(t, node.ControlPlane)
+	t.Cleanup(c.explain)
 
-	c.tapio("up", c.variant("jaeger"))
+	c.tapio("up", variantOf(t, node, "jaeger"))
 	node.NameServices(t)
 	c.kubectl("apply", "-f", "testdata/shop.yaml")
 	node.NameServices(t)
 	server := jaeger.Server("http://127.0.0.1:" + c.forward("tapio", "service/jaeger", 16686))
 	requireShop(t, c.awaitRequest(server))
+	c.requireQuiet()
 	c.requireSecured()
 
 	status := c.tapio("status")
 	assert.Regexp(t, `http: seen \d+, exported \d+, lost 0`, status)
 	assert.Regexp(t, `process: seen \d+, exported \d+, lost 0`, status)
 	assert.NotContains(t, status, "API server:")
-	c.requireStopped()
+	compared := c.tapio("compare", variantOf(t, node, "simulator"))
+	for _, family := range []string{"process", "network", "dns", "http", "security"} {
+		assert.Regexp(t, `(?m)^`+family+` +[1-9]\d* +\d+ +0 +[1-9]\d* +\d+ +0$`, compared, "each has seen some, and lost none")
+	}
+	c.requireStopped(node)
 }
 
 func buildShop(t *testing.T) (program string) {
@@ -67,30 +73,29 @@ func buildShop(t *testing.T) (program string) {
 // client is somebody who has kubectl.
 type client struct {
 	t          *testing.T
-	node       *cluster.Node
 	binary     string
 	kubeconfig string
 }
 
-func newClient(t *testing.T, node *cluster.Node) *client {
+func newClient(t *testing.T, plane *cluster.ControlPlane) *client {
 	t.Helper()
 	binary, err := cluster.Binary(t.Context(), "kubectl")
 	require.NoError(t, err)
-	c := &client{t, node, binary, node.Kubeconfig(t, cluster.Admin)}
-	t.Cleanup(func() {
-		if t.Failed() {
-			c.explain()
-		}
-	})
-	return c
+	return &client{t, binary, plane.Kubeconfig(t, cluster.Admin)}
 }
 
+func (c *client) in(t *testing.T) *client { return &client{t, c.binary, c.kubeconfig} }
+
+// explain says why the test has failed.
 func (c *client) explain() {
+	if !c.t.Failed() {
+		return
+	}
 	for _, what := range []string{"get pods -A -o wide", "describe pods -n tapio", "logs -n tapio daemonset/agent --tail 50", "logs customer --tail 20"} {
 		output, _ := c.command(c.binary, strings.Fields(what)...).CombinedOutput()
 		c.t.Logf("kubectl %s:\n%s", what, output)
 	}
-	status, _ := c.command("../../deploy/tapio", "status").CombinedOutput()
+	status, _ := c.command(deploy+"/tapio", "status").CombinedOutput()
 	c.t.Logf("deploy/tapio status:\n%s", status)
 }
 
@@ -115,32 +120,16 @@ func (c *client) kubectl(arguments ...string) string {
 
 func (c *client) tapio(arguments ...string) string {
 	c.t.Helper()
-	output := c.run("../../deploy/tapio", arguments...)
+	output := c.run(deploy+"/tapio", arguments...)
 	c.t.Logf("deploy/tapio %s\n%s", strings.Join(arguments, " "), output)
 	return output
 }
 
-// variant is one of those in deploy/kubernetes, with the agents' scope: the containers of the node under test, on a
+// variantOf is one of those in deploy/kubernetes, with the agents' scope: the containers of the node under test, on a
 // machine that runs other things, too.
-func (c *client) variant(name string) (folder string) {
-	c.t.Helper()
-	folder = c.t.TempDir()
-	base, err := filepath.Abs("../../deploy/kubernetes/" + name)
-	require.NoError(c.t, err)
-	relative, err := filepath.Rel(folder, base)
-	require.NoError(c.t, err)
-	kustomization := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [%s]
-patches:
-  - target: {kind: DaemonSet, name: agent}
-    patch: |
-      - op: add
-        path: /spec/template/spec/containers/0/args/-
-        value: "--config=yaml:receivers::tapioebpf::scope::cgroups: [%s]"
-`, relative, c.node.Scope)
-	require.NoError(c.t, os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(kustomization), 0o600))
-	return folder
+func variantOf(t *testing.T, node *cluster.Node, name string) (folder string) {
+	scope := "--config=yaml:receivers::tapioebpf::scope::cgroups: [" + node.Scope + "]"
+	return overlay(t, deploy+"/kubernetes/"+name, patch(fmt.Sprintf(`{op: add, path: /spec/template/spec/containers/0/args/-, value: %q}`, scope)))
 }
 
 // forward has "kubectl port-forward" listen on a port of loopback.
@@ -224,6 +213,14 @@ func requireShop(t *testing.T, request tree) {
 	}
 }
 
+// requireQuiet: what the container runtime does is a matter of course, also where it is older than the agent.
+func (c *client) requireQuiet() {
+	c.t.Helper()
+	said := c.kubectl("-n", "tapio", "logs", "daemonset/agent")
+	assert.NotContains(c.t, said, "tapio.security.process.comm: Str(containerd")
+	assert.NotContains(c.t, said, "tapio.security.process.comm: Str(runc")
+}
+
 // requireSecured: the agent has three capabilities and no more, and can get no others.
 func (c *client) requireSecured() {
 	c.t.Helper()
@@ -237,10 +234,10 @@ func (c *client) requireSecured() {
 }
 
 // requireStopped: nothing is left of what "up" has made.
-func (c *client) requireStopped() {
+func (c *client) requireStopped(node *cluster.Node) {
 	c.t.Helper()
 	c.kubectl("delete", "-f", "testdata/shop.yaml", "--wait=false", "--grace-period=1")
-	c.tapio("down", c.variant("jaeger"))
+	c.tapio("down", variantOf(c.t, node, "simulator"))
 	for _, kind := range []string{"namespaces", "clusterroles", "clusterrolebindings", "priorityclasses"} {
 		left := c.kubectl("get", kind, "-o", "name")
 		assert.NotContains(c.t, left, "tapio")

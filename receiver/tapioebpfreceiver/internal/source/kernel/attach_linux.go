@@ -55,20 +55,27 @@ func (s *Source) attachIterator(p program, it iterator) error {
 		defer iter.Close()
 		return run(iter)
 	}
+	if it.asked {
+		s.executables.iter = iter
+		return nil
+	}
 	s.reporters = append(s.reporters, iter)
 	return nil
 }
 
 // run lets an iterator visit all that it iterates over. It writes to the ring; what it prints, and
 // that is nothing, is thrown away.
-func run(iter *link.Iter) error {
+func run(iter *link.Iter) error { return read(iter, io.Discard) }
+
+// read lets an iterator visit all that it iterates over, and hands on what it prints.
+func read(iter *link.Iter, to io.Writer) error {
 	reader, err := iter.Open()
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
 	for {
-		_, err := io.Copy(io.Discard, reader)
+		_, err := io.Copy(to, reader)
 		if errors.Is(err, unix.EAGAIN) {
 			continue // a million elements were visited (MAX_ITER_OBJECTS), and there are more
 		}

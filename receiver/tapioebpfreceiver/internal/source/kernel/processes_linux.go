@@ -9,7 +9,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/procfs"
 
@@ -90,8 +89,7 @@ func (s *Source) describe(proc procfs.Proc) (source.Process, bool) {
 	if n := len(status.NSpids); n > 0 {
 		process.VPID = uint32(status.NSpids[n-1])
 	}
-	executable, _ := proc.Executable()
-	process.Executable = strings.TrimSuffix(executable, " (deleted)")
+	process.Executable = s.executable(proc, stat.Starttime)
 	process.CgroupID, process.Cgroups = s.cgroupsOf(proc)
 	return process, true
 }

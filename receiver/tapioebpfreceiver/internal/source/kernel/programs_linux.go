@@ -65,6 +65,7 @@ var objects = []object{
 	{name: "security", load: bpf.LoadSecurity, families: []string{familySecurity}, wants: wantsSecurityProgram, calls: securityCalls},
 	{name: "etcd", load: bpf.LoadEtcd, families: []string{familyEtcd}, calls: etcdCalls},
 	{name: "cgroup", load: bpf.LoadCgroup, families: []string{familyCgroup}},
+	{name: "executable", load: bpf.LoadExecutable, families: []string{familyCgroup}},
 }
 
 // familiesOf a program are those of the wanted ones that need it.
@@ -87,6 +88,7 @@ type iterator struct {
 	overMap string // the map whose elements it visits; empty: none
 	once    bool   // at the start only, not at the report interval
 	reaps   bool   // run after the others
+	asked   bool   // run when what it says is asked for
 	// onlyIf, where set, chooses between iterators that do the same in different ways.
 	onlyIf func(kernelFeatures) bool
 }
@@ -107,6 +109,7 @@ var understudies = map[string]string{
 var iterators = map[string]iterator{
 	"find_sockets":              {once: true},
 	"find_etcds":                {once: true},
+	"list_executables":          {asked: true},
 	"report_sockets":            {overMap: "sockets", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && f.socketStorage }},
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
 	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},

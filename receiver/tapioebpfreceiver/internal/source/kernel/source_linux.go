@@ -36,6 +36,7 @@ type Source struct {
 	loader       *loader
 	links        []link.Link
 	reporters    []*link.Iter
+	executables  executables
 	capabilities []source.Capability // complete when New returns, but for the missed runs
 	programs     []attached          // by capability; empty where none is attached
 
@@ -367,6 +368,7 @@ func (s *Source) Stop() error {
 	for _, reporter := range s.reporters {
 		errs = append(errs, reporter.Close())
 	}
+	errs = append(errs, s.executables.close())
 	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
