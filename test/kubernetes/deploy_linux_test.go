@@ -55,7 +55,7 @@ func TestDeploy(t *testing.T) {
 	assert.Regexp(t, `process: seen \d+, exported \d+, lost 0`, status)
 	assert.NotContains(t, status, "API server:")
 	compared := c.tapio("compare", variantOf(t, node, "simulator"))
-	for _, family := range []string{"process", "network", "dns", "http", "security"} {
+	for _, family := range []string{"process", "network", "dns", "http"} {
 		assert.Regexp(t, `(?m)^`+family+` +[1-9]\d* +\d+ +0 +[1-9]\d* +\d+ +0$`, compared, "each has seen some, and lost none")
 	}
 	c.requireStopped(node)
