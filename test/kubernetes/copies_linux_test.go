@@ -1,0 +1,69 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+)
+
+// TestCopies: operator and chart want the configuration, and what the pod is, in their own files. These say the same.
+func TestCopies(t *testing.T) {
+	agent := load(t, deploy+"/kubernetes/base/agent.yaml")
+	operator := load(t, deploy+"/operator/collector.yaml")
+	chart := load(t, deploy+"/helm/opentelemetry-collector.yaml")
+
+	assert.Equal(t, agent.ToStringMap(), sub(t, chart, "alternateConfig"))
+	withProbe := confmap.NewFromStringMap(agent.ToStringMap())
+	require.NoError(t, withProbe.Merge(confmap.NewFromStringMap(map[string]any{
+		"extensions": map[string]any{"health_check": map[string]any{"endpoint": ":13133"}},
+		"service":    map[string]any{"extensions": []any{"health_check", "tapio"}},
+	})))
+	assert.Equal(t, withProbe.ToStringMap(), sub(t, operator, "spec::config"))
+
+	pod := sub(t, load(t, deploy+"/kubernetes/base/daemonset.yaml"), "spec::template::spec")
+	container := pod["containers"].([]any)[0].(map[string]any)
+	for _, key := range []string{"hostPID", "priorityClassName", "tolerations", "affinity"} {
+		assert.Equal(t, pod[key], operator.Get("spec::"+key), key)
+		assert.Equal(t, pod[key], chart.Get(key), key)
+	}
+	for _, key := range []string{"resources", "securityContext"} {
+		assert.Equal(t, container[key], operator.Get("spec::"+key), key)
+		assert.Equal(t, container[key], chart.Get(key), key)
+	}
+	assert.Equal(t, container["env"], operator.Get("spec::env"))
+	assert.Equal(t, container["env"], chart.Get("extraEnvs"))
+	assert.Equal(t, container["image"], operator.Get("spec::image"))
+	assert.Equal(t, container["image"], chart.Get("image::repository").(string)+":"+chart.Get("image::tag").(string))
+	assert.Equal(t, pod["securityContext"], operator.Get("spec::podSecurityContext"))
+	assert.Equal(t, pod["securityContext"], chart.Get("podSecurityContext"))
+	assert.Equal(t, roleOf(t), chart.Get("clusterRole::rules"))
+	assert.Contains(t, pod["volumes"], operator.Get("spec::volumes").([]any)[0])
+	assert.Contains(t, pod["volumes"], chart.Get("extraVolumes").([]any)[0])
+	assert.Contains(t, container["volumeMounts"], operator.Get("spec::volumeMounts").([]any)[0])
+	assert.Contains(t, container["volumeMounts"], chart.Get("extraVolumeMounts").([]any)[0])
+}
+
+func load(t *testing.T, file string) *confmap.Conf {
+	t.Helper()
+	conf, err := confmaptest.LoadConf(file)
+	require.NoError(t, err, file)
+	return conf
+}
+
+func sub(t *testing.T, conf *confmap.Conf, key string) map[string]any {
+	t.Helper()
+	found, err := conf.Sub(key)
+	require.NoError(t, err, key)
+	require.NotEmpty(t, found.AllKeys(), key)
+	return found.ToStringMap()
+}
+
+func roleOf(t *testing.T) any {
+	return load(t, deploy+"/kubernetes/base/clusterrole.yaml").Get("rules")
+}
