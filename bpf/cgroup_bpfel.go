@@ -16,18 +16,19 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CgroupMapChangeBuffers  = "change_buffers"
-	CgroupMapEventCounts    = "event_counts"
-	CgroupMapLifecycleRing  = "lifecycle_ring"
-	CgroupMapScopeCgroups   = "scope_cgroups"
-	CgroupMapScopeVerdicts  = "scope_verdicts"
-	CgroupMapTrafficRing    = "traffic_ring"
-	CgroupProgCgroupJoined  = "cgroup_joined"
-	CgroupProgCgroupMade    = "cgroup_made"
-	CgroupProgCgroupRemoved = "cgroup_removed"
-	CgroupVarSelfPid        = "self_pid"
-	CgroupVarWakeupBytes    = "wakeup_bytes"
-	CgroupVarWholeNode      = "whole_node"
+	CgroupMapChangeBuffers        = "change_buffers"
+	CgroupMapEventCounts          = "event_counts"
+	CgroupMapLifecycleRing        = "lifecycle_ring"
+	CgroupMapScopeCgroups         = "scope_cgroups"
+	CgroupMapScopeVerdicts        = "scope_verdicts"
+	CgroupMapTrafficRing          = "traffic_ring"
+	CgroupProgCgroupJoined        = "cgroup_joined"
+	CgroupProgCgroupMade          = "cgroup_made"
+	CgroupProgCgroupRemoved       = "cgroup_removed"
+	CgroupVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	CgroupVarSelfPid              = "self_pid"
+	CgroupVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	CgroupVarWholeNode            = "whole_node"
 )
 
 // LoadCgroup returns the embedded CollectionSpec for Cgroup.
@@ -93,9 +94,10 @@ type CgroupMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CgroupVariableSpecs struct {
-	SelfPid     *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.VariableSpec `ebpf:"whole_node"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // CgroupObjects contains all objects after they have been loaded into the kernel.
@@ -141,9 +143,10 @@ func (m *CgroupMaps) Close() error {
 //
 // It can be passed to LoadCgroupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CgroupVariables struct {
-	SelfPid     *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.Variable `ebpf:"whole_node"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // CgroupPrograms contains all programs after they have been loaded into the kernel.

@@ -16,35 +16,36 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CNIMapBeganBuffers       = "began_buffers"
-	CNIMapEventCounts        = "event_counts"
-	CNIMapLifecycleRing      = "lifecycle_ring"
-	CNIMapNamespaces         = "namespaces"
-	CNIMapNoOutput           = "no_output"
-	CNIMapOutputs            = "outputs"
-	CNIMapPluginDirs         = "plugin_dirs"
-	CNIMapReported           = "reported"
-	CNIMapRunning            = "running"
-	CNIMapRuns               = "runs"
-	CNIMapScopeCgroups       = "scope_cgroups"
-	CNIMapScopeVerdicts      = "scope_verdicts"
-	CNIMapTrafficRing        = "traffic_ring"
-	CNIProgCniAnyCallLeft    = "cni_any_call_left"
-	CNIProgCniCallLeft       = "cni_call_left"
-	CNIProgNamespaceCloned   = "namespace_cloned"
-	CNIProgNamespaceMade     = "namespace_made"
-	CNIProgNamespaceRemoved  = "namespace_removed"
-	CNIProgPluginExitMissed  = "plugin_exit_missed"
-	CNIProgPluginExited      = "plugin_exited"
-	CNIProgPluginFreed       = "plugin_freed"
-	CNIProgPluginStartMissed = "plugin_start_missed"
-	CNIProgPluginStarted     = "plugin_started"
-	CNIVarCalls              = "calls"
-	CNIVarOnlyBuffer         = "only_buffer"
-	CNIVarOnlyCall           = "only_call"
-	CNIVarSelfPid            = "self_pid"
-	CNIVarWakeupBytes        = "wakeup_bytes"
-	CNIVarWholeNode          = "whole_node"
+	CNIMapBeganBuffers         = "began_buffers"
+	CNIMapEventCounts          = "event_counts"
+	CNIMapLifecycleRing        = "lifecycle_ring"
+	CNIMapNamespaces           = "namespaces"
+	CNIMapNoOutput             = "no_output"
+	CNIMapOutputs              = "outputs"
+	CNIMapPluginDirs           = "plugin_dirs"
+	CNIMapReported             = "reported"
+	CNIMapRunning              = "running"
+	CNIMapRuns                 = "runs"
+	CNIMapScopeCgroups         = "scope_cgroups"
+	CNIMapScopeVerdicts        = "scope_verdicts"
+	CNIMapTrafficRing          = "traffic_ring"
+	CNIProgCniAnyCallLeft      = "cni_any_call_left"
+	CNIProgCniCallLeft         = "cni_call_left"
+	CNIProgNamespaceCloned     = "namespace_cloned"
+	CNIProgNamespaceMade       = "namespace_made"
+	CNIProgNamespaceRemoved    = "namespace_removed"
+	CNIProgPluginExitMissed    = "plugin_exit_missed"
+	CNIProgPluginExited        = "plugin_exited"
+	CNIProgPluginFreed         = "plugin_freed"
+	CNIProgPluginStartMissed   = "plugin_start_missed"
+	CNIProgPluginStarted       = "plugin_started"
+	CNIVarCalls                = "calls"
+	CNIVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	CNIVarOnlyBuffer           = "only_buffer"
+	CNIVarOnlyCall             = "only_call"
+	CNIVarSelfPid              = "self_pid"
+	CNIVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	CNIVarWholeNode            = "whole_node"
 )
 
 // LoadCNI returns the embedded CollectionSpec for CNI.
@@ -124,12 +125,13 @@ type CNIMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CNIVariableSpecs struct {
-	Calls       *ebpf.VariableSpec `ebpf:"calls"`
-	OnlyBuffer  *ebpf.VariableSpec `ebpf:"only_buffer"`
-	OnlyCall    *ebpf.VariableSpec `ebpf:"only_call"`
-	SelfPid     *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.VariableSpec `ebpf:"whole_node"`
+	Calls                *ebpf.VariableSpec `ebpf:"calls"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
+	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
+	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // CNIObjects contains all objects after they have been loaded into the kernel.
@@ -189,12 +191,13 @@ func (m *CNIMaps) Close() error {
 //
 // It can be passed to LoadCNIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CNIVariables struct {
-	Calls       *ebpf.Variable `ebpf:"calls"`
-	OnlyBuffer  *ebpf.Variable `ebpf:"only_buffer"`
-	OnlyCall    *ebpf.Variable `ebpf:"only_call"`
-	SelfPid     *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.Variable `ebpf:"whole_node"`
+	Calls                *ebpf.Variable `ebpf:"calls"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
+	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
+	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // CNIPrograms contains all programs after they have been loaded into the kernel.

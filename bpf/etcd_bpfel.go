@@ -16,31 +16,32 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	EtcdMapCallsBegun          = "calls_begun"
-	EtcdMapEtcdCount           = "etcd_count"
-	EtcdMapEtcdExecutables     = "etcd_executables"
-	EtcdMapEtcds               = "etcds"
-	EtcdMapEventCounts         = "event_counts"
-	EtcdMapLifecycleRing       = "lifecycle_ring"
-	EtcdMapReported            = "reported"
-	EtcdMapScopeCgroups        = "scope_cgroups"
-	EtcdMapScopeVerdicts       = "scope_verdicts"
-	EtcdMapTrafficRing         = "traffic_ring"
-	EtcdProgEtcdAnyCallEntered = "etcd_any_call_entered"
-	EtcdProgEtcdAnyCallLeft    = "etcd_any_call_left"
-	EtcdProgEtcdCallEntered    = "etcd_call_entered"
-	EtcdProgEtcdCallLeft       = "etcd_call_left"
-	EtcdProgEtcdEndMissed      = "etcd_end_missed"
-	EtcdProgEtcdEnded          = "etcd_ended"
-	EtcdProgEtcdStartMissed    = "etcd_start_missed"
-	EtcdProgEtcdStarted        = "etcd_started"
-	EtcdProgFindEtcds          = "find_etcds"
-	EtcdVarCalls               = "calls"
-	EtcdVarOnlyBuffer          = "only_buffer"
-	EtcdVarOnlyCall            = "only_call"
-	EtcdVarSelfPid             = "self_pid"
-	EtcdVarWakeupBytes         = "wakeup_bytes"
-	EtcdVarWholeNode           = "whole_node"
+	EtcdMapCallsBegun           = "calls_begun"
+	EtcdMapEtcdCount            = "etcd_count"
+	EtcdMapEtcdExecutables      = "etcd_executables"
+	EtcdMapEtcds                = "etcds"
+	EtcdMapEventCounts          = "event_counts"
+	EtcdMapLifecycleRing        = "lifecycle_ring"
+	EtcdMapReported             = "reported"
+	EtcdMapScopeCgroups         = "scope_cgroups"
+	EtcdMapScopeVerdicts        = "scope_verdicts"
+	EtcdMapTrafficRing          = "traffic_ring"
+	EtcdProgEtcdAnyCallEntered  = "etcd_any_call_entered"
+	EtcdProgEtcdAnyCallLeft     = "etcd_any_call_left"
+	EtcdProgEtcdCallEntered     = "etcd_call_entered"
+	EtcdProgEtcdCallLeft        = "etcd_call_left"
+	EtcdProgEtcdEndMissed       = "etcd_end_missed"
+	EtcdProgEtcdEnded           = "etcd_ended"
+	EtcdProgEtcdStartMissed     = "etcd_start_missed"
+	EtcdProgEtcdStarted         = "etcd_started"
+	EtcdProgFindEtcds           = "find_etcds"
+	EtcdVarCalls                = "calls"
+	EtcdVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	EtcdVarOnlyBuffer           = "only_buffer"
+	EtcdVarOnlyCall             = "only_call"
+	EtcdVarSelfPid              = "self_pid"
+	EtcdVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	EtcdVarWholeNode            = "whole_node"
 )
 
 // LoadEtcd returns the embedded CollectionSpec for Etcd.
@@ -116,12 +117,13 @@ type EtcdMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EtcdVariableSpecs struct {
-	Calls       *ebpf.VariableSpec `ebpf:"calls"`
-	OnlyBuffer  *ebpf.VariableSpec `ebpf:"only_buffer"`
-	OnlyCall    *ebpf.VariableSpec `ebpf:"only_call"`
-	SelfPid     *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.VariableSpec `ebpf:"whole_node"`
+	Calls                *ebpf.VariableSpec `ebpf:"calls"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
+	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
+	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // EtcdObjects contains all objects after they have been loaded into the kernel.
@@ -175,12 +177,13 @@ func (m *EtcdMaps) Close() error {
 //
 // It can be passed to LoadEtcdObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EtcdVariables struct {
-	Calls       *ebpf.Variable `ebpf:"calls"`
-	OnlyBuffer  *ebpf.Variable `ebpf:"only_buffer"`
-	OnlyCall    *ebpf.Variable `ebpf:"only_call"`
-	SelfPid     *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode   *ebpf.Variable `ebpf:"whole_node"`
+	Calls                *ebpf.Variable `ebpf:"calls"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
+	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
+	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // EtcdPrograms contains all programs after they have been loaded into the kernel.

@@ -55,10 +55,11 @@ const (
 	NetworkVarHttpEnabled             = "http_enabled"
 	NetworkVarHttpResponseHeads       = "http_response_heads"
 	NetworkVarIdleWatch               = "idle_watch"
+	NetworkVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
-	NetworkVarWakeupBytes             = "wakeup_bytes"
+	NetworkVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
 	NetworkVarWholeNode               = "whole_node"
 )
 
@@ -146,20 +147,21 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
-	CausesEnabled     *ebpf.VariableSpec `ebpf:"causes_enabled"`
-	DnsEnabled        *ebpf.VariableSpec `ebpf:"dns_enabled"`
-	DnsPortCount      *ebpf.VariableSpec `ebpf:"dns_port_count"`
-	DnsPorts          *ebpf.VariableSpec `ebpf:"dns_ports"`
-	HasExchange       *ebpf.VariableSpec `ebpf:"has_exchange"`
-	HasSocketStorage  *ebpf.VariableSpec `ebpf:"has_socket_storage"`
-	HttpEnabled       *ebpf.VariableSpec `ebpf:"http_enabled"`
-	HttpResponseHeads *ebpf.VariableSpec `ebpf:"http_response_heads"`
-	IdleWatch         *ebpf.VariableSpec `ebpf:"idle_watch"`
-	NetworkEnabled    *ebpf.VariableSpec `ebpf:"network_enabled"`
-	ReportInterval    *ebpf.VariableSpec `ebpf:"report_interval"`
-	SelfPid           *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes       *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode         *ebpf.VariableSpec `ebpf:"whole_node"`
+	CausesEnabled        *ebpf.VariableSpec `ebpf:"causes_enabled"`
+	DnsEnabled           *ebpf.VariableSpec `ebpf:"dns_enabled"`
+	DnsPortCount         *ebpf.VariableSpec `ebpf:"dns_port_count"`
+	DnsPorts             *ebpf.VariableSpec `ebpf:"dns_ports"`
+	HasExchange          *ebpf.VariableSpec `ebpf:"has_exchange"`
+	HasSocketStorage     *ebpf.VariableSpec `ebpf:"has_socket_storage"`
+	HttpEnabled          *ebpf.VariableSpec `ebpf:"http_enabled"`
+	HttpResponseHeads    *ebpf.VariableSpec `ebpf:"http_response_heads"`
+	IdleWatch            *ebpf.VariableSpec `ebpf:"idle_watch"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
+	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
+	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // NetworkObjects contains all objects after they have been loaded into the kernel.
@@ -227,20 +229,21 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
-	CausesEnabled     *ebpf.Variable `ebpf:"causes_enabled"`
-	DnsEnabled        *ebpf.Variable `ebpf:"dns_enabled"`
-	DnsPortCount      *ebpf.Variable `ebpf:"dns_port_count"`
-	DnsPorts          *ebpf.Variable `ebpf:"dns_ports"`
-	HasExchange       *ebpf.Variable `ebpf:"has_exchange"`
-	HasSocketStorage  *ebpf.Variable `ebpf:"has_socket_storage"`
-	HttpEnabled       *ebpf.Variable `ebpf:"http_enabled"`
-	HttpResponseHeads *ebpf.Variable `ebpf:"http_response_heads"`
-	IdleWatch         *ebpf.Variable `ebpf:"idle_watch"`
-	NetworkEnabled    *ebpf.Variable `ebpf:"network_enabled"`
-	ReportInterval    *ebpf.Variable `ebpf:"report_interval"`
-	SelfPid           *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes       *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode         *ebpf.Variable `ebpf:"whole_node"`
+	CausesEnabled        *ebpf.Variable `ebpf:"causes_enabled"`
+	DnsEnabled           *ebpf.Variable `ebpf:"dns_enabled"`
+	DnsPortCount         *ebpf.Variable `ebpf:"dns_port_count"`
+	DnsPorts             *ebpf.Variable `ebpf:"dns_ports"`
+	HasExchange          *ebpf.Variable `ebpf:"has_exchange"`
+	HasSocketStorage     *ebpf.Variable `ebpf:"has_socket_storage"`
+	HttpEnabled          *ebpf.Variable `ebpf:"http_enabled"`
+	HttpResponseHeads    *ebpf.Variable `ebpf:"http_response_heads"`
+	IdleWatch            *ebpf.Variable `ebpf:"idle_watch"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
+	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
+	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // NetworkPrograms contains all programs after they have been loaded into the kernel.

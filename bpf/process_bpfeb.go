@@ -16,25 +16,26 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProcessMapEventCounts         = "event_counts"
-	ProcessMapExecBuffers         = "exec_buffers"
-	ProcessMapLifecycleRing       = "lifecycle_ring"
-	ProcessMapReported            = "reported"
-	ProcessMapScopeCgroups        = "scope_cgroups"
-	ProcessMapScopeVerdicts       = "scope_verdicts"
-	ProcessMapTrafficRing         = "traffic_ring"
-	ProcessProgProcessExitMissed  = "process_exit_missed"
-	ProcessProgProcessExited      = "process_exited"
-	ProcessProgProcessForkMissed  = "process_fork_missed"
-	ProcessProgProcessForked      = "process_forked"
-	ProcessProgProcessOomKilled   = "process_oom_killed"
-	ProcessProgProcessStartMissed = "process_start_missed"
-	ProcessProgProcessStarted     = "process_started"
-	ProcessVarMaxArgumentBytes    = "max_argument_bytes"
-	ProcessVarPageSize            = "page_size"
-	ProcessVarSelfPid             = "self_pid"
-	ProcessVarWakeupBytes         = "wakeup_bytes"
-	ProcessVarWholeNode           = "whole_node"
+	ProcessMapEventCounts          = "event_counts"
+	ProcessMapExecBuffers          = "exec_buffers"
+	ProcessMapLifecycleRing        = "lifecycle_ring"
+	ProcessMapReported             = "reported"
+	ProcessMapScopeCgroups         = "scope_cgroups"
+	ProcessMapScopeVerdicts        = "scope_verdicts"
+	ProcessMapTrafficRing          = "traffic_ring"
+	ProcessProgProcessExitMissed   = "process_exit_missed"
+	ProcessProgProcessExited       = "process_exited"
+	ProcessProgProcessForkMissed   = "process_fork_missed"
+	ProcessProgProcessForked       = "process_forked"
+	ProcessProgProcessOomKilled    = "process_oom_killed"
+	ProcessProgProcessStartMissed  = "process_start_missed"
+	ProcessProgProcessStarted      = "process_started"
+	ProcessVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	ProcessVarMaxArgumentBytes     = "max_argument_bytes"
+	ProcessVarPageSize             = "page_size"
+	ProcessVarSelfPid              = "self_pid"
+	ProcessVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	ProcessVarWholeNode            = "whole_node"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -105,11 +106,12 @@ type ProcessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessVariableSpecs struct {
-	MaxArgumentBytes *ebpf.VariableSpec `ebpf:"max_argument_bytes"`
-	PageSize         *ebpf.VariableSpec `ebpf:"page_size"`
-	SelfPid          *ebpf.VariableSpec `ebpf:"self_pid"`
-	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WholeNode        *ebpf.VariableSpec `ebpf:"whole_node"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	MaxArgumentBytes     *ebpf.VariableSpec `ebpf:"max_argument_bytes"`
+	PageSize             *ebpf.VariableSpec `ebpf:"page_size"`
+	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // ProcessObjects contains all objects after they have been loaded into the kernel.
@@ -157,11 +159,12 @@ func (m *ProcessMaps) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessVariables struct {
-	MaxArgumentBytes *ebpf.Variable `ebpf:"max_argument_bytes"`
-	PageSize         *ebpf.Variable `ebpf:"page_size"`
-	SelfPid          *ebpf.Variable `ebpf:"self_pid"`
-	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WholeNode        *ebpf.Variable `ebpf:"whole_node"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	MaxArgumentBytes     *ebpf.Variable `ebpf:"max_argument_bytes"`
+	PageSize             *ebpf.Variable `ebpf:"page_size"`
+	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // ProcessPrograms contains all programs after they have been loaded into the kernel.

@@ -31,8 +31,9 @@ struct {
 	__type(value, struct event_counters);
 } event_counts SEC(".maps");
 
-/* The fill level above which the reader is woken; below it, it comes by itself at its interval. */
-const volatile __u64 wakeup_bytes = 1024;
+/* The fill levels above which the reader is woken; below them, it comes by itself at its interval. */
+const volatile __u64 traffic_wakeup_bytes = 1024;
+const volatile __u64 lifecycle_wakeup_bytes = 1024;
 
 /*
  * Waking the reader at every record costs four times what the rest of a program does, so it is
@@ -40,7 +41,9 @@ const volatile __u64 wakeup_bytes = 1024;
  */
 static __always_inline __u64 wakeup_flags(void *ring)
 {
-	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+	__u64 enough = ring == &lifecycle_ring ? lifecycle_wakeup_bytes : traffic_wakeup_bytes;
+
+	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= enough)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }

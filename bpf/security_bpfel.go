@@ -40,6 +40,7 @@ const (
 	SecurityVarCalls                   = "calls"
 	SecurityVarEnabledKinds            = "enabled_kinds"
 	SecurityVarEntriesAtOnce           = "entries_at_once"
+	SecurityVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
 	SecurityVarOnlyBuffer              = "only_buffer"
 	SecurityVarOnlyCall                = "only_call"
@@ -50,7 +51,7 @@ const (
 	SecurityVarSensitiveFilter         = "sensitive_filter"
 	SecurityVarSensitiveLengths        = "sensitive_lengths"
 	SecurityVarTailDepths              = "tail_depths"
-	SecurityVarWakeupBytes             = "wakeup_bytes"
+	SecurityVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
 	SecurityVarWholeNode               = "whole_node"
 )
 
@@ -132,6 +133,7 @@ type SecurityVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.VariableSpec `ebpf:"entries_at_once"`
+	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
@@ -142,7 +144,7 @@ type SecurityVariableSpecs struct {
 	SensitiveFilter      *ebpf.VariableSpec `ebpf:"sensitive_filter"`
 	SensitiveLengths     *ebpf.VariableSpec `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.VariableSpec `ebpf:"tail_depths"`
-	WakeupBytes          *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -199,6 +201,7 @@ type SecurityVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.Variable `ebpf:"entries_at_once"`
+	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
@@ -209,7 +212,7 @@ type SecurityVariables struct {
 	SensitiveFilter      *ebpf.Variable `ebpf:"sensitive_filter"`
 	SensitiveLengths     *ebpf.Variable `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.Variable `ebpf:"tail_depths"`
-	WakeupBytes          *ebpf.Variable `ebpf:"wakeup_bytes"`
+	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

@@ -43,6 +43,10 @@ const lifecycleShare = 8
 // minLifecycleRing has room for a few of the largest records, and is a page where pages are largest.
 const minLifecycleRing = 64 << 10
 
+func lifecycleSize(options Options) uint32 {
+	return max(options.RingSize/lifecycleShare, minLifecycleRing)
+}
+
 // wakeUpShare of a ring must be filled before the reader is woken ahead of its interval.
 const wakeUpShare = 4
 
@@ -146,7 +150,9 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
 			"dns_ports":           paddedPorts(s.options.DNSPorts),
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
-			"wakeup_bytes":        uint64(s.options.RingSize / wakeUpShare), // of the traffic ring: the reader waits for that one
+
+			"traffic_wakeup_bytes":   uint64(s.options.RingSize / wakeUpShare),
+			"lifecycle_wakeup_bytes": uint64(lifecycleSize(s.options) / wakeUpShare),
 
 			"enabled_kinds":         uint32(bitsOf(s.options.Security.Kinds)),
 			"reported_capabilities": bitsOf(s.options.Security.Capabilities),
@@ -345,7 +351,7 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 		ring.MaxEntries = options.RingSize
 	}
 	if ring, ok := spec.Maps["lifecycle_ring"]; ok {
-		ring.MaxEntries = max(options.RingSize/lifecycleShare, minLifecycleRing)
+		ring.MaxEntries = lifecycleSize(options)
 	}
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets

@@ -586,7 +586,7 @@ func TestEveryHookIsThere(t *testing.T) {
 	for _, c := range w.source.Capabilities() {
 		assert.Equal(t, source.Attached, c.State, "%s: %s", c.Hook, c.Reason)
 	}
-	want := 16
+	want := 17
 	if !w.source.features.mapIterators {
 		want-- // one program does what two do otherwise
 	}

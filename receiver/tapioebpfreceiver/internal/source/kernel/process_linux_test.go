@@ -390,6 +390,20 @@ func TestProcessesThatAreOlder(t *testing.T) {
 	assert.False(t, ok, "not in scope")
 }
 
+// TestABurstWakesTheReader: long before it would come by itself, and before the ring for processes is full.
+func TestABurstWakesTheReader(t *testing.T) {
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families, o.RingSize, o.FlushInterval = []string{familyProcess}, 64<<10, 10*time.Second
+	})
+	time.Sleep(100 * time.Millisecond) // it waits
+	storm := w.command("/bin/sh", "-c", "i=0; while [ $i -lt 400 ]; do /bin/true; i=$((i+1)); done")
+	require.NoError(t, storm.Run())
+	w.finish()
+	process := w.counters()[uint8(event.FamilyProcess)]
+	assert.Greater(t, process.Seen, uint64(1000), "three times what the ring has room for")
+	assert.Zero(t, process.RingFull)
+}
+
 // TestNothingIsLostInSilence lets a small ring overflow: what was seen was read or is counted.
 func TestNothingIsLostInSilence(t *testing.T) {
 	w := newUnreadWorld(t, func(o *Options) { o.Families, o.RingSize = []string{familyProcess}, 64<<10 })

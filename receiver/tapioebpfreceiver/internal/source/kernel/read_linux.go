@@ -11,7 +11,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // ringHeader is what the kernel puts before a record (BPF_RINGBUF_HDR_SZ), ringAlign what both are
@@ -21,42 +23,48 @@ const (
 	ringAlign  = 8
 )
 
+const noPoll = -1
+
 // past is a deadline that makes a reader return what is there without waiting.
 var past = time.Unix(1, 0)
 
 // Read implements source.Source. Only traffic that was there before the lifecycle ring is read is
 // handed out in this turn: what started the process that it belongs to is then known.
 func (s *Source) Read(handle func(record []byte)) error {
-	first, err := s.waitForTraffic()
-	if err != nil {
-		return err
+	if !s.stopped {
+		if err := s.awaitRecords(); err != nil {
+			return err
+		}
 	}
 	pending := s.traffic.AvailableBytes()
 	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
 		return err
 	}
-	if first != nil {
-		handle(first)
-	}
 	return s.drain(s.traffic, pending, handle)
 }
 
-// waitForTraffic returns the first record of the traffic ring, or nil if none came in time. It has
-// a buffer of its own, since lifecycle records are read before it is handled.
-func (s *Source) waitForTraffic() ([]byte, error) {
-	deadline := past
-	if !s.stopped {
-		deadline = time.Now().Add(s.options.FlushInterval)
+// awaitRecords returns when a ring has some, and this was told or it had them at once, or after the flush interval.
+func (s *Source) awaitRecords() error {
+	var events [2]unix.EpollEvent
+	_, err := unix.EpollWait(s.poll, events[:], int(s.options.FlushInterval.Milliseconds()))
+	if err != nil && !errors.Is(err, unix.EINTR) { // a signal: a turn more
+		return fmt.Errorf("wait for records: %w", err)
 	}
-	s.traffic.SetDeadline(deadline)
-	err := s.traffic.ReadInto(&s.first)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, nil
-	}
+	return nil
+}
+
+// openPoll waits for both rings: the readers' own polls each wait for one.
+func openPoll(rings ...*ebpf.Map) (poll int, err error) {
+	poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("read ring for traffic records: %w", err)
+		return noPoll, fmt.Errorf("wait for records: %w", err)
 	}
-	return s.first.RawSample, nil
+	for _, ring := range rings {
+		if err := unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, ring.FD(), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+			return noPoll, errors.Join(fmt.Errorf("wait for records of %s: %w", ring, err), unix.Close(poll))
+		}
+	}
+	return poll, nil
 }
 
 // drain reads as many bytes as were in the ring when the turn began, so that a flood in one ring

@@ -20,6 +20,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
@@ -42,7 +43,8 @@ type Source struct {
 
 	lifecycle, traffic *ringbuf.Reader
 	foreignPIDs        bool           // /proc is not that of the pids that programs see
-	first, record      ringbuf.Record // buffers that are used again and again
+	poll               int            // an epoll of both
+	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
 
 	stopReports chan struct{}
@@ -60,7 +62,7 @@ var _ source.Source = (*Source)(nil)
 // New loads and attaches the programs of the families that the options name. A hook that cannot be
 // had costs itself only and is told by Capabilities; if none at all can be had, that is an error.
 func New(options Options, logger *zap.Logger) (source.Source, error) {
-	s := &Source{options: options, logger: logger, stopReports: make(chan struct{})}
+	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -158,7 +160,8 @@ func (s *Source) openRings() error {
 	if s.traffic, err = ringbuf.NewReader(s.loader.shared["traffic_ring"]); err != nil {
 		return fmt.Errorf("read ring for traffic records: %w", err)
 	}
-	return nil
+	s.poll, err = openPoll(s.loader.shared["lifecycle_ring"], s.loader.shared["traffic_ring"])
+	return err
 }
 
 func (s *Source) attachAll(programs []program) {
@@ -382,6 +385,10 @@ func (s *Source) Close() error {
 		if reader != nil {
 			errs = append(errs, reader.Close())
 		}
+	}
+	if s.poll != noPoll {
+		errs = append(errs, unix.Close(s.poll))
+		s.poll = noPoll
 	}
 	if s.loader != nil {
 		errs = append(errs, s.loader.close())
