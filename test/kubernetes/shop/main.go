@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,10 @@ func main() {
 }
 
 func ask(url string) error {
+	if file, ok := strings.CutPrefix(url, "file://"); ok {
+		_, err := os.ReadFile(file)
+		return err
+	}
 	response, err := http.Get(url)
 	if err != nil {
 		return err

@@ -15,24 +15,25 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/procfs"
+	"go.uber.org/zap"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
-// executablesAge is for how long a list of executables is the answer for processes that are not in it, too: to make
-// one is to visit all threads of the node.
-const executablesAge = time.Second
+// executablesAge is how old a list of executables may be. To make one is to visit all threads of the node.
+const executablesAge = 100 * time.Millisecond
 
 // tick is the unit of start times in /proc (1 / USER_HZ).
 const tick = 10 * time.Millisecond
 
 // executables are those of running processes, as a program in the kernel sees them: /proc does not tell them to
-// one without CAP_SYS_PTRACE.
+// one without CAP_SYS_PTRACE. The reader's, like all that it asks.
 type executables struct {
-	iter *link.Iter // nil: the kernel does not take the program
-	list map[runningKey]string
-	made time.Time
+	iter   *link.Iter // nil: the kernel does not take the program
+	list   map[runningKey]string
+	made   time.Time
+	failed bool
 }
 
 type runningKey struct {
@@ -44,24 +45,23 @@ type runningKey struct {
 func (s *Source) executable(proc procfs.Proc, startTicks uint64) string {
 	path, err := proc.Executable()
 	if errors.Is(err, fs.ErrPermission) {
-		return s.executables.of(runningKey{uint32(proc.PID), startTicks})
+		s.refreshExecutables()
+		return s.executables.list[runningKey{uint32(proc.PID), startTicks}]
 	}
 	return strings.TrimSuffix(path, " (deleted)")
 }
 
-func (e *executables) of(key runningKey) string {
-	path, ok := e.list[key]
-	if !ok && e.iter != nil && time.Since(e.made) > executablesAge {
-		e.refresh()
-		path = e.list[key]
+// refreshExecutables makes the list anew where it is old: a process may have become another program since.
+func (s *Source) refreshExecutables() {
+	e := &s.executables
+	if e.iter == nil || time.Since(e.made) < executablesAge {
+		return
 	}
-	return path
-}
-
-// refresh keeps what the iterator said before it failed.
-func (e *executables) refresh() {
 	var output bytes.Buffer
-	_ = read(e.iter, &output)
+	if err := read(e.iter, &output); err != nil && !e.failed {
+		e.failed = true
+		s.logger.Warn("The executables of some processes that are older than this collector stay unknown", zap.Error(err))
+	}
 	e.list, e.made = executablesIn(output.Bytes()), time.Now()
 }
 

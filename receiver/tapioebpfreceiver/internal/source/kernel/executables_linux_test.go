@@ -79,8 +79,7 @@ func processWithoutPtrace(t *testing.T, s *Source, pid int) (known source.Proces
 			return
 		}
 		_, read = os.Readlink(exeOf(pid))
-		s.executables.list = nil // what was asked for before the process began
-		s.executables.made = s.executables.made.Add(-executablesAge)
+		time.Sleep(executablesAge) // of what was asked for before
 		known, ok = s.Process(uint32(pid))
 	}()
 	<-done
@@ -98,6 +97,24 @@ func dropPtrace() error {
 	}
 	data[0].Effective &^= 1 << unix.CAP_SYS_PTRACE
 	return unix.Capset(&header, &data[0])
+}
+
+// TestExecutableThatChanges: a process is what it is now, not what it was when somebody asked last.
+func TestExecutableThatChanges(t *testing.T) {
+	w := newWorld(t, nil)
+	path, err := filepath.EvalSymlinks(copyOf(t, "/bin/sleep", filepath.Join(t.TempDir(), "sleep")))
+	require.NoError(t, err)
+	gate := filepath.Join(t.TempDir(), "gate")
+	c := w.command("/bin/sh", "-c", `until [ -e "$0" ]; do :; done; exec "$1" 100`, gate, path)
+	require.NoError(t, c.Start())
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	shell, err := filepath.EvalSymlinks("/bin/sh")
+	require.NoError(t, err)
+	awaitExecutable(t, c, shell)
+	assert.Equal(t, shell, processWithoutPtrace(t, w.source, c.Process.Pid).Executable)
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	awaitExecutable(t, c, path)
+	assert.Equal(t, path, processWithoutPtrace(t, w.source, c.Process.Pid).Executable)
 }
 
 func TestExecutablesIn(t *testing.T) {

@@ -371,7 +371,6 @@ func (s *Source) Stop() error {
 	for _, reporter := range s.reporters {
 		errs = append(errs, reporter.Close())
 	}
-	errs = append(errs, s.executables.close())
 	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
@@ -380,7 +379,7 @@ func (s *Source) Stop() error {
 
 // Close implements source.Source.
 func (s *Source) Close() error {
-	errs := []error{s.Stop()}
+	errs := []error{s.Stop(), s.executables.close()}
 	for _, reader := range []*ringbuf.Reader{s.lifecycle, s.traffic} {
 		if reader != nil {
 			errs = append(errs, reader.Close())
