@@ -1,0 +1,158 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package prometheus
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	grafana "github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// query of a panel.
+type query struct {
+	title, expression string
+}
+
+// readDashboard fails where it is not what Grafana's own schema says, of all parts that the schema knows.
+func readDashboard(t *testing.T) *dashboard.Dashboard {
+	t.Helper()
+	plugins.RegisterDefaultPlugins()
+	content, err := os.ReadFile(filepath.Join(root, "deploy", "grafana", "otelcol-tapio.json"))
+	require.NoError(t, err)
+	board := &dashboard.Dashboard{}
+	require.NoError(t, board.UnmarshalJSONStrict(content))
+	return board
+}
+
+// panelsOf the dashboard, those in rows that are closed, too.
+func panelsOf(board *dashboard.Dashboard) (panels []dashboard.Panel, rows []string) {
+	for _, item := range board.Panels {
+		if row := item.RowPanel; row != nil {
+			rows = append(rows, *row.Title)
+			panels = append(panels, row.Panels...)
+			continue
+		}
+		panels = append(panels, *item.Panel)
+	}
+	return panels, rows
+}
+
+func queriesOf(t *testing.T, board *dashboard.Dashboard) (queries []query) {
+	t.Helper()
+	panels, _ := panelsOf(board)
+	for _, panel := range panels {
+		for _, target := range panel.Targets {
+			of, isPrometheus := target.(grafana.Dataquery)
+			require.True(t, isPrometheus, "%s: %T", *panel.Title, target)
+			queries = append(queries, query{title: *panel.Title, expression: of.Expr})
+		}
+	}
+	require.NotEmpty(t, queries)
+	return queries
+}
+
+// variableQueries are label_values(selector, label) by the variable's name.
+func variableQueries(t *testing.T, board *dashboard.Dashboard) map[string][2]string {
+	t.Helper()
+	found := map[string][2]string{}
+	for _, variable := range board.Templating.List {
+		if variable.Type != dashboard.VariableTypeQuery {
+			continue
+		}
+		text, isText := variable.Query.Map["query"].(string)
+		require.True(t, isText, variable.Name)
+		arguments, isCall := strings.CutPrefix(strings.TrimSuffix(text, ")"), "label_values(")
+		require.True(t, isCall, text)
+		at := strings.LastIndex(arguments, ", ")
+		require.Positive(t, at, text)
+		found[variable.Name] = [2]string{arguments[:at], arguments[at+len(", "):]}
+	}
+	return found
+}
+
+func TestDashboard(t *testing.T) {
+	board := readDashboard(t)
+	assert.Equal(t, "otelcol-tapio", *board.Uid)
+	assert.Nil(t, board.Id, "it is another one in each Grafana")
+	panels, rows := panelsOf(board)
+	assert.Equal(t, []string{"Overview", "Events by family", "Services", "DNS", "Connections", "Processes", "Security", "Pod networks", "etcd", "Agents"}, rows)
+	ids := map[uint32]bool{}
+	for _, panel := range panels {
+		require.NotNil(t, panel.Title, "panel %d", *panel.Id)
+		title := *panel.Title
+		assert.False(t, ids[*panel.Id], "%s: its id is another panel's", title)
+		ids[*panel.Id] = true
+		assert.NotEmpty(t, panel.Description, title)
+		assert.NotEmpty(t, panel.FieldConfig.Defaults.Unit, title)
+		assert.NotEmpty(t, panel.Targets, title)
+		assert.Equal(t, "${datasource}", *panel.Datasource.Uid, title)
+		assert.LessOrEqual(t, panel.GridPos.X+panel.GridPos.W, uint32(24), title)
+		for _, target := range panel.Targets {
+			assert.Equal(t, "${datasource}", *target.(grafana.Dataquery).Datasource.Uid, title)
+		}
+	}
+	assert.ElementsMatch(t, []string{"job", "node", "namespace", "service"}, slices.Collect(maps.Keys(variableQueries(t, board))))
+}
+
+// TestPanelsDoNotOverlap: Grafana would move one of them. Those of a row that is closed have a plane of their own.
+func TestPanelsDoNotOverlap(t *testing.T) {
+	var open []dashboard.Panel
+	for _, item := range readDashboard(t).Panels {
+		if item.RowPanel != nil {
+			requireApart(t, item.RowPanel.Panels)
+		} else {
+			open = append(open, *item.Panel)
+		}
+	}
+	requireApart(t, open)
+}
+
+func requireApart(t *testing.T, panels []dashboard.Panel) {
+	t.Helper()
+	type place struct{ x, y uint32 }
+	taken := map[place]string{}
+	for _, panel := range panels {
+		for x := panel.GridPos.X; x < panel.GridPos.X+panel.GridPos.W; x++ {
+			for y := panel.GridPos.Y; y < panel.GridPos.Y+panel.GridPos.H; y++ {
+				require.Empty(t, taken[place{x, y}], "%s is over it", *panel.Title)
+				taken[place{x, y}] = *panel.Title
+			}
+		}
+	}
+}
+
+// TestGrafanaProvisioning: the example names the folder where the dashboard is.
+func TestGrafanaProvisioning(t *testing.T) {
+	var provisioning struct {
+		Providers []struct {
+			Options struct{ Path string }
+		}
+	}
+	readYAML(t, filepath.Join("grafana", "provisioning.yaml"), &provisioning)
+	require.Len(t, provisioning.Providers, 1)
+	assert.NotEmpty(t, provisioning.Providers[0].Options.Path)
+}
+
+// filled has values in place of Grafana's variables.
+func (q query) filled(values map[string]string) string {
+	var pairs []string
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(values))) { // $namespace before $name
+		pairs = append(pairs, "$"+name, values[name])
+	}
+	return strings.NewReplacer(pairs...).Replace(q.expression)
+}
+
+// everything is what Grafana puts in the place of variables where all is chosen.
+func everything() map[string]string {
+	return map[string]string{"job": ".+", "node": ".*", "namespace": ".*", "service": ".*", "__rate_interval": "1m", "__range": "1m"}
+}
