@@ -4,6 +4,8 @@
 package prometheus
 
 import (
+	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	grafana "github.com/grafana/grafana-foundation-sdk/go/prometheus"
@@ -29,8 +32,12 @@ func readDashboard(t *testing.T) *dashboard.Dashboard {
 	plugins.RegisterDefaultPlugins()
 	content, err := os.ReadFile(filepath.Join(root, "deploy", "grafana", "otelcol-tapio.json"))
 	require.NoError(t, err)
-	board := &dashboard.Dashboard{}
-	require.NoError(t, board.UnmarshalJSONStrict(content))
+	var mistakes cog.BuildErrors // where there are none, what is returned is an empty list and not nil
+	if err := (&dashboard.Dashboard{}).UnmarshalJSONStrict(content); !errors.As(err, &mistakes) || len(mistakes) > 0 {
+		require.NoError(t, err)
+	}
+	board := &dashboard.Dashboard{} // the strict one has no rows for the same reason
+	require.NoError(t, json.Unmarshal(content, board))
 	return board
 }
 
