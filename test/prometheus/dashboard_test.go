@@ -59,7 +59,7 @@ func queriesOf(t *testing.T, board *dashboard.Dashboard) (queries []query) {
 	panels, _ := panelsOf(board)
 	for _, panel := range panels {
 		for _, target := range panel.Targets {
-			of, isPrometheus := target.(grafana.Dataquery)
+			of, isPrometheus := target.(*grafana.Dataquery)
 			require.True(t, isPrometheus, "%s: %T", *panel.Title, target)
 			queries = append(queries, query{title: *panel.Title, expression: of.Expr})
 		}
@@ -105,7 +105,7 @@ func TestDashboard(t *testing.T) {
 		assert.Equal(t, "${datasource}", *panel.Datasource.Uid, title)
 		assert.LessOrEqual(t, panel.GridPos.X+panel.GridPos.W, uint32(24), title)
 		for _, target := range panel.Targets {
-			assert.Equal(t, "${datasource}", *target.(grafana.Dataquery).Datasource.Uid, title)
+			assert.Equal(t, "${datasource}", *target.(*grafana.Dataquery).Datasource.Uid, title)
 		}
 	}
 	assert.ElementsMatch(t, []string{"job", "node", "namespace", "service"}, slices.Collect(maps.Keys(variableQueries(t, board))))
@@ -151,12 +151,14 @@ func TestGrafanaProvisioning(t *testing.T) {
 }
 
 // filled has values in place of Grafana's variables.
-func (q query) filled(values map[string]string) string {
+func (q query) filled(values map[string]string) string { return inPlace(q.expression, values) }
+
+func inPlace(text string, values map[string]string) string {
 	var pairs []string
-	for _, name := range slices.Backward(slices.Sorted(maps.Keys(values))) { // $namespace before $name
-		pairs = append(pairs, "$"+name, values[name])
+	for name, value := range values {
+		pairs = append(pairs, "$"+name, value)
 	}
-	return strings.NewReplacer(pairs...).Replace(q.expression)
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 // everything is what Grafana puts in the place of variables where all is chosen.
