@@ -114,6 +114,18 @@ func (s server) labels(ctx context.Context, selector string) (names []string, er
 	return names, s.get(ctx, "labels", url.Values{"match[]": {selector}}, &names)
 }
 
+// evaluation of a rule, the last one.
+type evaluation struct{ Name, Health, LastError string }
+
+func (s server) evaluations(ctx context.Context) (all []evaluation, err error) {
+	var answer struct{ Groups []struct{ Rules []evaluation } }
+	err = s.get(ctx, "rules", nil, &answer)
+	for _, group := range answer.Groups {
+		all = append(all, group.Rules...)
+	}
+	return all, err
+}
+
 // alert that is pending or fires.
 type alert struct {
 	Labels, Annotations map[string]string
