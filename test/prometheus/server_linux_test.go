@@ -118,7 +118,9 @@ func (s server) labels(ctx context.Context, selector string) (names []string, er
 type evaluation struct{ Name, Health, LastError string }
 
 func (s server) evaluations(ctx context.Context) (all []evaluation, err error) {
-	var answer struct{ Groups []struct{ Rules []evaluation } }
+	var answer struct {
+		Groups []struct{ Rules []evaluation }
+	}
 	err = s.get(ctx, "rules", nil, &answer)
 	for _, group := range answer.Groups {
 		all = append(all, group.Rules...)
