@@ -106,7 +106,7 @@ test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio 
 
 .PHONY: test-prometheus
 test-prometheus: ## Test rules and dashboard with a real Prometheus, as root. Needs bin/otelcol-tapio (make build).
-	TAPIO_PROMETHEUS=1 go test ./test/prometheus -count=1 -timeout 20m $(TESTFLAGS)
+	TAPIO_PROMETHEUS=1 TAPIO_REQUIRE_BPF=1 go test ./test/prometheus -count=1 -timeout 20m $(TESTFLAGS)
 
 .PHONY: compare
 compare: build ## Run simulator and kernel side by side, as root, and report what differs. Fails where it may not.
