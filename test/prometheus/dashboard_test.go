@@ -21,29 +21,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// board is of the schema that every Grafana takes. Only new ones know the one that is to come after it.
+type board = dashboard.Dashboard //nolint:staticcheck // deprecated for that one
+
 // query of a panel.
 type query struct {
 	title, expression string
 }
 
 // readDashboard fails where it is not what Grafana's own schema says, of all parts that the schema knows.
-func readDashboard(t *testing.T) *dashboard.Dashboard {
+func readDashboard(t *testing.T) *board {
 	t.Helper()
 	plugins.RegisterDefaultPlugins()
 	content, err := os.ReadFile(filepath.Join(root, "deploy", "grafana", "otelcol-tapio.json"))
 	require.NoError(t, err)
 	var mistakes cog.BuildErrors // where there are none, what is returned is an empty list and not nil
-	if err := (&dashboard.Dashboard{}).UnmarshalJSONStrict(content); !errors.As(err, &mistakes) || len(mistakes) > 0 {
+	if err := (&board{}).UnmarshalJSONStrict(content); !errors.As(err, &mistakes) || len(mistakes) > 0 {
 		require.NoError(t, err)
 	}
-	board := &dashboard.Dashboard{} // the strict one has no rows for the same reason
-	require.NoError(t, json.Unmarshal(content, board))
-	return board
+	read := &board{} // the strict one has no rows for the same reason
+	require.NoError(t, json.Unmarshal(content, read))
+	return read
 }
 
 // panelsOf the dashboard, those in rows that are closed, too.
-func panelsOf(board *dashboard.Dashboard) (panels []dashboard.Panel, rows []string) {
-	for _, item := range board.Panels {
+func panelsOf(of *board) (panels []dashboard.Panel, rows []string) {
+	for _, item := range of.Panels {
 		if row := item.RowPanel; row != nil {
 			rows = append(rows, *row.Title)
 			panels = append(panels, row.Panels...)
@@ -54,14 +57,14 @@ func panelsOf(board *dashboard.Dashboard) (panels []dashboard.Panel, rows []stri
 	return panels, rows
 }
 
-func queriesOf(t *testing.T, board *dashboard.Dashboard) (queries []query) {
+func queriesOf(t *testing.T, of *board) (queries []query) {
 	t.Helper()
-	panels, _ := panelsOf(board)
+	panels, _ := panelsOf(of)
 	for _, panel := range panels {
 		for _, target := range panel.Targets {
-			of, isPrometheus := target.(*grafana.Dataquery)
+			asked, isPrometheus := target.(*grafana.Dataquery)
 			require.True(t, isPrometheus, "%s: %T", *panel.Title, target)
-			queries = append(queries, query{title: *panel.Title, expression: of.Expr})
+			queries = append(queries, query{title: *panel.Title, expression: asked.Expr})
 		}
 	}
 	require.NotEmpty(t, queries)
@@ -69,10 +72,10 @@ func queriesOf(t *testing.T, board *dashboard.Dashboard) (queries []query) {
 }
 
 // variableQueries are label_values(selector, label) by the variable's name.
-func variableQueries(t *testing.T, board *dashboard.Dashboard) map[string][2]string {
+func variableQueries(t *testing.T, of *board) map[string][2]string {
 	t.Helper()
 	found := map[string][2]string{}
-	for _, variable := range board.Templating.List {
+	for _, variable := range of.Templating.List {
 		if variable.Type != dashboard.VariableTypeQuery {
 			continue
 		}
@@ -88,10 +91,10 @@ func variableQueries(t *testing.T, board *dashboard.Dashboard) map[string][2]str
 }
 
 func TestDashboard(t *testing.T) {
-	board := readDashboard(t)
-	assert.Equal(t, "otelcol-tapio", *board.Uid)
-	assert.Nil(t, board.Id, "it is another one in each Grafana")
-	panels, rows := panelsOf(board)
+	read := readDashboard(t)
+	assert.Equal(t, "otelcol-tapio", *read.Uid)
+	assert.Nil(t, read.Id, "it is another one in each Grafana")
+	panels, rows := panelsOf(read)
 	assert.Equal(t, []string{"Overview", "Events by family", "Services", "DNS", "Connections", "Processes", "Security", "Pod networks", "etcd", "Agents"}, rows)
 	ids := map[uint32]bool{}
 	for _, panel := range panels {
@@ -108,7 +111,7 @@ func TestDashboard(t *testing.T) {
 			assert.Equal(t, "${datasource}", *target.(*grafana.Dataquery).Datasource.Uid, title)
 		}
 	}
-	assert.ElementsMatch(t, []string{"job", "node", "namespace", "service"}, slices.Collect(maps.Keys(variableQueries(t, board))))
+	assert.ElementsMatch(t, []string{"job", "node", "namespace", "service"}, slices.Collect(maps.Keys(variableQueries(t, read))))
 }
 
 // TestPanelsDoNotOverlap: Grafana would move one of them. Those of a row that is closed have a plane of their own.

@@ -63,17 +63,17 @@ func isEmptyHere(t *testing.T, expression string) bool {
 
 // testChoices: each variable has values to choose from, and with one of each every query still holds.
 func testChoices(t *testing.T, s server) {
-	board := readDashboard(t)
+	read := readDashboard(t)
 	chosen := everything()
 	for variable, value := range map[string]string{"job": "otelcol-tapio", "node": "node-1", "namespace": "shop", "service": "frontend"} {
-		query := variableQueries(t, board)[variable]
+		query := variableQueries(t, read)[variable]
 		values, err := s.labelValues(t.Context(), inPlace(query[0], everything()), query[1])
 		require.NoError(t, err)
 		assert.Contains(t, values, value)
 		chosen[variable] = value
 	}
 	found := 0
-	for _, query := range queriesOf(t, board) {
+	for _, query := range queriesOf(t, read) {
 		samples, err := s.query(t.Context(), query.filled(chosen))
 		require.NoError(t, err, query.title)
 		requireChosen(t, query, samples, chosen)

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/otlptranslator"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,6 +47,9 @@ func readYAML(t *testing.T, path string, into any) {
 	require.NoError(t, yaml.Unmarshal(content, into), path)
 }
 
+// nameLabel has a series' metric.
+const nameLabel = "__name__"
+
 // selection of series in an expression.
 type selection struct {
 	metric string   // empty: of any
@@ -71,7 +73,7 @@ func selectionsOf(t *testing.T, expression string) (found []selection) {
 func selected(selector *parser.VectorSelector, path []parser.Node) selection {
 	s := selection{metric: selector.Name}
 	for _, matcher := range selector.LabelMatchers {
-		if matcher.Name != labels.MetricName {
+		if matcher.Name != nameLabel {
 			s.labels = append(s.labels, matcher.Name)
 		}
 	}
