@@ -112,6 +112,10 @@ test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a nod
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).
 	TAPIO_JAEGER=1 go test ./test/jaeger -count=1 -timeout 30m $(TESTFLAGS)
 
+.PHONY: test-prometheus
+test-prometheus: ## Test rules and dashboard with a real Prometheus, as root. Needs bin/otelcol-tapio (make build).
+	TAPIO_PROMETHEUS=1 TAPIO_REQUIRE_BPF=1 go test ./test/prometheus -count=1 -timeout 20m $(TESTFLAGS)
+
 .PHONY: compare
 compare: build ## Run simulator and kernel side by side, as root, and report what differs. Fails where it may not.
 	@TAPIO_COMPARE=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCompare$$' -count=1 -v

@@ -88,6 +88,9 @@ func (r *tapioReceiver) observe() error {
 	if err := r.telemetry.RegisterReceiverTapioebpfEventsCallback(r.observeEvents); err != nil {
 		return fmt.Errorf("register the events metric: %w", err)
 	}
+	if err := r.telemetry.RegisterReceiverTapioebpfHooksCallback(r.observeHooks); err != nil {
+		return fmt.Errorf("register the metric of hooks: %w", err)
+	}
 	if err := r.telemetry.RegisterReceiverTapioebpfIdentityWaitedCallback(r.observeWaited); err != nil {
 		return fmt.Errorf("register the metric of events that waited: %w", err)
 	}
@@ -99,6 +102,14 @@ func (r *tapioReceiver) observe() error {
 	}
 	if err := r.telemetry.RegisterReceiverTapioebpfMissedRunsCallback(r.observeMissedRuns); err != nil {
 		return fmt.Errorf("register the metric of missed runs: %w", err)
+	}
+	return nil
+}
+
+// observeHooks is the capability report as the collector's own metric. Where two programs are at one hook, they add up.
+func (r *tapioReceiver) observeHooks(_ context.Context, observer metric.Int64Observer) error {
+	for _, c := range r.source.Capabilities() {
+		observer.Observe(1, metric.WithAttributes(attribute.String("family", c.Family), attribute.String("hook", c.Hook), attribute.String("state", c.State)))
 	}
 	return nil
 }

@@ -70,7 +70,11 @@ func (f *fakeSource) Processes() []source.Process {
 func (f *fakeSource) Process(uint32) (source.Process, bool) { return source.Process{}, false }
 func (f *fakeSource) Gone(uint32, uint64) bool              { return false }
 func (f *fakeSource) Capabilities() []source.Capability {
-	return []source.Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached, MissedRuns: 7}}
+	return []source.Capability{
+		{Family: "process", Hook: "tp_btf/sched_process_exec", State: source.Attached, MissedRuns: 7},
+		{Family: "security", Hook: "fexit/path_mount", State: source.Unsupported, Reason: "no fentry"},
+		{Family: "security", Hook: "fexit/path_mount", State: source.Unsupported, Reason: "no fexit either"},
+	}
 }
 
 func (f *fakeSource) Cgroups() []source.Cgroup {
@@ -690,7 +694,11 @@ func TestStatsReachTheExtension(t *testing.T) {
 	stats := registry.stats()
 	assert.Equal(t, "ebpf", stats.Source)
 	assert.True(t, stats.Ready)
-	assert.Equal(t, []Capability{{Family: "process", Hook: "tp_btf/sched_process_exec", State: "attached", MissedRuns: 7}}, stats.Capabilities)
+	assert.Equal(t, []Capability{
+		{Family: "process", Hook: "tp_btf/sched_process_exec", State: "attached", MissedRuns: 7},
+		{Family: "security", Hook: "fexit/path_mount", State: "unsupported", Reason: "no fentry"},
+		{Family: "security", Hook: "fexit/path_mount", State: "unsupported", Reason: "no fexit either"},
+	}, stats.Capabilities)
 	require.NoError(t, r.Shutdown(t.Context()))
 	assert.True(t, registry.unregistered)
 }
@@ -716,6 +724,13 @@ func TestEventsMetric(t *testing.T) {
 	metadatatest.AssertEqualReceiverTapioebpfMissedRuns(t, telemetry, []metricdata.DataPoint[int64]{{
 		Value: 7, Attributes: attribute.NewSet(attribute.String("family", "process"), attribute.String("hook", "tp_btf/sched_process_exec")),
 	}}, metricdatatest.IgnoreTimestamp())
+	hooks := func(n int64, family, hook, state string) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Value: n, Attributes: attribute.NewSet(
+			attribute.String("family", family), attribute.String("hook", hook), attribute.String("state", state))}
+	}
+	metadatatest.AssertEqualReceiverTapioebpfHooks(t, telemetry, []metricdata.DataPoint[int64]{
+		hooks(1, "process", "tp_btf/sched_process_exec", "attached"), hooks(2, "security", "fexit/path_mount", "unsupported"),
+	}, metricdatatest.IgnoreTimestamp())
 	require.NoError(t, r.Shutdown(t.Context()))
 }
 

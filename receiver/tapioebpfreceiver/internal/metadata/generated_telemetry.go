@@ -30,6 +30,7 @@ type TelemetryBuilder struct {
 	registrations                       []metric.Registration
 	ReceiverTapioebpfCorrelationGivenUp metric.Int64ObservableCounter
 	ReceiverTapioebpfEvents             metric.Int64ObservableCounter
+	ReceiverTapioebpfHooks              metric.Int64ObservableUpDownCounter
 	ReceiverTapioebpfIdentityUnnamed    metric.Int64ObservableCounter
 	ReceiverTapioebpfIdentityWaited     metric.Int64ObservableCounter
 	ReceiverTapioebpfMissedRuns         metric.Int64ObservableCounter
@@ -67,6 +68,21 @@ func (builder *TelemetryBuilder) RegisterReceiverTapioebpfEventsCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfEvents, obs: o})
 		return nil
 	}, builder.ReceiverTapioebpfEvents)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverTapioebpfHooksCallback sets callback for observable ReceiverTapioebpfHooks metric.
+func (builder *TelemetryBuilder) RegisterReceiverTapioebpfHooksCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverTapioebpfHooks, obs: o})
+		return nil
+	}, builder.ReceiverTapioebpfHooks)
 	if err != nil {
 		return err
 	}
@@ -159,6 +175,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_tapioebpf_events",
 		metric.WithDescription("What became of every event that the kernel reported. [Alpha]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverTapioebpfHooks, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_receiver_tapioebpf_hooks",
+		metric.WithDescription("Hooks in the kernel, for each family that they are for. It is the capability report, without the reasons. [Alpha]"),
+		metric.WithUnit("{hook}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverTapioebpfIdentityUnnamed, err = builder.meter.Int64ObservableCounter(

@@ -146,6 +146,7 @@ const (
 
 	attrSecurityTechnique    = "tapio.security.technique"
 	attrSecurityOutcome      = "tapio.security.outcome"
+	attrSecuritySeverity     = "tapio.security.severity"
 	attrSecurityOperation    = "tapio.security.operation"
 	attrSecurityAncestors    = "tapio.security.ancestors"
 	attrSecurityCount        = "tapio.security.count"

@@ -87,7 +87,7 @@ func (t *Translator) securityAction(record []byte) (outcome, error) {
 	if !a.rule.Enabled || !s.isWorthIt(a) || s.isAllowed(a) {
 		return excluded, nil
 	}
-	t.metrics.acted(a.resource, a.kind, a.outcome(), t.wall(e.Header.Time))
+	t.metrics.acted(a, t.wall(e.Header.Time))
 	if !t.signals.Logs && !t.signals.Traces {
 		return t.outcomeIf(false), nil
 	}

@@ -54,7 +54,7 @@ func TestSecurityRepeatsAreFolded(t *testing.T) {
 	assert.Equal(t, first.parents, out.parents)
 	assert.NotEqual(t, first.spanIDs, out.spanIDs)
 	assert.Equal(t, first.logs[0].Resource, out.logs[0].Resource)
-	assert.EqualValues(t, opens, w.collect(t, 14*second).points[`/usr/bin/curl tapio.security.events {"security_rule.name":"file.sensitive_access","tapio.security.outcome":"allowed"}`].value)
+	assert.EqualValues(t, opens, w.collect(t, 14*second).points[`/usr/bin/curl tapio.security.events {"security_rule.name":"file.sensitive_access","tapio.security.outcome":"allowed","tapio.security.severity":"warn"}`].value)
 }
 
 func TestSecurityFoldsEnd(t *testing.T) {

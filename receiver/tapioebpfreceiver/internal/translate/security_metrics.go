@@ -4,25 +4,28 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"strings"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 )
 
 var securityEvents = &instrument{name: "tapio.security.events", description: "Actions that matter for security, each repeat counted.", unit: "{event}"}
 
 type actionKey struct {
-	owner   owner
-	kind    event.SecurityKind
-	outcome string
+	owner    owner
+	kind     event.SecurityKind
+	severity plog.SeverityNumber // of the rule, so that an alert need not know the rules
+	outcome  string
 }
 
 type actionSeries struct{ count uint64 }
 
-func (m *metrics) acted(r *identity.Resource, kind event.SecurityKind, outcome string, now pcommon.Timestamp) {
+func (m *metrics) acted(a *action, now pcommon.Timestamp) {
 	if m.wired {
-		m.actions.at(actionKey{ownerOf(r), kind, outcome}, r, m.since, now).count++
+		m.actions.at(actionKey{ownerOf(a.resource), a.kind, a.rule.Severity, a.outcome()}, a.resource, m.since, now).count++
 	}
 }
 
@@ -38,5 +41,6 @@ func describeActionPoint(attributes pcommon.Map, key actionKey) {
 		return
 	}
 	attributes.PutStr(attrSecurityRuleName, key.kind.String())
+	attributes.PutStr(attrSecuritySeverity, strings.ToLower(key.severity.String()))
 	attributes.PutStr(attrSecurityOutcome, key.outcome)
 }
