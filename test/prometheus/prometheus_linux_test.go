@@ -221,7 +221,7 @@ func TestKubernetesTargets(t *testing.T) {
 		return pods{[]string{ip + ":80"}, map[string]string{meta + "label_app_kubernetes_io_name": app, meta + "phase": phase, meta + "node_name": node, meta + "ip": ip}}
 	}
 	content, err := json.Marshal([]pods{
-		pod("otelcol-tapio", "Running", "node-1", "10.0.0.1"), pod("otelcol-tapio", "Pending", "node-2", ""), pod("web", "Running", "node-1", "10.0.0.3"),
+		pod("otelcol-tapio-agent", "Running", "node-1", "10.0.0.1"), pod("otelcol-tapio-agent", "Pending", "node-2", ""), pod("web", "Running", "node-1", "10.0.0.3"),
 	})
 	require.NoError(t, err)
 	file := filepath.Join(folder, "pods.json")
