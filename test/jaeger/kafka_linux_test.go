@@ -1,0 +1,116 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package jaeger
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/test/etcdserver"
+)
+
+// TestKafka: two nodes write to Kafka, and are not disturbed while it is away for a while. Two
+// routers read it.
+func TestKafka(t *testing.T) {
+	requireJaeger(t)
+	broker := startBroker(t)
+	jaeger := startJaeger(t)
+	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
+	writeHosts(t, hosts, samplerA, samplerB)
+	samplers := [2]*part{
+		startSampler(t, jaeger, samplerA, port, nil, keepAll, noMetrics, noLogs),
+		startSampler(t, jaeger, samplerB, port, nil, keepAll, noMetrics, noLogs),
+	}
+	for range 2 {
+		startReading(t, broker, hosts, port)
+	}
+	truth := runNodes(t, []string{gatewayFile("kafka-agent.yaml")}, broker.environment(), 600, func() { broker.restart(t) }, broker.auth("exporters"))
+	testWays(t, samplers, truth)
+	awaitDecided(t, samplers[:], len(truth.spans))
+	for trace, spans := range truth.spans {
+		require.True(t, eventually(func() bool { return len(jaeger.stored(t, trace)) == len(spans) }), "trace %s is whole", trace)
+		assert.Equal(t, spans, jaeger.stored(t, trace))
+	}
+}
+
+// Metrics and logs go nowhere, in a test that is not about these.
+const (
+	noMetrics = "{exporters: {nop: {}}, service: {pipelines: {metrics: {exporters: [nop]}}}}"
+	noLogs    = "{exporters: {nop: {}}, service: {pipelines: {logs: {exporters: [nop]}}}}"
+)
+
+// startReading is a router that reads from Kafka.
+func startReading(t *testing.T, broker *broker, hosts, port string) *part {
+	t.Helper()
+	environment := append(broker.environment(), "TAPIO_SAMPLERS="+samplersName)
+	return startPart(t, []string{"router.yaml", "kafka.yaml"}, "127.0.0.1", freePort(t), hosts, environment, broker.auth("receivers"),
+		`exporters::load_balancing/traces::resolver::dns::port: "`+port+`"`,
+		`exporters::load_balancing/resources::resolver::dns::port: "`+port+`"`)
+}
+
+// broker of Kafka's protocol, with TLS and a user.
+type broker struct {
+	*process
+	binary, port, folder string
+	certificates         *etcdserver.Certificates
+}
+
+const brokerUser, brokerPassword = "tapio", "a secret"
+
+func startBroker(t *testing.T) *broker {
+	t.Helper()
+	b := &broker{
+		binary: filepath.Join(t.TempDir(), "broker"), port: freePort(t), folder: t.TempDir(), certificates: etcdserver.NewCertificates(t),
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", filepath.Join(root, "test", "kafka", "broker"), "-o", b.binary, ".")
+	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	output, err := build.CombinedOutput()
+	require.NoError(t, err, "build the broker: %s", output)
+	b.start(t)
+	return b
+}
+
+func (b *broker) start(t *testing.T) {
+	t.Helper()
+	b.process = start(t, exec.Command(b.binary, "-port", b.port, "-data", b.folder, "-certificate", b.certificates.Server.Cert,
+		"-key", b.certificates.Server.Key, "-username", brokerUser, "-password", brokerPassword, "otlp_spans", "otlp_metrics", "otlp_logs"), here)
+	require.Eventually(t, func() bool {
+		connection, err := net.Dial("tcp", b.address())
+		if err == nil {
+			connection.Close()
+		}
+		return err == nil || b.hasEnded()
+	}, patience, pollInterval, "the broker does not listen")
+	require.False(t, b.hasEnded(), "the broker has ended")
+}
+
+// restart has it away for a while.
+func (b *broker) restart(t *testing.T) {
+	t.Helper()
+	b.end()
+	const away = 5 * time.Second
+	time.Sleep(away)
+	b.start(t)
+}
+
+func (b *broker) address() string { return "127.0.0.1:" + b.port }
+
+func (b *broker) environment() []string {
+	return []string{
+		"TAPIO_KAFKA_BROKERS=" + b.address(), "TAPIO_KAFKA_CA_FILE=" + b.certificates.CA,
+		"TAPIO_KAFKA_USERNAME=" + brokerUser, "TAPIO_KAFKA_PASSWORD=" + brokerPassword,
+	}
+}
+
+// auth is what the files have as a comment, of receivers or exporters.
+func (b *broker) auth(of string) string {
+	return of + "::kafka::auth::sasl: {mechanism: SCRAM-SHA-512, username: '${env:TAPIO_KAFKA_USERNAME}', password: '${env:TAPIO_KAFKA_PASSWORD}'}"
+}
