@@ -34,6 +34,7 @@ func TestKafka(t *testing.T) {
 	}
 	truth := runNodes(t, []string{gatewayFile("kafka-agent.yaml")}, broker.environment(), 600, func() { broker.restart(t) }, broker.auth("exporters"))
 	testWays(t, samplers, truth)
+	t.Logf("%v spans came, of %d that there are: some twice, while the broker was away", samplers[0].accepted(t)+samplers[1].accepted(t), truth.spans.spans())
 	awaitDecided(t, samplers[:], len(truth.spans))
 	for trace, spans := range truth.spans {
 		require.True(t, eventually(func() bool { return len(jaeger.stored(t, trace)) == len(spans) }), "trace %s is whole", trace)
