@@ -43,7 +43,7 @@ func TestConfigsAreValid(t *testing.T) {
 	all, err := filepath.Glob(gatewayConfigs + "*.yaml")
 	require.NoError(t, err)
 	for _, file := range all {
-		unseen[file] = true
+		unseen[file] = filepath.Base(file) != "kustomization.yaml"
 	}
 	for _, files := range [][]string{
 		{defaultConfig, jaegerConfig},
