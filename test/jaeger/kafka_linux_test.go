@@ -22,7 +22,7 @@ import (
 func TestKafka(t *testing.T) {
 	requireJaeger(t)
 	broker := startBroker(t)
-	jaeger := startJaeger(t)
+	jaeger := startKeeping(t)
 	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
 	writeHosts(t, hosts, samplerA, samplerB)
 	samplers := [2]*part{

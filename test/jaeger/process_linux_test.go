@@ -115,6 +115,14 @@ func startJaeger(t *testing.T) *backend {
 	return startJaegerWith(t, "memory.yaml", "JAEGER_OTLP_PORT="+freePort(t), "JAEGER_QUERY_PORT="+freePort(t))
 }
 
+// startKeeping has a Jaeger that keeps its traces. It has each span once, however often it comes. The one with all in
+// memory need not: what it has shown it has changed, and then does not know it again.
+func startKeeping(t *testing.T) *backend {
+	t.Helper()
+	return startJaegerWith(t, "badger.yaml", "JAEGER_DATA="+t.TempDir(),
+		"JAEGER_OTLP_PORT="+freePort(t), "JAEGER_QUERY_PORT="+freePort(t), "JAEGER_HEALTH_PORT="+freePort(t))
+}
+
 // startJaegerWith a configuration of deploy/jaeger, and the ports that the environment says. It returns when it can
 // be asked.
 func startJaegerWith(t *testing.T, config string, environment ...string) *backend {

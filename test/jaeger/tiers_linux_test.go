@@ -34,7 +34,7 @@ const tailShare = 0.10
 // deploy/gateway. Then one sampler is killed.
 func TestTiers(t *testing.T) {
 	requireJaeger(t)
-	jaeger := startJaeger(t)
+	jaeger := startKeeping(t)
 	sinks := [2]*sink{startSink(t), startSink(t)}
 	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
 	writeHosts(t, hosts, samplerA, samplerB)
