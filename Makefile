@@ -120,6 +120,10 @@ bench-http: build ## Measure what the collector costs nginx and wrk, as root: th
 bench-pipeline: build ## Measure what one CPU can take of simulated events: to an exporter that does nothing, and as OTLP.
 	TAPIO_BENCH=1 go test ./test/e2e -run TestPipelineLoad -count=1 -v
 
+.PHONY: bench-gateway
+bench-gateway: build ## Measure what a span costs a gateway's routers and samplers, as root: CPU time and memory.
+	TAPIO_BENCH=1 go test ./test/jaeger -run TestGatewayLoad -count=1 -v
+
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.
 	@for tool in $(CLANG) $(LLVM_STRIP); do \

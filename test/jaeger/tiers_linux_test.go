@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -236,10 +235,7 @@ func failures(count int) ptrace.Traces {
 	now := time.Now()
 	for range count {
 		span := spans.AppendEmpty()
-		var id pcommon.TraceID
-		for i := range id {
-			id[i] = byte(rand.Uint32())
-		}
+		id := randomBytes()
 		span.SetTraceID(id)
 		span.SetSpanID(pcommon.SpanID(id[:8]))
 		span.SetName("of a test")
