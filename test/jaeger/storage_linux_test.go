@@ -24,11 +24,11 @@ func TestStorage(t *testing.T) {
 	}
 	const week = "168h"
 	jaeger := keep(week)
-	assert.True(t, answers("http://localhost:"+health+"/status"))
+	assert.True(t, eventually(func() bool { return answers("http://localhost:" + health + "/status") }), "it is healthy")
 	state, port := t.TempDir(), freePort(t)
 	startGateway := func() *part {
 		return startPart(t, []string{"sampler.yaml", "one.yaml"}, "127.0.0.1", port, "",
-			[]string{"TAPIO_OTLP_ENDPOINT=" + jaeger.endpoint, "TAPIO_STATE=" + state}, "processors::tail_sampling::decision_wait: 1s")
+			[]string{"TAPIO_OTLP_ENDPOINT=" + jaeger.endpoint, "TAPIO_STATE=" + state}, "processors::tail_sampling::decision_wait: 3s")
 	}
 	gateway := startGateway()
 
@@ -55,6 +55,11 @@ func TestStorage(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, traces, 2*count, "by a search")
 
+	undecided := send()
+	gateway.end() // decides, and leaves what it keeps in the queue
+	gateway = startGateway()
+	requireStored(t, jaeger, undecided)
+
 	jaeger.end()
 	jaeger = keep("3s")
 	short := send()
@@ -62,7 +67,7 @@ func TestStorage(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(short, func(id string) bool { return jaeger.stored(t, id) != nil })
 	}, patience, time.Second, "they have had their time")
-	requireStored(t, jaeger, append(before, meanwhile...))
+	requireStored(t, jaeger, slices.Concat(before, meanwhile, undecided))
 }
 
 func requireStored(t *testing.T, jaeger *backend, ids []string) {
