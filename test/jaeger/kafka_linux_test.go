@@ -18,7 +18,7 @@ import (
 )
 
 // TestKafka: two nodes write to Kafka, and are not disturbed while it is away for a while. Two
-// routers read it.
+// routers read it; and two samplers of another gateway, which has no routers.
 func TestKafka(t *testing.T) {
 	requireJaeger(t)
 	broker := startBroker(t)
@@ -32,14 +32,49 @@ func TestKafka(t *testing.T) {
 	for range 2 {
 		startReading(t, broker, hosts, port)
 	}
+	direct := [2]*part{startSamplerOf(t, broker), startSamplerOf(t, broker)}
 	truth := runNodes(t, []string{gatewayFile("kafka-agent.yaml")}, broker.environment(), 600, func() { broker.restart(t) }, broker.auth("exporters"))
 	testWays(t, samplers, truth)
 	t.Logf("%v spans came, of %d that there are: some twice, while the broker was away", samplers[0].accepted(t)+samplers[1].accepted(t), truth.spans.spans())
+	testDirect(t, direct, truth)
 	awaitDecided(t, samplers[:], len(truth.spans))
 	for trace, spans := range truth.spans {
 		require.True(t, eventually(func() bool { return len(jaeger.stored(t, trace)) == len(spans) }), "trace %s is whole", trace)
 		assert.Equal(t, spans, jaeger.stored(t, trace))
 	}
+}
+
+// testDirect: samplers that read by themselves get all spans, too, and those of a trace go to one, unless the broker's
+// absence was in its middle.
+func testDirect(t *testing.T, samplers [2]*part, truth *nodesTruth) {
+	t.Helper()
+	require.True(t, eventually(func() bool {
+		return readSpans(t, samplers[0].seen, samplers[1].seen).spans() == truth.spans.spans()
+	}), "nothing is lost")
+	a, b := readSpans(t, samplers[0].seen), readSpans(t, samplers[1].seen)
+	assert.NotEmpty(t, a)
+	assert.NotEmpty(t, b)
+	parted := 0
+	for trace := range a {
+		if b[trace] != nil {
+			parted++
+		}
+	}
+	t.Logf("%d traces of %d are parted where samplers read by themselves", parted, len(truth.spans))
+	assert.Less(t, parted, len(truth.spans)/4)
+}
+
+// startSamplerOf a gateway without routers.
+func startSamplerOf(t *testing.T, broker *broker) *part {
+	t.Helper()
+	seen := filepath.Join(t.TempDir(), "seen.jsonl")
+	environment := append(broker.environment(), "TAPIO_KAFKA_GROUP=direct", "TAPIO_OTLP_ENDPOINT=127.0.0.1:9", "TAPIO_STATE="+t.TempDir())
+	p := startPart(t, []string{"sampler.yaml", "kafka.yaml"}, "127.0.0.1", freePort(t), "", environment, broker.auth("receivers"),
+		"{exporters: {nop: {}}, service: {pipelines: {traces: {exporters: [nop]}}}}", noMetrics, noLogs,
+		"exporters::file/seen: {path: "+seen+", flush_interval: 50ms}",
+		"service::pipelines::traces/seen: {receivers: [kafka], exporters: [file/seen]}")
+	p.seen = seen
+	return p
 }
 
 // Metrics and logs go nowhere, in a test that is not about these.

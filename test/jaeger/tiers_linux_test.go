@@ -121,12 +121,12 @@ func isFailureOrSlow(span ptrace.Span) bool {
 // testWays: all spans have come, and those of a trace to one sampler.
 func testWays(t *testing.T, samplers [2]*part, truth *nodesTruth) {
 	var seen [2]spansByTrace
-	require.Eventually(t, func() bool {
+	require.True(t, eventually(func() bool {
 		for i, sampler := range samplers {
 			seen[i] = readSpans(t, sampler.seen)
 		}
 		return seen[0].spans()+seen[1].spans() >= truth.spans.spans()
-	}, patience, time.Second)
+	}), "%d and %d spans came, of %d", seen[0].spans(), seen[1].spans(), truth.spans.spans())
 	for trace := range seen[0] {
 		require.Empty(t, seen[1][trace], "trace %s is parted", trace)
 	}
