@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -87,6 +88,7 @@ func runNodes(t *testing.T, files, environment []string, traces int, inTheMiddle
 		node.requireNothingLost(t)
 		node.end()
 		require.True(t, node.command.ProcessState.Success(), node.command.ProcessState)
+		node.requireNothingDropped(t)
 	}
 	truth := &nodesTruth{spans: readSpans(t, spans...), mustBe: map[string]bool{}}
 	eachLine(t, spans, func(line []byte) {
@@ -105,6 +107,14 @@ func runNodes(t *testing.T, files, environment []string, traces int, inTheMiddle
 	})
 	t.Logf("%d traces of %d spans, %d log records", len(truth.spans), truth.spans.spans(), truth.logs)
 	return truth
+}
+
+// requireNothingDropped looks into the log: what an exporter drops is not in the ledger.
+func (c *collector) requireNothingDropped(t *testing.T) {
+	t.Helper()
+	log, err := os.ReadFile(c.log)
+	require.NoError(t, err)
+	require.NotContains(t, string(log), "Dropping data")
 }
 
 func awaitTold(t *testing.T, traces int, files []string) {
