@@ -121,8 +121,8 @@ bench-pipeline: build ## Measure what one CPU can take of simulated events: to a
 	TAPIO_BENCH=1 go test ./test/e2e -run TestPipelineLoad -count=1 -v
 
 .PHONY: bench-gateway
-bench-gateway: build ## Measure what a span costs a gateway's routers and samplers, as root: CPU time and memory.
-	TAPIO_BENCH=1 go test ./test/jaeger -run TestGatewayLoad -count=1 -v
+bench-gateway: build ## Measure what a span costs a gateway's routers and samplers, and Jaeger, as root: CPU time, memory, disk.
+	TAPIO_BENCH=1 go test ./test/jaeger -run 'Test(Gateway|Jaeger)Load' -count=1 -v
 
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,11 +30,16 @@ const (
 	spansOfATrace = 6
 )
 
-// TestGatewayLoad shows what a span costs each tier, in CPU time and memory: make bench-gateway.
-func TestGatewayLoad(t *testing.T) {
+func requireBench(t *testing.T) {
+	t.Helper()
 	if os.Getenv("TAPIO_BENCH") != "1" {
 		t.Skip("set TAPIO_BENCH=1 to run it, or: make bench-gateway")
 	}
+}
+
+// TestGatewayLoad shows what a span costs each tier, in CPU time and memory: make bench-gateway.
+func TestGatewayLoad(t *testing.T) {
+	requireBench(t)
 	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
 	writeHosts(t, hosts, samplerA)
 	sampler := startPart(t, []string{"sampler.yaml"}, samplerA, port, "", []string{"TAPIO_OTLP_ENDPOINT=127.0.0.1:9", "TAPIO_STATE=" + t.TempDir()},
@@ -41,7 +47,7 @@ func TestGatewayLoad(t *testing.T) {
 	for _, more := range [][]string{nil, {"join.yaml"}} {
 		router := startRouter(t, hosts, port, nil, more...)
 		routerCPU, samplerCPU, began := router.cpuTime(t), sampler.cpuTime(t), time.Now()
-		spans := sendLoad(t, router)
+		spans := sendLoad(t, router.endpoint, loadRate)
 		rate := float64(spans) / time.Since(began).Seconds()
 		perSpan := func(total time.Duration) float64 { return float64(total.Microseconds()) / float64(spans) }
 		fmt.Printf("router %s: %.0f spans/s, %.1f µs of CPU time a span, %d MiB; the sampler %.1f µs, %d MiB\n", more, rate,
@@ -50,18 +56,46 @@ func TestGatewayLoad(t *testing.T) {
 	}
 }
 
-// sendLoad at the rate, and says how many spans that were.
-func sendLoad(t *testing.T, to *part) (spans int) {
+// TestJaegerLoad shows what a Jaeger that keeps its traces can take, and how large they are on the disk.
+func TestJaegerLoad(t *testing.T) {
+	requireBench(t)
+	folder, otlp, query := t.TempDir(), freePort(t), freePort(t)
+	jaeger := startJaegerWith(t, "badger.yaml", "JAEGER_DATA="+folder, "JAEGER_OTLP_PORT="+otlp, "JAEGER_QUERY_PORT="+query, "JAEGER_HEALTH_PORT="+freePort(t))
+	cpu, began := jaeger.cpuTime(t), time.Now()
+	const asFastAsItCan = 1_000_000
+	spans := sendLoad(t, jaeger.endpoint, asFastAsItCan)
+	rate := float64(spans) / time.Since(began).Seconds()
+	perSpan := float64((jaeger.cpuTime(t) - cpu).Microseconds()) / float64(spans)
+	memory := jaeger.mostMemory(t)
+	jaeger.end() // it writes all to the disk
+	fmt.Printf("Jaeger: %.0f spans/s, %.0f µs of CPU time and %.0f bytes on the disk a span, %d MiB\n", rate, perSpan, float64(sizeOf(t, folder))/float64(spans), memory)
+}
+
+// sizeOf the files on the disk, in bytes: those of Badger have holes.
+func sizeOf(t *testing.T, folder string) (size int64) {
+	t.Helper()
+	const block = 512
+	require.NoError(t, filepath.Walk(folder, func(_ string, info os.FileInfo, err error) error {
+		if err == nil {
+			size += info.Sys().(*syscall.Stat_t).Blocks * block
+		}
+		return err
+	}))
+	return size
+}
+
+// sendLoad of so many spans a second, and says how many were taken.
+func sendLoad(t *testing.T, endpoint string, perSecond int) (spans int) {
 	t.Helper()
 	const batch = loadTraces * spansOfATrace
 	var sent sync.WaitGroup
 	counts := make([]int, loadSenders)
 	for sender := range loadSenders {
 		sent.Go(func() {
-			tick := time.NewTicker(time.Second * batch * loadSenders / loadRate)
+			tick := time.NewTicker(time.Second * batch * loadSenders / time.Duration(perSecond))
 			defer tick.Stop()
 			for end := time.Now().Add(loadTime); time.Now().Before(end); <-tick.C {
-				if err := sendSpans(t, to.endpoint, requestsOf(loadTraces)); err != nil {
+				if err := sendSpans(t, endpoint, requestsOf(loadTraces)); err != nil {
 					t.Errorf("send: %v", err)
 					return
 				}
