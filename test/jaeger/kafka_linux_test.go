@@ -26,8 +26,8 @@ func TestKafka(t *testing.T) {
 	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
 	writeHosts(t, hosts, samplerA, samplerB)
 	samplers := [2]*part{
-		startSampler(t, jaeger, samplerA, port, nil, keepAll, noMetrics, noLogs),
-		startSampler(t, jaeger, samplerB, port, nil, keepAll, noMetrics, noLogs),
+		startSampler(t, jaeger, samplerA, port, tracesOnly, keepAll),
+		startSampler(t, jaeger, samplerB, port, tracesOnly, keepAll),
 	}
 	for range 2 {
 		startReading(t, broker, hosts, port)
@@ -69,19 +69,17 @@ func startSamplerOf(t *testing.T, broker *broker) *part {
 	t.Helper()
 	seen := filepath.Join(t.TempDir(), "seen.jsonl")
 	environment := append(broker.environment(), "TAPIO_KAFKA_GROUP=direct", "TAPIO_OTLP_ENDPOINT=127.0.0.1:9", "TAPIO_STATE="+t.TempDir())
+	environment = append(environment, tracesOnly...)
 	p := startPart(t, []string{"sampler.yaml", "kafka.yaml"}, "127.0.0.1", freePort(t), "", environment, broker.auth("receivers"),
-		"{exporters: {nop: {}}, service: {pipelines: {traces: {exporters: [nop]}}}}", noMetrics, noLogs,
+		"service::pipelines::traces::exporters: [nop]",
 		"exporters::file/seen: {path: "+seen+", flush_interval: 50ms}",
 		"service::pipelines::traces/seen: {receivers: [kafka], exporters: [file/seen]}")
 	p.seen = seen
 	return p
 }
 
-// Metrics and logs go nowhere, in a test that is not about these.
-const (
-	noMetrics = "{exporters: {nop: {}}, service: {pipelines: {metrics: {exporters: [nop]}}}}"
-	noLogs    = "{exporters: {nop: {}}, service: {pipelines: {logs: {exporters: [nop]}}}}"
-)
+// tracesOnly is the environment of a sampler in a test that is not about metrics and logs.
+var tracesOnly = []string{"TAPIO_METRICS_EXPORTER=nop", "TAPIO_LOGS_EXPORTER=nop"}
 
 // startReading is a router that reads from Kafka.
 func startReading(t *testing.T, broker *broker, hosts, port string) *part {

@@ -43,7 +43,7 @@ func TestGatewayLoad(t *testing.T) {
 	hosts, port := filepath.Join(t.TempDir(), "hosts"), freePort(t)
 	writeHosts(t, hosts, samplerA)
 	sampler := startPart(t, []string{"sampler.yaml"}, samplerA, port, "", []string{"TAPIO_OTLP_ENDPOINT=127.0.0.1:9", "TAPIO_STATE=" + t.TempDir()},
-		"{exporters: {nop: {}}, service: {pipelines: {traces: {exporters: [nop]}}}}")
+		"service::pipelines::traces::exporters: [nop]")
 	for _, more := range [][]string{nil, {"join.yaml"}} {
 		router := startRouter(t, hosts, port, nil, more...)
 		routerCPU, samplerCPU, began := router.cpuTime(t), sampler.cpuTime(t), time.Now()
