@@ -106,7 +106,7 @@ test-kernels: ## Test on several kernels in QEMU.
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
-	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|Manifests|Components|Deploy)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Deploy)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: test-jaeger
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).
@@ -131,6 +131,10 @@ bench-http: build ## Measure what the collector costs nginx and wrk, as root: th
 .PHONY: bench-pipeline
 bench-pipeline: build ## Measure what one CPU can take of simulated events: to an exporter that does nothing, and as OTLP.
 	TAPIO_BENCH=1 go test ./test/e2e -run TestPipelineLoad -count=1 -v
+
+.PHONY: bench-gateway
+bench-gateway: build ## Measure what a span costs a gateway's routers and samplers, and Jaeger, as root: CPU time, memory, disk.
+	TAPIO_BENCH=1 go test ./test/jaeger -run 'Test(Gateway|Jaeger)Load' -count=1 -v
 
 .PHONY: generate
 generate: ## Compile the eBPF programs and run mdatagen.

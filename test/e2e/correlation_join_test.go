@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,15 +20,16 @@ import (
 	"github.com/tapio-io/otelcol-tapio/internal/links"
 )
 
-const joinConfig = "../../deploy/join.yaml"
+const (
+	routerConfig = "../../deploy/gateway/config/router.yaml"
+	joinConfig   = "../../deploy/gateway/config/join.yaml"
+)
 
-// startGateway has the gateway's configuration, and writes spans to a file.
+// startGateway has the configuration of a router that joins, and writes spans to a file.
 func startGateway(t *testing.T, overrides ...string) *sampler {
 	t.Helper()
-	content, err := os.ReadFile(joinConfig)
-	require.NoError(t, err)
-	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
-	return startReceiving(t, string(content), append([]string{
+	return startReceiving(t, readFile(t, routerConfig), append([]string{
+		readFile(t, joinConfig), noPorts,
 		"exporters::file::flush_interval: 50ms", "exporters::nop: {}", "service::telemetry::logs: {encoding: json}",
 		"service::pipelines::traces::exporters: [file]", "service::pipelines::logs::exporters: [nop]", "service::pipelines::metrics::exporters: [nop]",
 	}, overrides...)...)

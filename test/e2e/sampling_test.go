@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -25,30 +26,92 @@ import (
 const (
 	jaegerConfig = "../../otelcol-jaeger.yaml"
 	headSampling = "../../deploy/head-sampling.yaml"
-	tailSampling = "../../deploy/tail-sampling.yaml"
+	tailSampling = "../../deploy/gateway/config/sampler.yaml"
+	oneGateway   = "../../deploy/gateway/config/one.yaml"
 
 	headShare, tailShare = 0.25, 0.10 // what these say
 )
 
+// agentConfigs are files of an agent in Kubernetes.
+const agentConfigs = "../../deploy/kubernetes/"
+
+// gatewayConfigs are files of a gateway.
+const gatewayConfigs = "../../deploy/gateway/config/"
+
 // TestConfigsAreValid has them together as their comments say.
 func TestConfigsAreValid(t *testing.T) {
 	requireBinary(t)
+	const names, kafka = gatewayConfigs + "names.yaml", gatewayConfigs + "kafka.yaml"
+	all, err := filepath.Glob(gatewayConfigs + "*.yaml")
+	require.NoError(t, err)
+	unseen := map[string]bool{headSampling: true}
+	for _, file := range all {
+		unseen[file] = true
+	}
+	delete(unseen, gatewayConfigs+"kustomization.yaml") // is kubectl's
 	for _, files := range [][]string{
 		{defaultConfig, jaegerConfig},
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
-		{joinConfig},
+		{agentConfigs + "base/agent.yaml"},
+		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml"},
+		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml", agentConfigs + "simulator/simulator.yaml"},
+		{defaultConfig, gatewayConfigs + "agent.yaml"},
+		{defaultConfig, gatewayConfigs + "agent.yaml", headSampling},
+		{defaultConfig, gatewayConfigs + "kafka-agent.yaml"},
+		{routerConfig},
+		{routerConfig, joinConfig},
+		{routerConfig, kafka},
+		{routerConfig, joinConfig, kafka},
 		{tailSampling},
-		{"../../deploy/gateway-kubernetes.yaml"},
+		{tailSampling, names},
+		{tailSampling, kafka},
+		{tailSampling, names, kafka},
+		{tailSampling, oneGateway},
 	} {
-		command := exec.Command(binary(t), "validate")
-		for _, file := range files {
-			command.Args = append(command.Args, "--config", file)
-		}
-		command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT=collector.example:4317")
-		out, err := command.CombinedOutput()
+		out, err := validate(t, []string{"TAPIO_OTLP_ENDPOINT=collector.example:4317"}, files...)
 		assert.NoError(t, err, "%s: %s", files, out)
+		for _, file := range files {
+			delete(unseen, filepath.Clean(file))
+		}
 	}
+	assert.Empty(t, unseen, "no file is left out")
+}
+
+// TestConfigsSayWhatIsWrong where a variable is.
+func TestConfigsSayWhatIsWrong(t *testing.T) {
+	requireBinary(t)
+	for _, c := range []struct {
+		variable, want string
+		files          []string
+	}{
+		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{tailSampling}},
+		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{defaultConfig, gatewayConfigs + "agent.yaml"}},
+		{"TAPIO_MEMORY_MIB=2GiB", "'limit_mib' expected type 'uint32'", []string{routerConfig}},
+		{"TAPIO_KAFKA_PLAINTEXT=maybe", "'tls.insecure' expected type 'bool'", []string{routerConfig, gatewayConfigs + "kafka.yaml"}},
+	} {
+		out, err := validate(t, []string{c.variable}, c.files...)
+		assert.Error(t, err, c.variable)
+		assert.Contains(t, out, c.want, c.variable)
+	}
+}
+
+func validate(t *testing.T, environment []string, files ...string) (output string, err error) {
+	t.Helper()
+	command := exec.Command(binary(t), "validate")
+	for _, file := range files {
+		command.Args = append(command.Args, "--config", file)
+	}
+	command.Env = append(os.Environ(), environment...)
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(content)
 }
 
 func requireBinary(t *testing.T) {
@@ -150,6 +213,9 @@ func startSampler(t *testing.T) *sampler {
 		"service::telemetry::metrics: {level: none, readers: []}")
 }
 
+// noPorts but that for OTLP, of a gateway's configuration.
+const noPorts = "{extensions: {health_check: {endpoint: '127.0.0.1:0'}}, service: {telemetry: {metrics: {level: none, readers: []}}}}"
+
 // startReceiving takes any ports but the one that it is sent to.
 func startReceiving(t *testing.T, config string, overrides ...string) *sampler {
 	t.Helper()
@@ -224,10 +290,9 @@ func addSpan(to ptrace.Traces, id pcommon.TraceID, name string) ptrace.Span {
 // also what comes after the decision.
 func TestTailSampling(t *testing.T) {
 	requireBinary(t)
-	content, err := os.ReadFile(tailSampling)
-	require.NoError(t, err)
 	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
-	gateway := startReceiving(t, string(content),
+	t.Setenv("TAPIO_STATE", t.TempDir())
+	gateway := startReceiving(t, readFile(t, tailSampling), readFile(t, oneGateway), noPorts,
 		"processors::tail_sampling::decision_wait: 1s",
 		"service::pipelines::traces::exporters: [file]")
 	random := rand.New(rand.NewPCG(3, 4))

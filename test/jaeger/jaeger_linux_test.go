@@ -18,7 +18,7 @@ func TestShop(t *testing.T) {
 	requireJaeger(t)
 	w := newWorld(t)
 	jaeger := startJaeger(t)
-	startCollector(t, jaeger, w.scope)
+	startCollector(t, jaeger.endpoint, w.scope)
 	shop := openShop(t, w)
 	for _, order := range orders {
 		assert.Equal(t, order.status, shop.runJob(t, order.target))
@@ -223,7 +223,7 @@ func testDaemons(t *testing.T, jaeger *backend) {
 func TestSimulator(t *testing.T) {
 	requireJaeger(t)
 	jaeger := startJaeger(t)
-	startCollector(t, jaeger, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator: {rate: 300, scenarios: {attack: 0.02}}")
+	startCollector(t, jaeger.endpoint, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator: {rate: 300, scenarios: {attack: 0.02}}")
 	job := Search{Service: "curl", Operation: "process.exec"}
 	for _, path := range [][]string{
 		{"dash process.exec /bin/sh -c", "curl process.exec curl -sf", "curl dns."},

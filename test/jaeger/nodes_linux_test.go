@@ -28,8 +28,8 @@ func TestTwoNodes(t *testing.T) {
 	front := &shop{world: a, addresses: where, folder: t.TempDir()}
 	back := &shop{world: b, addresses: where, folder: t.TempDir()}
 	urls, statuses := front.startRunner(t, front.command(t, python, front.copyOf(t, "browser.py"))) // before there is a collector
-	startCollector(t, jaeger, a.scope)
-	startCollector(t, jaeger, b.scope)
+	startCollector(t, jaeger.endpoint, a.scope)
+	startCollector(t, jaeger.endpoint, b.scope)
 	back.openBack(t)
 	front.openFront(t)
 
@@ -57,20 +57,20 @@ const oneTrace = `python GET (client) http://catalog.shop.test:8081/items/9.json
   python tcp.connect (client) 10.98.0.2:8081
 `
 
-// TestGateway: with a gateway between the two nodes and Jaeger, a job is one trace, from its process to the server
-// that failed on the other node.
+// TestGateway: with a gateway between the two nodes and Jaeger, of a router that joins and two samplers, a job is one
+// trace, from its process to the server that failed on the other node.
 func TestGateway(t *testing.T) {
 	requireJaeger(t)
 	a, b := newWorld(t), newWorld(t)
 	connect(t, a, b, frontNode, backNode)
 	jaeger := startJaeger(t)
-	gateway := startGateway(t, jaeger)
+	gateway := startJoining(t, jaeger)
 	where := maps.Clone(addresses)
 	where["catalog"], where["orders"] = backNode, backNode
 	front := &shop{world: a, addresses: where, folder: t.TempDir()}
 	back := &shop{world: b, addresses: where, folder: t.TempDir()}
-	startCollector(t, gateway, a.scope)
-	startCollector(t, gateway, b.scope)
+	startCollector(t, gateway.endpoint, a.scope)
+	startCollector(t, gateway.endpoint, b.scope)
 	back.openBack(t)
 	front.openFront(t)
 

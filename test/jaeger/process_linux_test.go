@@ -5,6 +5,7 @@ package jaeger
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -104,44 +105,51 @@ func freePort(t *testing.T) string {
 // backend is a Jaeger of this test alone.
 type backend struct {
 	Server
+	*process
 	endpoint string // for OTLP/gRPC
 }
 
-// startJaeger returns when it can be asked.
+// startJaeger with all in memory.
 func startJaeger(t *testing.T) *backend {
+	t.Helper()
+	return startJaegerWith(t, "memory.yaml", "JAEGER_OTLP_PORT="+freePort(t), "JAEGER_QUERY_PORT="+freePort(t))
+}
+
+// startKeeping has a Jaeger that keeps its traces. It has each span once, however often it comes. The one with all in
+// memory need not: what it has shown it has changed, and then does not know it again.
+func startKeeping(t *testing.T) *backend {
+	t.Helper()
+	return startJaegerWith(t, "badger.yaml", "JAEGER_DATA="+t.TempDir(),
+		"JAEGER_OTLP_PORT="+freePort(t), "JAEGER_QUERY_PORT="+freePort(t), "JAEGER_HEALTH_PORT="+freePort(t))
+}
+
+// startJaegerWith a configuration of deploy/jaeger, and the ports that the environment says. It returns when it can
+// be asked.
+func startJaegerWith(t *testing.T, config string, environment ...string) *backend {
 	t.Helper()
 	binary, err := Binary(t.Context())
 	require.NoError(t, err)
-	otlp, query := freePort(t), freePort(t)
-	command := exec.Command(binary, "--config", filepath.Join(root, "deploy", "jaeger.yaml"))
-	command.Env = append(os.Environ(), "JAEGER_OTLP_PORT="+otlp, "JAEGER_QUERY_PORT="+query, "JAEGER_GRPC_PORT=0")
-	p := start(t, command, here)
-	b := &backend{Server: Server("http://localhost:" + query), endpoint: "localhost:" + otlp}
+	command := exec.Command(binary, "--config", filepath.Join(root, "deploy", "jaeger", config))
+	command.Env = append(append(os.Environ(), "JAEGER_GRPC_PORT=0"), environment...)
+	value := func(name string) (value string) {
+		for _, variable := range environment {
+			if after, ok := strings.CutPrefix(variable, name+"="); ok {
+				value = after
+			}
+		}
+		return value
+	}
+	b := &backend{
+		Server:   Server("http://localhost:" + value("JAEGER_QUERY_PORT")),
+		process:  start(t, command, here),
+		endpoint: "localhost:" + value("JAEGER_OTLP_PORT"),
+	}
 	require.Eventually(t, func() bool {
 		_, err := b.Services(t.Context())
-		return err == nil || p.hasEnded()
+		return err == nil || b.hasEnded()
 	}, patience, pollInterval, "Jaeger cannot be asked")
-	require.False(t, p.hasEnded(), "Jaeger has ended")
+	require.False(t, b.hasEnded(), "Jaeger has ended")
 	return b
-}
-
-// startGateway returns what the nodes' collectors send to in Jaeger's place.
-func startGateway(t *testing.T, jaeger *backend) *backend {
-	t.Helper()
-	endpoint := "localhost:" + freePort(t)
-	command := exec.Command(builtCollector(t), "--config", filepath.Join(root, "deploy", "join.yaml"),
-		"--config", "yaml:receivers::otlp::protocols::grpc::endpoint: "+endpoint)
-	command.Env = append(os.Environ(), "TAPIO_OTLP_ENDPOINT="+jaeger.endpoint)
-	p := start(t, command, here)
-	require.Eventually(t, func() bool {
-		connection, err := net.Dial("tcp", endpoint)
-		if err == nil {
-			connection.Close()
-		}
-		return err == nil || p.hasEnded()
-	}, patience, pollInterval, "the gateway does not listen")
-	require.False(t, p.hasEnded(), "the gateway has ended")
-	return &backend{Server: jaeger.Server, endpoint: endpoint}
 }
 
 func builtCollector(t *testing.T) string {
@@ -152,25 +160,36 @@ func builtCollector(t *testing.T) string {
 	return binary
 }
 
-// collector is the built one with the default pipeline, and Jaeger as its backend.
+// collector is the built one with the default pipeline.
 type collector struct {
 	*process
 	stats string // URL
+	data  string // folder
 }
 
-// startCollector returns when it is ready.
-func startCollector(t *testing.T, jaeger *backend, scope string, overrides ...string) *collector {
+// startCollector that sends its spans to the endpoint. It returns when it is ready.
+func startCollector(t *testing.T, endpoint, scope string, overrides ...string) *collector {
+	t.Helper()
+	return startNode(t, []string{filepath.Join(root, "otelcol-jaeger.yaml")}, []string{"TAPIO_OTLP_ENDPOINT=" + endpoint, "TAPIO_SCOPE=" + scope}, overrides...)
+}
+
+// startNode has the default pipeline with other files over it, and an environment.
+func startNode(t *testing.T, files, environment []string, overrides ...string) *collector {
 	t.Helper()
 	port := freePort(t)
-	command := exec.Command(builtCollector(t), "--config", filepath.Join(root, "otelcol-config.yaml"), "--config", filepath.Join(root, "otelcol-jaeger.yaml"))
+	command := exec.Command(builtCollector(t), "--config", filepath.Join(root, "otelcol-config.yaml"))
+	for _, file := range files {
+		command.Args = append(command.Args, "--config", file)
+	}
 	for _, override := range append(overrides,
 		"extensions::tapio::endpoint: localhost:"+port,
 		"exporters::prometheus::endpoint: localhost:0",
 		"service::telemetry::metrics: {level: none, readers: []}") {
 		command.Args = append(command.Args, "--config", "yaml:"+override)
 	}
-	command.Env = append(os.Environ(), "TAPIO_SCOPE="+scope, "TAPIO_DATA="+t.TempDir(), "TAPIO_OTLP_ENDPOINT="+jaeger.endpoint)
-	c := &collector{process: start(t, command, here), stats: "http://localhost:" + port}
+	c := &collector{stats: "http://localhost:" + port, data: t.TempDir()}
+	command.Env = append(append(os.Environ(), "TAPIO_DATA="+c.data), environment...)
+	c.process = start(t, command, here)
 	require.Eventually(t, func() bool { return c.isReady() || c.hasEnded() }, patience, pollInterval, "the collector is not ready")
 	require.False(t, c.hasEnded(), "the collector has ended")
 	return c
@@ -195,4 +214,20 @@ func (p *process) listens(port int) bool {
 		}
 	}
 	return false
+}
+
+// requireNothingLost looks into the ledger.
+func (c *collector) requireNothingLost(t *testing.T) {
+	t.Helper()
+	response, err := http.Get(c.stats + "/stats")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var stats struct {
+		Ledger map[string]struct{ Lost map[string]int }
+	}
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&stats))
+	require.NotEmpty(t, stats.Ledger)
+	for family, row := range stats.Ledger {
+		require.Empty(t, row.Lost, family)
+	}
 }

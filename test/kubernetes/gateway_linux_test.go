@@ -25,7 +25,13 @@ import (
 	"github.com/tapio-io/otelcol-tapio/test/kubernetes/cluster"
 )
 
-const gatewayConfig = "../../deploy/gateway-kubernetes.yaml"
+// Files of the gateway's second tier.
+const (
+	gatewayFolder = "../../deploy/gateway/"
+	samplerConfig = gatewayFolder + "config/sampler.yaml"
+	namesConfig   = gatewayFolder + "config/names.yaml"
+	gatewayRole   = gatewayFolder + "base/role.yaml"
+)
 
 // TestGateway: with no more rights than it says it needs, the gateway names pods that an agent has sent with
 // their UID alone, and peers on all nodes.
@@ -34,7 +40,7 @@ func TestGateway(t *testing.T) {
 		t.Skip(cluster.Reason)
 	}
 	plane := cluster.StartControlPlane(t)
-	plane.Bind(t, cluster.Agent, readFile(t, "../../deploy/gateway-kubernetes-role.yaml"))
+	plane.Bind(t, cluster.Agent, readFile(t, gatewayRole))
 	front := makePod(t, plane, "front", "node-1", "10.1.0.1")
 	makePod(t, plane, "back", "node-2", "10.1.0.2")
 	gateway, port := startGateway(t, plane)
@@ -126,7 +132,11 @@ func sendSpans(t *testing.T, port int, traces ptrace.Traces) {
 func startGateway(t *testing.T, plane *cluster.ControlPlane) (gateway *agent, port int) {
 	t.Helper()
 	port = freePort(t)
-	gateway = startWith(t, readFile(t, gatewayConfig), []string{"KUBECONFIG=" + plane.Kubeconfig(t, cluster.Agent), "TAPIO_OTLP_ENDPOINT=127.0.0.1:1"},
+	gateway = startWith(t, readFile(t, samplerConfig),
+		[]string{"KUBECONFIG=" + plane.Kubeconfig(t, cluster.Agent), "TAPIO_OTLP_ENDPOINT=127.0.0.1:1", "TAPIO_STATE=" + t.TempDir()},
+		readFile(t, namesConfig),
+		"processors::tail_sampling: {decision_wait: 100ms, policies: [{name: all, type: always_sample}]}",
+		"extensions::health_check::endpoint: 127.0.0.1:0", "service::telemetry::metrics: {level: none, readers: []}",
 		"processors::k8s_attributes::auth_type: kubeConfig", "processors::k8s_attributes/peer::auth_type: kubeConfig",
 		"receivers::otlp::protocols::grpc::endpoint: 127.0.0.1:"+strconv.Itoa(port),
 		"exporters::file: {path: '${env:TAPIO_DATA}/data.jsonl', flush_interval: 100ms}",

@@ -57,7 +57,7 @@ func TestManifests(t *testing.T) {
 func kustomizations(t *testing.T) (folders []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(deploy, func(path string, _ os.DirEntry, err error) error {
-		if filepath.Base(path) == "kustomization.yaml" && !strings.Contains(path, "/components/") {
+		if filepath.Base(path) == "kustomization.yaml" && !strings.Contains(readFile(t, path), "kind: Component") {
 			folders = append(folders, filepath.Dir(path))
 		}
 		return err

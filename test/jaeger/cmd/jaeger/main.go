@@ -1,7 +1,7 @@
 // Copyright The otelcol-tapio Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command jaeger builds Jaeger if need be, and runs it with deploy/jaeger.yaml until it is interrupted.
+// Command jaeger builds Jaeger if need be, and runs it with deploy/jaeger/memory.yaml until it is interrupted.
 // It is run in the root folder: "make jaeger".
 package main
 
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	config = "deploy/jaeger.yaml"
+	config = "deploy/jaeger/memory.yaml"
 	ui     = "http://localhost:16686"
 )
 
