@@ -69,7 +69,7 @@ func TestConfigsAreValid(t *testing.T) {
 		{tailSampling, names, kafka},
 		{tailSampling, oneGateway},
 	} {
-		out, err := validate(t, []string{"TAPIO_OTLP_ENDPOINT=collector.example:4317"}, files...)
+		out, err := validate(t, []string{"TAPIO_OTLP_ENDPOINT=collector.example:4317", "K8S_NODE_NAME=node-1", "TAPIO_MEMORY_MIB=256"}, files...)
 		assert.NoError(t, err, "%s: %s", files, out)
 		for _, file := range files {
 			delete(unseen, filepath.Clean(file))
@@ -88,6 +88,7 @@ func TestConfigsSayWhatIsWrong(t *testing.T) {
 		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{tailSampling}},
 		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{defaultConfig, gatewayConfigs + "agent.yaml"}},
 		{"TAPIO_MEMORY_MIB=2GiB", "'limit_mib' expected type 'uint32'", []string{routerConfig}},
+		{"TAPIO_MEMORY_MIB=", "'limit_mib' or 'limit_percentage' must be greater than zero", []string{agentConfigs + "base/agent.yaml"}},
 		{"TAPIO_KAFKA_PLAINTEXT=maybe", "'tls.insecure' expected type 'bool'", []string{routerConfig, gatewayConfigs + "kafka.yaml"}},
 	} {
 		out, err := validate(t, []string{c.variable}, c.files...)
