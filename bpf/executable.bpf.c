@@ -32,7 +32,8 @@ struct {
 	__type(value, struct executable_buffer);
 } executable_buffers SEC(".maps");
 
-static __always_inline void fill_executable(struct executable_buffer *buffer, struct task_struct *task, struct file *exe)
+static __always_inline void fill_executable(struct executable_buffer *buffer,
+					    struct task_struct *task, struct file *exe)
 {
 	struct running_executable *record = &buffer->record;
 
