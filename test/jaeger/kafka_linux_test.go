@@ -48,9 +48,11 @@ func TestKafka(t *testing.T) {
 // absence was in its middle.
 func testDirect(t *testing.T, samplers [2]*part, truth *nodesTruth) {
 	t.Helper()
-	require.True(t, eventually(func() bool {
-		return readSpans(t, samplers[0].seen, samplers[1].seen).spans() == truth.spans.spans()
-	}), "nothing is lost")
+	var came int
+	require.True(t, within(readersPatience, func() bool {
+		came = readSpans(t, samplers[0].seen, samplers[1].seen).spans()
+		return came == truth.spans.spans()
+	}), "%d spans came, of %d", came, truth.spans.spans())
 	a, b := readSpans(t, samplers[0].seen), readSpans(t, samplers[1].seen)
 	assert.NotEmpty(t, a)
 	assert.NotEmpty(t, b)
@@ -77,6 +79,10 @@ func startSamplerOf(t *testing.T, broker *broker) *part {
 	p.seen = seen
 	return p
 }
+
+// readersPatience is how long readers may take: after the broker was away, they wait for each other for up to a minute
+// before they share the partitions anew.
+const readersPatience = 3 * patience
 
 // tracesOnly is the environment of a sampler in a test that is not about metrics and logs.
 var tracesOnly = []string{"TAPIO_METRICS_EXPORTER=nop", "TAPIO_LOGS_EXPORTER=nop"}

@@ -53,8 +53,10 @@ func requireJaeger(t *testing.T) {
 }
 
 // eventually says whether the condition is met in time.
-func eventually(met func() bool) bool {
-	for deadline := time.Now().Add(patience); !met(); time.Sleep(pollInterval) {
+func eventually(met func() bool) bool { return within(patience, met) }
+
+func within(limit time.Duration, met func() bool) bool {
+	for deadline := time.Now().Add(limit); !met(); time.Sleep(pollInterval) {
 		if time.Now().After(deadline) {
 			return false
 		}

@@ -131,7 +131,7 @@ func isFailureOrSlow(span ptrace.Span) bool {
 // testWays: all spans have come, and those of a trace to one sampler.
 func testWays(t *testing.T, samplers [2]*part, truth *nodesTruth) {
 	var seen [2]spansByTrace
-	require.True(t, eventually(func() bool {
+	require.True(t, within(readersPatience, func() bool {
 		for i, sampler := range samplers {
 			seen[i] = readSpans(t, sampler.seen)
 		}
