@@ -1491,7 +1491,7 @@ static __always_inline void end_of_stream(struct socket_state *state, struct htt
 	struct http_slot *slot;
 
 	if (is_tls(&state->http)) {
-		send_handshake(state, stream->now,
+		send_handshake(state, bpf_ktime_get_boot_ns(),
 			       stream->direction == EGRESS ? TLS_CLOSED_HERE : 0, 0);
 		become_opaque(&state->http);
 		return;

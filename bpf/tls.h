@@ -493,12 +493,6 @@ static __always_inline int hello_complete(struct socket_state *state, struct htt
 					  struct tls_slot *slot, struct tls_reader *reader,
 					  enum http_part part)
 {
-	__u8 type = hello_byte(slot, reader->begin);
-
-	if (part == REQUEST && type != CLIENT_HELLO)
-		return forget_handshake(&state->http, false); /* its first bytes came one by one */
-	if (part == RESPONSE && type != SERVER_HELLO)
-		return handshake_ended(state, stream->now, TLS_NOT_TLS);
 	if (part == RESPONSE && asks_for_another(slot, reader)) {
 		slot->event.flags |= TLS_RETRIED;
 		reader->at = reader->begin;
@@ -509,6 +503,15 @@ static __always_inline int hello_complete(struct socket_state *state, struct htt
 	if (part == RESPONSE)
 		tls_note_version(handshake_number(&state->http));
 	return pass_record(stream);
+}
+
+/* A client's was looked at, but for one whose first bytes came one by one. */
+static __always_inline int not_a_hello(struct socket_state *state, struct http_stream *stream,
+				       enum http_part part)
+{
+	if (part == REQUEST)
+		return forget_handshake(&state->http, false);
+	return handshake_ended(state, stream->now, TLS_NOT_TLS);
 }
 
 static __always_inline void keep_hello(struct tls_slot *slot, struct tls_reader *reader,
@@ -548,6 +551,8 @@ static __always_inline int read_hello(struct __sk_buff *skb, struct socket_state
 	advance(stream, size);
 	stream->remaining -= size;
 	reader->at += size;
+	if (hello_byte(slot, reader->begin) != (part == REQUEST ? CLIENT_HELLO : SERVER_HELLO))
+		return not_a_hello(state, stream, part);
 	length = hello_length(slot, reader);
 	keep_hello(slot, reader, length, part);
 	if (reader->at - reader->begin >= length)
