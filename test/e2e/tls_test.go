@@ -144,10 +144,10 @@ func TestTLSHandshakes(t *testing.T) {
 		{name: "another-hello", args: with("--curves", "X448:P-256"), server: s.nginx, attributes: map[string]any{"tls.protocol.version": "1.3"}},
 		{name: "slow", args: trusted, server: s.slow, attributes: map[string]any{"tls.protocol.version": "1.3"}},
 		{name: "not-trusted", server: s.nginx, exit: 60, attributes: map[string]any{
-			"tls.protocol.version": "1.3", "error.type": "encrypted_alert", "tapio.tls.alert.sender": "client",
+			"tls.protocol.version": "1.3", "error.type": "unknown_ca", "tapio.tls.alert.sender": "client", "tapio.tls.alert.code": int64(48),
 		}},
 		{name: "not-trusted-older", args: []string{"--tls-max", "1.2"}, server: s.nginx, exit: 60, attributes: map[string]any{
-			"tls.protocol.version": "1.2", "error.type": "unknown_ca", "tapio.tls.alert.sender": "client", "tapio.tls.alert.code": int64(48),
+			"tls.protocol.version": "1.2", "tls.next_protocol": "h2", "error.type": "unknown_ca", "tapio.tls.alert.sender": "client", "tapio.tls.alert.code": int64(48),
 		}},
 		{name: "too-old", args: with("--tls-max", "1.1", "--ciphers", "DEFAULT:@SECLEVEL=0"), server: s.nginx, exit: 35, attributes: map[string]any{
 			"error.type": "protocol_version", "tapio.tls.alert.sender": "server", "tapio.tls.alert.code": int64(70),
