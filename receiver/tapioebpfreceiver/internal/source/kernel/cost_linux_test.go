@@ -184,11 +184,14 @@ func BenchmarkTLSPrograms(b *testing.B) {
 		}
 		stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 		require.NoError(b, err)
-		for _, load := range []struct{ name, workload, argument string }{
-			{"HTTP", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client(get), server(ok + "hello")}})},
-			{"other", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), server("hello")}})},
-			{"bulk", "script", text(script{Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), {By: "server", Bytes: 200 << 20}}})},
-			{"TLS", "tls", text(handshakeCase{Times: connections})},
+		for _, load := range []struct {
+			name, workload, argument string
+			connections              float64
+		}{
+			{"HTTP", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client(get), server(ok + "hello")}}), connections},
+			{"other", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), server("hello")}}), connections},
+			{"bulk", "script", text(script{Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), {By: "server", Bytes: 200 << 20}}}), 1},
+			{"TLS", "tls", text(handshakeCase{Times: connections}), connections},
 		} {
 			b.Run(strings.Join(families, "+")+"/"+load.name, func(b *testing.B) {
 				took := map[bool][]float64{}
@@ -202,8 +205,8 @@ func BenchmarkTLSPrograms(b *testing.B) {
 				slices.Sort(took[true])
 				slices.Sort(took[false])
 				b.ReportMetric(took[true][b.N/2]/took[false][b.N/2], "with/without")
-				b.ReportMetric(took[true][b.N/2]/connections, "ns/connection")
-				b.ReportMetric(took[false][b.N/2]/connections, "ns/connection-without")
+				b.ReportMetric(took[true][b.N/2]/load.connections, "ns/connection")
+				b.ReportMetric(took[false][b.N/2]/load.connections, "ns/connection-without")
 				b.ReportMetric(0, "ns/op")
 			})
 		}
