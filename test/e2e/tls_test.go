@@ -10,18 +10,23 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,16 +37,18 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
+func init() { workloads["shakeHands"] = shakeHands }
+
 //go:embed testdata/tls.conf
 var tlsConfig string
 
 // writeCertificate writes one for all names of the shop, which signs itself, and its key.
-func writeCertificate(t *testing.T, dir string) string {
+func writeCertificate(t *testing.T, dir string, others ...string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: shopDomain}, DNSNames: []string{"*." + shopDomain},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: shopDomain}, DNSNames: append([]string{"*." + shopDomain}, others...),
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -249,4 +256,110 @@ func TestHandlersHandshake(t *testing.T) {
 	require.Len(t, handshakes, 1)
 	assert.Equal(t, host, handshakes[0].text("server.address"))
 	assert.Equal(t, served.traceID, handshakes[0].traceID)
+}
+
+// shaken is a handshake, as its client knows it.
+type shaken struct {
+	Name    string
+	Version uint16
+	Took    time.Duration
+}
+
+// shakeHands CERTIFICATE COUNT is both ends of so many connections at a time, of TLS 1.2 and 1.3 in turn.
+func shakeHands(args []string) error {
+	certificate, err := tls.LoadX509KeyPair(args[0], args[0])
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+	if err != nil {
+		return err
+	}
+	count := number(args[1])
+	go func() {
+		for range count {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(connection, connection)
+		}
+	}()
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate.Leaf)
+	var group sync.WaitGroup
+	all, errs := make([]shaken, count), make([]error, count)
+	for i := range all {
+		all[i] = shaken{Name: fmt.Sprintf("n%d.%s", i, shopDomain), Version: tls.VersionTLS12 + uint16(i%2)}
+		group.Go(func() { errs[i] = all[i].shake(listener.Addr().String(), pool) })
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(all)
+}
+
+func (s *shaken) shake(address string, pool *x509.CertPool) error {
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	over := tls.Client(connection, &tls.Config{ServerName: s.Name, RootCAs: pool, MaxVersion: s.Version})
+	began := time.Now()
+	if err := over.Handshake(); err != nil {
+		return fmt.Errorf("shake hands with %s: %w", s.Name, err)
+	}
+	s.Took = time.Since(began)
+	if _, err := io.WriteString(over, "x"); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(over, make([]byte, 1)); err != nil {
+		return err
+	}
+	return over.Close()
+}
+
+// TestTLSLossyNetwork: handshakes whose segments are lost, or come twice or out of order, are told as what arrived
+// in the end. The certificate alone needs several segments.
+func TestTLSLossyNetwork(t *testing.T) {
+	requireBPF(t)
+	const count = 300
+	scope := newCgroup(t)
+	var others []string
+	for i := range 250 {
+		others = append(others, fmt.Sprintf("a-name-that-makes-the-certificate-longer-%d.test", i))
+	}
+	certificate := writeCertificate(t, t.TempDir(), others...)
+	lossyNetwork := newNetwork(t)
+	lossyNetwork.run(strings.TrimSuffix(lossy, `exec "$@"`) + "true")
+	c := startCollector(t, scope)
+	p := scope.startBy(t, lossyNetwork.by(), "shakeHands", certificate, count)
+	var all []shaken
+	require.NoError(t, json.Unmarshal([]byte(p.line()), &all))
+	c.await("the handshakes", func(o *output) bool {
+		return len(named(o.spans, "tls.handshake")) >= count && len(o.closes()) >= 2*count
+	})
+	p.wait()
+	rows := c.stop()
+	rows.requireNothingLost(t)
+	told := map[string]item{}
+	for _, span := range named(c.output.spans, "tls.handshake") {
+		told[span.text("server.address")] = span
+	}
+	require.Len(t, told, count)
+	for _, truth := range all {
+		span := told[truth.Name]
+		assert.Equal(t, true, span.attributes["tls.established"], truth.Name)
+		assert.Equal(t, map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}[truth.Version], span.text("tls.protocol.version"))
+		assert.LessOrEqual(t, span.end.AsTime().Sub(span.time.AsTime()), truth.Took+time.Millisecond, truth.Name)
+	}
+	assert.EqualValues(t, count, total(c.output.points("tapio.tls.handshake.duration"), "tapio.network.role", "server", "error.type", nil))
+	assert.Empty(t, named(c.output.logs, "tapio.tls.failure"))
+	retransmitted := int64(0)
+	for _, record := range c.output.closes() {
+		retransmitted += record.number("tapio.tcp.retransmits")
+	}
+	assert.Positive(t, retransmitted)
+	t.Logf("%d segments were sent again", retransmitted)
 }
