@@ -566,22 +566,14 @@ static __always_inline int read_hello(struct __sk_buff *skb, struct socket_state
 	return STEP_MORE;
 }
 
-/* Reads the next part of a record. */
-__noinline int tls_step(struct __sk_buff *skb, __u32 direction)
+static __always_inline int read_record_part(struct __sk_buff *skb, struct socket_state *state,
+					    struct http_stream *stream, enum http_part part)
 {
-	struct socket_state *state = state_of_packet(skb);
-	struct http_stream *stream;
-	struct tls_slot *slot;
-	enum http_part part;
+	struct tls_slot *slot = handshake_of(&state->http);
 
-	if (!state)
-		return STEP_DONE;
-	stream = &state->http.streams[direction & 1];
-	slot = handshake_of(&state->http);
 	if (!slot)
 		return forget_handshake(&state->http, false); /* it was reaped, and counted */
 	slot->live = stream->now;
-	part = part_of(&state->http, direction);
 	switch (stream->mode) {
 	case MODE_TLS_RECORD:
 		return read_record(skb, state, stream, slot, part);
@@ -594,6 +586,20 @@ __noinline int tls_step(struct __sk_buff *skb, __u32 direction)
 	default:
 		return STEP_DONE;
 	}
+}
+
+/* Reads the next part of a record. */
+__noinline int tls_step(struct __sk_buff *skb, __u32 direction)
+{
+	struct socket_state *state = state_of_packet(skb);
+	struct http_stream *stream;
+	int result;
+
+	if (!state)
+		return STEP_DONE;
+	stream = &state->http.streams[direction & 1];
+	result = read_record_part(skb, state, stream, part_of(&state->http, direction));
+	return stream->left ? result : STEP_DONE;
 }
 
 /* --- with the connection ---------------------------------------------------------------------- */
