@@ -352,7 +352,7 @@ func TestATLSClientThatTalksNonsenseIsCounted(t *testing.T) {
 }
 
 // Without being asked for, or on a connection that is older, no handshake is told.
-func TestTLSHandshakesAreOff(t *testing.T) {
+func TestTLSIsOff(t *testing.T) {
 	w := newWorld(t, func(o *Options) { withTLS(o); o.TLSHandshakes = false })
 	pid, truths := w.talkTLS(handshakeCase{})
 	w.finish()
