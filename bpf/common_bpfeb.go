@@ -273,6 +273,7 @@ const (
 	WireEventTypeCONNECTION_CONNECT    WireEventType = 513
 	WireEventTypeCONNECTION_CLOSE      WireEventType = 514
 	WireEventTypeCONNECTION_REPORT     WireEventType = 515
+	WireEventTypeTLS_HANDSHAKE         WireEventType = 516
 	WireEventTypeDNS_MESSAGE           WireEventType = 769
 	WireEventTypeDNS_SEGMENT           WireEventType = 770
 	WireEventTypeHTTP_EXCHANGE         WireEventType = 1025
@@ -481,6 +482,40 @@ const (
 	WireSecurityOperationOPERATION_COUNT             WireSecurityOperation = 27
 )
 
+type WireTlsFlags uint32
+
+const (
+	WireTlsFlagsTLS_ESTABLISHED      WireTlsFlags = 1
+	WireTlsFlagsTLS_ALERT            WireTlsFlags = 2
+	WireTlsFlagsTLS_ENCRYPTED_ALERT  WireTlsFlags = 4
+	WireTlsFlagsTLS_ALERT_RECEIVED   WireTlsFlags = 8
+	WireTlsFlagsTLS_NOT_TLS          WireTlsFlags = 16
+	WireTlsFlagsTLS_RETRIED          WireTlsFlags = 32
+	WireTlsFlagsTLS_ENCRYPTED        WireTlsFlags = 64
+	WireTlsFlagsTLS_EARLY_DATA       WireTlsFlags = 128
+	WireTlsFlagsTLS_CLIENT_HELLO_CUT WireTlsFlags = 256
+	WireTlsFlagsTLS_SERVER_HELLO_CUT WireTlsFlags = 512
+	WireTlsFlagsTLS_ABORTED          WireTlsFlags = 1024
+	WireTlsFlagsTLS_CLOSED_HERE      WireTlsFlags = 2048
+)
+
+type WireTlsHandshake struct {
+	_               structs.HostLayout
+	Header          WireEventHeader
+	Ends            WireConnectionEnds
+	Opened          uint64
+	Start           uint64
+	Cause           WireCause
+	Sequence        uint32
+	Acknowledged    uint32
+	Error           int32
+	Flags           uint16
+	ClientHelloSize uint16
+	ServerHelloSize uint16
+	Alert           uint8
+	Reserved        [5]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -522,6 +557,8 @@ const (
 	WireVarForGoSecurityFlags     = "for_go_security_flags"
 	WireVarForGoSecurityKind      = "for_go_security_kind"
 	WireVarForGoSecurityOperation = "for_go_security_operation"
+	WireVarForGoTlsFlags          = "for_go_tls_flags"
+	WireVarForGoTlsHandshake      = "for_go_tls_handshake"
 )
 
 // LoadWire returns the embedded CollectionSpec for Wire.
@@ -615,6 +652,8 @@ type WireVariableSpecs struct {
 	ForGoSecurityFlags     *ebpf.VariableSpec `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.VariableSpec `ebpf:"for_go_security_kind"`
 	ForGoSecurityOperation *ebpf.VariableSpec `ebpf:"for_go_security_operation"`
+	ForGoTlsFlags          *ebpf.VariableSpec `ebpf:"for_go_tls_flags"`
+	ForGoTlsHandshake      *ebpf.VariableSpec `ebpf:"for_go_tls_handshake"`
 }
 
 // WireObjects contains all objects after they have been loaded into the kernel.
@@ -682,6 +721,8 @@ type WireVariables struct {
 	ForGoSecurityFlags     *ebpf.Variable `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.Variable `ebpf:"for_go_security_kind"`
 	ForGoSecurityOperation *ebpf.Variable `ebpf:"for_go_security_operation"`
+	ForGoTlsFlags          *ebpf.Variable `ebpf:"for_go_tls_flags"`
+	ForGoTlsHandshake      *ebpf.Variable `ebpf:"for_go_tls_handshake"`
 }
 
 // WirePrograms contains all programs after they have been loaded into the kernel.

@@ -30,6 +30,7 @@ enum event_type {
 	CONNECTION_CONNECT = 0x0201,
 	CONNECTION_CLOSE = 0x0202,
 	CONNECTION_REPORT = 0x0203,
+	TLS_HANDSHAKE = 0x0204,
 	DNS_MESSAGE = 0x0301,
 	DNS_SEGMENT = 0x0302,
 	HTTP_EXCHANGE = 0x0401,
@@ -204,6 +205,43 @@ struct connection_stats {
 	__s32 error; /* errno that ended it; 0: none */
 	__u32 flags; /* enum connection_flags */
 	__u32 reserved;
+};
+
+enum tls_flags {
+	TLS_ESTABLISHED = 1 << 0,
+	TLS_ALERT = 1 << 1,	      /* an alert ended it: alert says which */
+	TLS_ENCRYPTED_ALERT = 1 << 2, /* one ended it that only the two ends can read */
+	TLS_ALERT_RECEIVED = 1 << 3,  /* the other side sent the alert */
+	TLS_NOT_TLS = 1 << 4,	      /* what came in answer is not TLS */
+	TLS_RETRIED = 1 << 5,	      /* the server asked for another ClientHello */
+	TLS_ENCRYPTED = 1 << 6,	 /* the server has encrypted its part of the handshake: TLS 1.3 */
+	TLS_EARLY_DATA = 1 << 7, /* the client sent data before it had an answer */
+	TLS_CLIENT_HELLO_CUT = 1 << 8, /* the message is longer than what is here of it */
+	TLS_SERVER_HELLO_CUT = 1 << 9,
+	TLS_ABORTED = 1 << 10,	   /* this side ended the connection with a reset */
+	TLS_CLOSED_HERE = 1 << 11, /* this side closed the connection first */
+};
+
+/*
+ * A TLS handshake, seen from one end; whether that is the client's or the server's tells ends.role.
+ * Behind the fixed part stand the ClientHello, then the ServerHello, each with the header of its
+ * handshake message (RFC 8446, section 4) and without those of records, or the beginning of it.
+ * header.time is when the handshake ended: established, or what made it fail.
+ */
+struct tls_handshake {
+	struct event_header header;
+	struct connection_ends ends;
+	__u64 opened; /* as of struct connection_connect; 0: the other side opened the connection */
+	__u64 start;  /* the ClientHello's first byte, CLOCK_BOOTTIME, ns */
+	struct cause cause; /* of the connection */
+	__u32 sequence;	    /* of the ClientHello's first byte, as in struct connection_connect */
+	__u32 acknowledged;
+	__s32 error; /* errno that ended the connection before; 0: none */
+	__u16 flags; /* enum tls_flags */
+	__u16 client_hello_size;
+	__u16 server_hello_size;
+	__u8 alert; /* RFC 8446, section 6 */
+	__u8 reserved[5];
 };
 
 enum dns_flags {

@@ -49,6 +49,11 @@ enum http_mode {
 	MODE_TRAILER,
 	MODE_UNTIL_CLOSE, /* a response's body that ends with the connection */
 	MODE_OPAQUE,	  /* not HTTP/1, or not any more */
+	/* a TLS handshake, see tls.h: */
+	MODE_TLS_RECORD, /* the header of one */
+	MODE_TLS_HELLO,
+	MODE_TLS_ALERT,
+	MODE_TLS_PASS, /* the rest of a record, of which only the size matters */
 };
 
 enum http_part { REQUEST, RESPONSE };
@@ -106,6 +111,12 @@ struct http_slot {
 /* Set by the loader. */
 const volatile bool http_enabled = false;
 const volatile bool http_response_heads = false;
+const volatile bool tls_enabled = false;
+
+static __always_inline bool streams_enabled(void)
+{
+	return http_enabled || tls_enabled;
+}
 
 /* Sized by the loader: how many exchanges are followed at a time. */
 struct {
@@ -187,6 +198,23 @@ static __always_inline struct http_slot *http_slot(__u32 number)
 /* cause.h */
 int http_note_sender(__u32 number);
 int http_note_answer(__u32 number);
+
+/* tls.h */
+int tls_begin(struct __sk_buff *skb, __u32 direction);
+int tls_step(struct __sk_buff *skb, __u32 direction);
+static void send_handshake(struct socket_state *state, __u64 now, __u16 flags, __s32 error);
+static void drop_handshake(struct http_connection *http, bool lost);
+static void take_over_handshake(struct http_connection *http, __u64 socket);
+
+static __always_inline bool is_tls_mode(__u8 mode)
+{
+	return mode >= MODE_TLS_RECORD;
+}
+
+static __always_inline bool is_tls(struct http_connection *http)
+{
+	return is_tls_mode(http->streams[INGRESS].mode);
+}
 
 static __always_inline __u64 slot_name(struct http_slot *slot)
 {
@@ -336,6 +364,13 @@ static __noinline void end_exchanges(struct socket_state *state, __u16 flags, __
 static __always_inline void become_opaque(struct http_connection *http)
 {
 	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_OPAQUE;
+}
+
+static __always_inline int forget_handshake(struct http_connection *http, bool lost)
+{
+	drop_handshake(http, lost);
+	become_opaque(http);
+	return STEP_DONE;
 }
 
 /* --- lines ----------------------------------------------------------------------------------- */
@@ -822,6 +857,8 @@ static __always_inline int search(struct http_connection *http)
 /* Bytes were not seen: the next segment may be anything. */
 static __always_inline int lose_framing(struct http_connection *http)
 {
+	if (is_tls(http))
+		return forget_handshake(http, true);
 	drop_exchanges(http, true);
 	http->last = 0;
 	return search(http);
@@ -928,12 +965,22 @@ static __always_inline int too_many(struct http_connection *http, struct http_st
 	return STEP_DONE;
 }
 
+/* Only the first bytes of a connection can be known to be that. */
+static __always_inline bool is_untouched(struct http_connection *http)
+{
+	return !http->searching && !http->confirmed && !http->begun;
+}
+
 static __always_inline int begin_request(struct __sk_buff *skb, struct http_connection *http,
 					 struct http_stream *stream)
 {
 	struct http_slot *slot;
 	__u32 number;
 
+	if (tls_enabled && is_untouched(http) && tls_begin(skb, stream->direction))
+		return is_tls(http) ? STEP_MORE : STEP_DONE;
+	if (!http_enabled)
+		return not_a_request(http);
 	if (skip_line_end(skb, stream))
 		return STEP_MORE;
 	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
@@ -1220,9 +1267,22 @@ __noinline int http_step(struct __sk_buff *skb, __u32 direction)
 /* Reads all of what was placed. */
 __noinline int http_read(struct __sk_buff *skb, __u32 direction)
 {
-	for (int i = 0; i < MAX_STEPS; i++)
-		if (http_step(skb, direction) == STEP_DONE)
+	struct socket_state *state = state_of_packet(skb);
+	struct http_stream *stream;
+	int result;
+
+	if (!state)
+		return 0;
+	stream = &state->http.streams[direction & 1];
+	for (int i = 0; i < MAX_STEPS; i++) {
+		/* not from within http_step: together they need more of the stack than there is */
+		if (is_tls_mode(stream->mode))
+			result = tls_step(skb, direction);
+		else
+			result = http_step(skb, direction);
+		if (result == STEP_DONE)
 			break;
+	}
 	return 0;
 }
 
@@ -1297,7 +1357,8 @@ static __always_inline bool in_body(struct http_stream *stream, __u32 bytes)
 {
 	if (stream->mode == MODE_UNTIL_CLOSE)
 		return true;
-	return (stream->mode == MODE_BODY || stream->mode == MODE_CHUNK_DATA) &&
+	return (stream->mode == MODE_BODY || stream->mode == MODE_CHUNK_DATA ||
+		stream->mode == MODE_TLS_PASS) &&
 	       stream->remaining >= bytes;
 }
 
@@ -1439,6 +1500,12 @@ static __always_inline void end_of_stream(struct socket_state *state, struct htt
 {
 	struct http_slot *slot;
 
+	if (is_tls(&state->http)) {
+		send_handshake(state, bpf_ktime_get_boot_ns(),
+			       stream->direction == EGRESS ? TLS_CLOSED_HERE : 0, 0);
+		become_opaque(&state->http);
+		return;
+	}
 	if (stream->mode != MODE_UNTIL_CLOSE)
 		return;
 	slot = exchange_slot(&state->http, state->http.answered);
@@ -1547,8 +1614,13 @@ static __always_inline void read_payload(struct __sk_buff *skb, struct socket_st
 	struct http_connection *http = &state->http;
 	struct http_stream *stream = &http->streams[direction];
 
+	if (stream->mode == MODE_NEW && !http_enabled) {
+		become_opaque(
+			http); /* the connection is older than we are: its handshake may be, too */
+		return;
+	}
 	if (stream->mode == MODE_NEW)
-		search(http); /* the connection is older than we are */
+		search(http);
 	check_guess(http, direction);
 	check_acknowledged(http, segment, direction);
 	if (stream->mode == MODE_SEARCH)
@@ -1598,6 +1670,8 @@ static __always_inline void read_locked(struct __sk_buff *skb, struct socket_sta
 
 	segment->now = bpf_ktime_get_boot_ns();
 	if (owned_by_self(state)) {
+		if (is_tls(http))
+			drop_handshake(http, false);
 		drop_exchanges(http, false);
 		become_opaque(http);
 		return;
@@ -1669,6 +1743,8 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 		return;
 	http = &early->state.http;
 	drop_exchanges(http, false); /* one that came to nothing was no exchange */
+	if (is_tls(http))
+		drop_handshake(http, false);
 	__builtin_memset(early, 0, sizeof(*early));
 	segment.now = bpf_ktime_get_boot_ns();
 	http->early = true;
@@ -1693,6 +1769,8 @@ static __always_inline void take_over(struct http_connection *http, __u64 socket
 		slot->socket = socket;
 		slot->early = false;
 	}
+	if (is_tls(http))
+		take_over_handshake(http, socket);
 	http->early = false;
 	http->streams[INGRESS].socket = http->streams[EGRESS].socket = socket;
 }
@@ -1722,7 +1800,7 @@ static __always_inline void begin_connection(struct sock *sk, struct socket_stat
 	struct http_connection *http = &state->http;
 	struct tcp_sock *tcp = (void *)sk;
 
-	if (!http_enabled)
+	if (!streams_enabled())
 		return;
 	if (http->streams[EGRESS].mode != MODE_NEW) { /* a client's SYN had data in it */
 		http->streams[INGRESS].next = BPF_CORE_READ(tcp, rcv_nxt);
@@ -1743,14 +1821,30 @@ static __always_inline bool has_missed_bytes(struct socket_state *state)
 	return has_framing(received) && behind(BPF_CORE_READ(tcp, rcv_nxt), received->next) > 1;
 }
 
+static __always_inline __u16 tls_ending(__u16 flags)
+{
+	return (flags & HTTP_ABORTED ? TLS_ABORTED : 0) |
+	       (flags & HTTP_CLOSED_HERE ? TLS_CLOSED_HERE : 0);
+}
+
+static __always_inline void end_handshake(struct socket_state *state, __u16 flags, __s32 error)
+{
+	if (has_missed_bytes(state))
+		drop_handshake(&state->http, true);
+	else
+		send_handshake(state, bpf_ktime_get_boot_ns(), tls_ending(flags), error);
+}
+
 /* Where the lock cannot be had, what is under way is left to be reaped. */
 static __always_inline void end_connection(struct socket_state *state, __u16 flags, __s32 error)
 {
 	struct http_connection *http = &state->http;
 
-	if (!http_enabled || !lock_connection(state, LOCK_TRIES_AT_END))
+	if (!streams_enabled() || !lock_connection(state, LOCK_TRIES_AT_END))
 		return;
-	if (http->reading || waits_for_response(http)) {
+	if (is_tls(http)) {
+		end_handshake(state, flags, error);
+	} else if (http->reading || waits_for_response(http)) {
 		if (has_missed_bytes(state))
 			drop_exchanges(http, true);
 		else

@@ -17,6 +17,7 @@
 #include "scope.h"
 #include "serving.h"
 #include "socket.h"
+#include "tls.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -249,7 +250,7 @@ static __always_inline void closing(struct sock *sk, int new_state)
 		return;
 	if (!state->owner.pid && held_by_process(sk))
 		own_by_current(state);
-	if (http_enabled)
+	if (streams_enabled())
 		give_up(sk, state, new_state);
 }
 
@@ -538,7 +539,7 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 	struct socket_state *state;
 
 	if (sk->state == TCP_LISTEN) {
-		if (http_enabled && direction == INGRESS)
+		if (streams_enabled() && direction == INGRESS)
 			see_early_segment(skb);
 		return;
 	}
@@ -551,7 +552,7 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 		own_if_held(state);
 	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
 		see_dns_segment(skb, state, direction);
-	else if (http_enabled)
+	else if (streams_enabled())
 		see_segment(skb, state, direction);
 }
 
@@ -676,6 +677,8 @@ static __always_inline void visit_connection(struct sock *sk, struct socket_stat
 {
 	if (http_enabled)
 		keep_exchanges(&state->http);
+	if (tls_enabled)
+		keep_handshake(&state->http);
 	report_connection(sk, state);
 }
 
@@ -761,6 +764,19 @@ int reap_exchanges(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+SEC("iter/bpf_map_elem")
+int reap_handshakes(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *found = ctx->key;
+	__u32 number;
+
+	if (!found)
+		return 0; /* the end */
+	number = *found;
+	reap_handshake(number, 2 * report_interval); /* as exchanges */
+	return 0;
+}
+
 static __always_inline void follow_from_now(struct sock *sk, struct socket_state *state)
 {
 	state->sent_bytes_reported = sent_bytes_of((void *)sk);
@@ -826,6 +842,12 @@ static long visit_slot_element(void *map, __u32 *found, struct http_slot *slot, 
 	return 0;
 }
 
+static long visit_handshake_element(void *map, __u32 *found, struct tls_slot *slot, void *unused)
+{
+	reap_handshake(*found, 2 * report_interval);
+	return 0;
+}
+
 /*
  * Hardened kernels have been seen to refuse them. Then all open files are visited in search of
  * sockets: slower, and a socket that several processes have open is met several times.
@@ -842,6 +864,8 @@ int report_by_file(struct bpf_iter__task_file *ctx)
 		bpf_for_each_map_elem(&flows, visit_flow_element, NULL, 0);
 		if (http_enabled)
 			bpf_for_each_map_elem(&http_slots, visit_slot_element, NULL, 0);
+		if (tls_enabled)
+			bpf_for_each_map_elem(&tls_slots, visit_handshake_element, NULL, 0);
 		return 0;
 	}
 	sk = socket_of_file(file);

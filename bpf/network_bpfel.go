@@ -32,11 +32,14 @@ const (
 	NetworkMapSockets                 = "sockets"
 	NetworkMapSocketsByAddress        = "sockets_by_address"
 	NetworkMapSpareStates             = "spare_states"
+	NetworkMapTlsFree                 = "tls_free"
+	NetworkMapTlsSlots                = "tls_slots"
 	NetworkMapTrafficRing             = "traffic_ring"
 	NetworkProgFindSockets            = "find_sockets"
 	NetworkProgPacketReceived         = "packet_received"
 	NetworkProgPacketSent             = "packet_sent"
 	NetworkProgReapExchanges          = "reap_exchanges"
+	NetworkProgReapHandshakes         = "reap_handshakes"
 	NetworkProgReportByFile           = "report_by_file"
 	NetworkProgReportFlows            = "report_flows"
 	NetworkProgReportSockets          = "report_sockets"
@@ -59,6 +62,7 @@ const (
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
+	NetworkVarTlsEnabled              = "tls_enabled"
 	NetworkVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
 	NetworkVarWholeNode               = "whole_node"
 )
@@ -109,6 +113,7 @@ type NetworkProgramSpecs struct {
 	PacketReceived         *ebpf.ProgramSpec `ebpf:"packet_received"`
 	PacketSent             *ebpf.ProgramSpec `ebpf:"packet_sent"`
 	ReapExchanges          *ebpf.ProgramSpec `ebpf:"reap_exchanges"`
+	ReapHandshakes         *ebpf.ProgramSpec `ebpf:"reap_handshakes"`
 	ReportByFile           *ebpf.ProgramSpec `ebpf:"report_by_file"`
 	ReportFlows            *ebpf.ProgramSpec `ebpf:"report_flows"`
 	ReportSockets          *ebpf.ProgramSpec `ebpf:"report_sockets"`
@@ -140,6 +145,8 @@ type NetworkMapSpecs struct {
 	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
 	SocketsByAddress *ebpf.MapSpec `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.MapSpec `ebpf:"spare_states"`
+	TlsFree          *ebpf.MapSpec `ebpf:"tls_free"`
+	TlsSlots         *ebpf.MapSpec `ebpf:"tls_slots"`
 	TrafficRing      *ebpf.MapSpec `ebpf:"traffic_ring"`
 }
 
@@ -160,6 +167,7 @@ type NetworkVariableSpecs struct {
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
+	TlsEnabled           *ebpf.VariableSpec `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
@@ -200,6 +208,8 @@ type NetworkMaps struct {
 	Sockets          *ebpf.Map `ebpf:"sockets"`
 	SocketsByAddress *ebpf.Map `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.Map `ebpf:"spare_states"`
+	TlsFree          *ebpf.Map `ebpf:"tls_free"`
+	TlsSlots         *ebpf.Map `ebpf:"tls_slots"`
 	TrafficRing      *ebpf.Map `ebpf:"traffic_ring"`
 }
 
@@ -221,6 +231,8 @@ func (m *NetworkMaps) Close() error {
 		m.Sockets,
 		m.SocketsByAddress,
 		m.SpareStates,
+		m.TlsFree,
+		m.TlsSlots,
 		m.TrafficRing,
 	)
 }
@@ -242,6 +254,7 @@ type NetworkVariables struct {
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
+	TlsEnabled           *ebpf.Variable `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
@@ -254,6 +267,7 @@ type NetworkPrograms struct {
 	PacketReceived         *ebpf.Program `ebpf:"packet_received"`
 	PacketSent             *ebpf.Program `ebpf:"packet_sent"`
 	ReapExchanges          *ebpf.Program `ebpf:"reap_exchanges"`
+	ReapHandshakes         *ebpf.Program `ebpf:"reap_handshakes"`
 	ReportByFile           *ebpf.Program `ebpf:"report_by_file"`
 	ReportFlows            *ebpf.Program `ebpf:"report_flows"`
 	ReportSockets          *ebpf.Program `ebpf:"report_sockets"`
@@ -271,6 +285,7 @@ func (p *NetworkPrograms) Close() error {
 		p.PacketReceived,
 		p.PacketSent,
 		p.ReapExchanges,
+		p.ReapHandshakes,
 		p.ReportByFile,
 		p.ReportFlows,
 		p.ReportSockets,

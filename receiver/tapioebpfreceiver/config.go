@@ -79,6 +79,8 @@ type NetworkConfig struct {
 	// ReportInterval is how often a connection that lasts is reported. A UDP flow ends when its
 	// socket is closed or when it was silent for as long.
 	ReportInterval time.Duration `mapstructure:"report_interval"`
+	// TLSHandshakes says whether handshakes of TLS are reported, by what of them is in the clear.
+	TLSHandshakes bool `mapstructure:"tls_handshakes"`
 
 	_ struct{}
 }
@@ -298,7 +300,7 @@ func createDefaultConfig() component.Config {
 		Source: kernel.Name,
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
-			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval}),
+			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval, TLSHandshakes: true}),
 			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 

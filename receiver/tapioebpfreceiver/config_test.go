@@ -35,7 +35,7 @@ func defaults(change func(*Config)) *Config {
 		Source: "ebpf",
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
-			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute}),
+			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute, TLSHandshakes: true}),
 			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
@@ -126,7 +126,7 @@ func TestConfig(t *testing.T) {
 		}},
 		{"smallest_values.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1})
-			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: time.Second})
+			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: time.Second, TLSHandshakes: true})
 			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{1}, Timeout: 100 * time.Millisecond})
 			cfg.Families.HTTP = configoptional.Some(HTTPConfig{MaxInFlight: 64})
 			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}

@@ -628,7 +628,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 	all := kernel.Options{
 		Security: security.kernelOptions(),
 		Families: []string{"process", "network", "dns", "http", "security"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
-		MaxArgumentBytes: 1024, ReportInterval: time.Minute, DNSPorts: []uint16{53}, MaxInFlight: 4096, Causes: true,
+		MaxArgumentBytes: 1024, ReportInterval: time.Minute, TLSHandshakes: true, DNSPorts: []uint16{53}, MaxInFlight: 4096, Causes: true,
 	}
 	for _, c := range []struct {
 		name   string
@@ -641,11 +641,13 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"few arguments", func(c *Config) { c.Families.Process.Get().MaxArgumentBytes = 5 }, func(o *kernel.Options) { o.MaxArgumentBytes = 5 }},
 		{"no causes", func(c *Config) { c.Correlation.InProcess = false }, func(o *kernel.Options) { o.Causes = false }},
 		{"interval", func(c *Config) { c.Families.Network.Get().ReportInterval = time.Hour }, func(o *kernel.Options) { o.ReportInterval = time.Hour }},
+		{"no handshakes", func(c *Config) { c.Families.Network.Get().TLSHandshakes = false }, func(o *kernel.Options) { o.TLSHandshakes = false }},
 		{"no process", func(c *Config) { c.Families.Process = configoptional.None[ProcessConfig]() }, func(o *kernel.Options) {
 			o.Families, o.MaxArgumentBytes = []string{"network", "dns", "http", "security"}, 0
 		}},
 		{"no network", func(c *Config) { c.Families.Network = configoptional.None[NetworkConfig]() }, func(o *kernel.Options) {
 			o.Families = []string{"process", "dns", "http", "security"} // sockets are visited all the same
+			o.TLSHandshakes = false
 		}},
 		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
 			o.Families, o.DNSPorts = []string{"process", "network", "http", "security"}, nil

@@ -138,6 +138,7 @@ func optionsOf(cfg *Config) kernel.Options {
 	}
 	if network := cfg.Families.Network.Get(); network != nil {
 		options.ReportInterval = network.ReportInterval
+		options.TLSHandshakes = network.TLSHandshakes
 	}
 	if dns := cfg.Families.DNS.Get(); dns != nil {
 		options.DNSPorts = dns.Ports

@@ -230,7 +230,7 @@ func (o *output) events() map[string]uint64 {
 			counts["etcd"]++
 		}
 	}
-	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect"))
+	network := len(o.closes()) + len(named(o.logs, "tapio.network.connection.report")) + len(named(o.spans, "tcp.connect")) + o.handshakes()
 	if network > 0 {
 		counts["network"] = uint64(network)
 	}
@@ -241,6 +241,12 @@ func (o *output) events() map[string]uint64 {
 		counts["cni"] = uint64(changes)
 	}
 	return counts
+}
+
+// handshakes of TLS that are told: a client's has a span, and a server's that failed only a log record.
+func (o *output) handshakes() int {
+	failed := filter(named(o.logs, "tapio.tls.failure"), func(i item) bool { return i.text("tapio.network.role") == "server" })
+	return len(named(o.spans, "tls.handshake")) + len(failed)
 }
 
 // cniEvents: a plugin's start and its end are two.

@@ -142,6 +142,7 @@ const (
 	unitClient
 	unitConnection
 	unitLookup
+	unitHandshake
 )
 
 // request is what is known of one side of a request, or waited for.
@@ -154,6 +155,8 @@ type request struct {
 	children int
 	waiters  []*Unit
 	since    uint64
+	// opening is where the connection's is that it would be the first of; nil: not known, or not alone.
+	opening *Place
 }
 
 type requestKey struct {
@@ -345,6 +348,28 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 		t.placeByRequest(unit)
 	}
 	return t.settle(unit)
+}
+
+// Handshake finds the place of what the two ends of a connection agree on before they use it: beside that of
+// its opening. Nothing that comes on the connection can be read then, so neither waits for a first request.
+func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
+	unit := &Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
+	if !t.placeByCause(unit) {
+		t.endWaitOfOpening(c.Link)
+	}
+	return t.settle(unit)
+}
+
+func (t *Traces) endWaitOfOpening(link Link) {
+	first := t.requests[requestKey{link, false}]
+	if first == nil {
+		return
+	}
+	for _, unit := range first.waiters {
+		if unit.kind == unitConnection && !unit.placed {
+			t.giveUp(unit)
+		}
+	}
 }
 
 // Lookup finds the place of a lookup: a sibling of what it was made for.
@@ -576,10 +601,30 @@ func (t *Traces) giveUp(unit *Unit) {
 
 // placeUnitAlone: a request that comes late has the same trace.
 func (t *Traces) placeUnitAlone(unit *Unit) {
-	unit.place.TraceID, unit.place.Flags = t.ids.TraceID(), ownFlags|flagHas
-	if unit.link != 0 {
-		unit.place.TraceID = unit.link.TraceID()
+	if opening := t.openingOf(unit); opening != nil {
+		unit.place.beside(opening)
+		return
 	}
+	unit.place.TraceID, unit.place.Flags = t.ids.TraceID(), ownFlags|flagHas
+	if unit.link == 0 {
+		return
+	}
+	unit.place.TraceID = unit.link.TraceID()
+	if unit.kind == unitConnection {
+		opening := unit.place
+		t.request(requestKey{unit.link, false}, unit.began).opening = &opening
+	}
+}
+
+// openingOf the connection that a handshake was for, where that is known to be nobody's child.
+func (t *Traces) openingOf(unit *Unit) *Place {
+	if unit.kind != unitHandshake {
+		return nil
+	}
+	if first := t.requests[requestKey{unit.link, false}]; first != nil {
+		return first.opening
+	}
+	return nil
 }
 
 // finish tells the place of a unit, and then those of what waits for it.

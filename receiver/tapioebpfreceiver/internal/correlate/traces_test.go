@@ -72,6 +72,11 @@ func (s *scene) connection(name string, c Connection) {
 	s.note(name, place, unit)
 }
 
+func (s *scene) handshake(name string, c Connection) {
+	place, unit := s.Handshake(&c)
+	s.note(name, place, unit)
+}
+
 func (s *scene) lookup(name string, l NameLookup) {
 	place, unit := s.Lookup(&l)
 	s.note(name, place, unit)
@@ -314,6 +319,76 @@ func TestAConnectionWithoutARequest(t *testing.T) {
 	assert.Equal(t, s.places["client"].TraceID, s.places["connection"].TraceID, "a request that comes late is in its trace")
 	s.connection("failed", Connection{Peer: peer.String()})
 	s.requireChild("failed", "")
+}
+
+func TestAHandshakeIsWithItsConnection(t *testing.T) {
+	c := Connection{Link: 1, Peer: peer.String(), Now: second}
+	later := func(c Connection) Connection { c.Now += second / 2; return c }
+	t.Run("of a program", func(t *testing.T) {
+		s := newScene(t)
+		c := c
+		c.Program = program(10, 0)
+		s.places["exec"] = PlaceOf(c.Program)
+		s.connection("connection", c)
+		s.handshake("handshake", later(c))
+		s.requireChild("connection", "exec")
+		s.requireChild("handshake", "exec")
+	})
+	t.Run("of a request that is served", func(t *testing.T) {
+		s := newScene(t)
+		c := c
+		c.Cause = Cause{Link: 7, ByThread: true}
+		s.connection("connection", c)
+		s.handshake("handshake", later(c))
+		s.waits("connection", "handshake")
+		s.server("server", Request{Link: 7, Peer: public, Now: 2 * second})
+		s.requireChild("connection", "server")
+		s.requireChild("handshake", "server")
+	})
+	t.Run("of nobody", func(t *testing.T) {
+		s := newScene(t)
+		s.connection("connection", c)
+		s.waits("connection")
+		s.handshake("handshake", later(c))
+		s.requireChild("connection", "")
+		s.requireChild("handshake", "connection")
+	})
+	t.Run("of nobody, and late", func(t *testing.T) {
+		s := newScene(t)
+		s.connection("connection", c)
+		s.Tick(second + requestGrace + 1)
+		late := c
+		late.Now += 2 * requestGrace
+		s.handshake("handshake", late)
+		s.requireChild("handshake", "connection")
+	})
+	t.Run("of nobody that is known", func(t *testing.T) {
+		s := newScene(t)
+		s.handshake("handshake", c)
+		s.requireChild("handshake", "")
+		assert.Equal(t, Link(1).TraceID(), s.places["handshake"].TraceID)
+	})
+	t.Run("of a thread that did not answer", func(t *testing.T) {
+		s := newScene(t)
+		c := c
+		c.Cause = Cause{Link: 7, ByThread: true}
+		s.connection("connection", c)
+		s.handshake("handshake", later(c))
+		place, unit := s.Server(&Request{Link: 7, Peer: public, Now: 2 * second})
+		s.note("server", place, unit)
+		s.requireChild("connection", "")
+		s.requireChild("handshake", "connection")
+	})
+	t.Run("with a lookup before", func(t *testing.T) {
+		s := newScene(t)
+		s.lookup("lookup", NameLookup{Thread: 10, Name: "web", Type: 1, Answers: []string{peer.String()}, End: 1})
+		c := c
+		c.Thread, c.Opened = 10, 2
+		s.connection("connection", c)
+		s.handshake("handshake", later(c))
+		s.requireChild("handshake", "connection")
+		assert.Equal(t, s.places["connection"].TraceID, s.places["lookup"].TraceID)
+	})
 }
 
 func TestALookupIsWithItsConnection(t *testing.T) {

@@ -27,6 +27,7 @@ const (
 	TypeConnectionConnect = Type(bpf.WireEventTypeCONNECTION_CONNECT)
 	TypeConnectionClose   = Type(bpf.WireEventTypeCONNECTION_CLOSE)
 	TypeConnectionReport  = Type(bpf.WireEventTypeCONNECTION_REPORT)
+	TypeTLSHandshake      = Type(bpf.WireEventTypeTLS_HANDSHAKE)
 	TypeDNSMessage        = Type(bpf.WireEventTypeDNS_MESSAGE)
 	TypeDNSSegment        = Type(bpf.WireEventTypeDNS_SEGMENT)
 	TypeHTTPExchange      = Type(bpf.WireEventTypeHTTP_EXCHANGE)

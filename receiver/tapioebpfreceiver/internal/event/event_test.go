@@ -88,6 +88,9 @@ var decoders = append([]decoder{
 	{name: "http_exchange", record: eventtest.Record(exchange), decode: func(record []byte) (any, error) {
 		return event.DecodeHTTPExchange(record)
 	}},
+	{name: "tls_handshake", record: eventtest.Record(handshake), decode: func(record []byte) (any, error) {
+		return event.DecodeTLSHandshake(record)
+	}},
 	{name: "dns_message", record: eventtest.Record(bpf.WireDnsMessage{}), decode: func(record []byte) (any, error) {
 		return event.DecodeDNSMessage(record)
 	}},

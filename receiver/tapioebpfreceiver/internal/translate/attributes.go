@@ -89,6 +89,13 @@ const (
 	attrNetworkProtocolName       = string(semconv.NetworkProtocolNameKey)
 	attrNetworkProtocolVersion    = string(semconv.NetworkProtocolVersionKey)
 
+	attrTLSProtocolName    = string(semconv.TLSProtocolNameKey)
+	attrTLSProtocolVersion = string(semconv.TLSProtocolVersionKey)
+	attrTLSCipher          = string(semconv.TLSCipherKey)
+	attrTLSNextProtocol    = string(semconv.TLSNextProtocolKey)
+	attrTLSResumed         = string(semconv.TLSResumedKey)
+	attrTLSEstablished     = string(semconv.TLSEstablishedKey)
+
 	attrDNSQuestionName = string(semconv.DNSQuestionNameKey)
 	attrDNSAnswers      = string(semconv.DNSAnswersKey)
 
@@ -134,6 +141,10 @@ const (
 	attrTCPRetransmits         = "tapio.tcp.retransmits"
 	attrTCPRTT                 = "tapio.tcp.rtt"
 	attrTCPReset               = "tapio.tcp.reset"
+	attrTLSAlertCode           = "tapio.tls.alert.code"
+	attrTLSAlertSender         = "tapio.tls.alert.sender"
+	attrTLSRetried             = "tapio.tls.hello_retry"
+	attrTLSDuration            = "tapio.tls.duration"
 	attrHTTPTimeToFirstByte    = "tapio.http.time_to_first_byte"
 	attrHTTPTargetTruncated    = "tapio.http.request.target.truncated"
 	attrDNSQuestionType        = "tapio.dns.question.type"
@@ -235,10 +246,11 @@ const (
 
 // Names of spans and events.
 const (
-	spanProcessExec = "process.exec"
-	spanTCPConnect  = "tcp.connect"
-	spanDNSQuery    = "dns.query"
-	spanDNSLookup   = "dns.lookup"
+	spanProcessExec  = "process.exec"
+	spanTCPConnect   = "tcp.connect"
+	spanTLSHandshake = "tls.handshake"
+	spanDNSQuery     = "dns.query"
+	spanDNSLookup    = "dns.lookup"
 
 	spanCNIPrefix   = "cni."
 	spanCNIPlugin   = "cni.plugin"
@@ -254,6 +266,7 @@ const (
 	eventProcessOOMKill   = "tapio.process.oom_kill"
 	eventConnectionClose  = "tapio.network.connection.close"
 	eventConnectionReport = "tapio.network.connection.report"
+	eventTLSFailure       = "tapio.tls.failure"
 	eventDNSFailure       = "tapio.dns.failure"
 	eventCNIFailure       = "tapio.cni.failure"
 	eventNetnsFailure     = "tapio.cni.netns.failure"

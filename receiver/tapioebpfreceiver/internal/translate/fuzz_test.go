@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
@@ -50,6 +51,10 @@ func FuzzHandle(f *testing.F) {
 	f.Add(sequence(
 		exchangeRecord("GET /a?token=b HTTP/1.1\r\nHost: c:80\r\nUser-Agent: \xff\r\nX-Forwarded-For: ::1, d\r\nA: b\r\n\r\n", "HTTP/1.1 200 OK\r\nB: \xfe\r\n\r\n", unchangedExchange),
 		exchangeRecord("x\x01 http://u:p@h\xff/\xff", "", ofServer),
+	), uint8(7))
+	f.Add(sequence(
+		curl(2*second), handshakeRecord(clientHello, serverHello, func(*bpf.WireTlsHandshake) {}), handshakeRecord("\x01\xff\xff\xff\xfe", "", refusedCertificate),
+		handshakeRecord(clientHello, serverHello[:50], func(e *bpf.WireTlsHandshake) { e.Ends.Role, e.Flags = event.RoleServer, 0 }),
 	), uint8(7))
 	f.Add(sequence(append([][]byte{curl(2 * second)}, search(10, 3*second, clusterNames...)...)...), uint8(7))
 	f.Add(sequence(

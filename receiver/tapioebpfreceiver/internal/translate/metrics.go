@@ -19,20 +19,21 @@ const staleAfter = 15 * time.Minute
 
 // metrics are made from every event, whatever is done to spans and logs later. All are cumulative.
 type metrics struct {
-	describe  Describe
-	wired     bool              // else nothing is counted
-	counting  bool              // living processes
-	start     pcommon.Timestamp // when counting began
-	since     pcommon.Timestamp // start time of series that are new
-	processes table[processKey, processSeries]
-	traffic   table[trafficKey, trafficSeries]
-	outcomes  table[outcomeKey, outcomeSeries]
-	lookups   table[lookupKey, lookupSeries]
-	resolvers table[resolverKey, resolverSeries]
-	actions   table[actionKey, actionSeries]
-	plugins   table[pluginKey, pluginSeries]
-	networks  table[networkKey, networkSeries]
-	netns     table[netnsKey, netnsSeries]
+	describe   Describe
+	wired      bool              // else nothing is counted
+	counting   bool              // living processes
+	start      pcommon.Timestamp // when counting began
+	since      pcommon.Timestamp // start time of series that are new
+	processes  table[processKey, processSeries]
+	traffic    table[trafficKey, trafficSeries]
+	outcomes   table[outcomeKey, outcomeSeries]
+	lookups    table[lookupKey, lookupSeries]
+	handshakes table[handshakeKey, handshakeSeries]
+	resolvers  table[resolverKey, resolverSeries]
+	actions    table[actionKey, actionSeries]
+	plugins    table[pluginKey, pluginSeries]
+	networks   table[networkKey, networkSeries]
+	netns      table[netnsKey, netnsSeries]
 	// HTTP exchanges
 	httpServers, httpClients table[httpKey, httpSeries]
 	// etcd's files, connections and keys
@@ -43,20 +44,21 @@ type metrics struct {
 
 func newMetrics(options Options) metrics {
 	return metrics{
-		describe:  options.Describe,
-		wired:     options.Signals.Metrics,
-		counting:  options.Processes,
-		start:     options.Start,
-		since:     options.Start,
-		processes: newTable[processKey, processSeries](options.SeriesLimit),
-		traffic:   newTable[trafficKey, trafficSeries](options.SeriesLimit),
-		outcomes:  newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
-		lookups:   newTable[lookupKey, lookupSeries](options.SeriesLimit),
-		resolvers: newTable[resolverKey, resolverSeries](options.SeriesLimit),
-		actions:   newTable[actionKey, actionSeries](options.SeriesLimit),
-		plugins:   newTable[pluginKey, pluginSeries](options.SeriesLimit),
-		networks:  newTable[networkKey, networkSeries](options.SeriesLimit),
-		netns:     newTable[netnsKey, netnsSeries](options.SeriesLimit),
+		describe:   options.Describe,
+		wired:      options.Signals.Metrics,
+		counting:   options.Processes,
+		start:      options.Start,
+		since:      options.Start,
+		processes:  newTable[processKey, processSeries](options.SeriesLimit),
+		traffic:    newTable[trafficKey, trafficSeries](options.SeriesLimit),
+		outcomes:   newTable[outcomeKey, outcomeSeries](options.SeriesLimit),
+		lookups:    newTable[lookupKey, lookupSeries](options.SeriesLimit),
+		handshakes: newTable[handshakeKey, handshakeSeries](options.SeriesLimit),
+		resolvers:  newTable[resolverKey, resolverSeries](options.SeriesLimit),
+		actions:    newTable[actionKey, actionSeries](options.SeriesLimit),
+		plugins:    newTable[pluginKey, pluginSeries](options.SeriesLimit),
+		networks:   newTable[networkKey, networkSeries](options.SeriesLimit),
+		netns:      newTable[netnsKey, netnsSeries](options.SeriesLimit),
 
 		httpServers: newTable[httpKey, httpSeries](options.SeriesLimit),
 		httpClients: newTable[httpKey, httpSeries](options.SeriesLimit),
@@ -227,6 +229,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.processes.dropStale(now)
 	m.traffic.dropStale(now)
 	m.outcomes.dropStale(now)
+	m.handshakes.dropStale(now)
 	m.httpServers.dropStale(now)
 	m.httpClients.dropStale(now)
 	m.lookups.dropStale(now)
@@ -241,6 +244,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.etcdChanges.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
+	m.collectHandshakes(c)
 	m.collectExchanges(c)
 	m.collectLookups(c)
 	m.collectActions(c)

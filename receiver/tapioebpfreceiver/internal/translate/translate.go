@@ -184,6 +184,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.connectionConnect(record)
 	case event.TypeConnectionClose, event.TypeConnectionReport:
 		return t.connectionStats(kind, record)
+	case event.TypeTLSHandshake:
+		return t.tlsHandshake(record)
 	case event.TypeHTTPExchange:
 		return t.httpExchange(record)
 	case event.TypeDNSMessage, event.TypeDNSSegment:

@@ -404,7 +404,7 @@ func translations() []translation {
 	for i := range connections {
 		connections[i].family = event.FamilyNetwork
 	}
-	return slices.Concat(processes, connections, httpTranslations())
+	return slices.Concat(processes, connections, tlsTranslations(), httpTranslations())
 }
 
 // TestHandle checks each event with each combination of wired signals.

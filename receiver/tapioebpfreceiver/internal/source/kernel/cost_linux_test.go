@@ -6,6 +6,7 @@
 package kernel
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -162,6 +163,68 @@ func BenchmarkPrograms(b *testing.B) {
 	}
 	b.ReportMetric(perConnection, "ns/connection")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkTLSPrograms shows what following handshakes of TLS costs connections, with both ends in scope: the
+// median of what all programs took for one, with it and without, of b.N interleaved runs.
+func BenchmarkTLSPrograms(b *testing.B) {
+	text := func(v any) string {
+		encoded, err := json.Marshal(v)
+		require.NoError(b, err)
+		return string(encoded)
+	}
+	const connections = 200
+	for _, families := range [][]string{{familyNetwork}, {familyNetwork, familyHTTP}} {
+		worlds := map[bool]*world{}
+		for _, followed := range []bool{false, true} {
+			worlds[followed] = newOwnWorld(b, func(o *Options) {
+				withHTTP(o)
+				o.Families, o.Causes, o.TLSHandshakes, o.RingSize = families, false, followed, 64<<20
+			})
+		}
+		stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+		require.NoError(b, err)
+		for _, load := range []struct {
+			name, workload, argument string
+			connections              float64
+		}{
+			{"HTTP", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client(get), server(ok + "hello")}}), connections},
+			{"other", "script", text(script{Times: connections, Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), server("hello")}}), connections},
+			{"bulk", "script", text(script{Address: "127.0.0.1:0", Steps: []step{client("not HTTP"), {By: "server", Bytes: 200 << 20}}}), 1},
+			{"TLS", "tls", text(handshakeCase{Times: connections}), connections},
+		} {
+			b.Run(strings.Join(families, "+")+"/"+load.name, func(b *testing.B) {
+				took := map[bool][]float64{}
+				for range b.N {
+					for followed, w := range worlds {
+						before := w.runtime(b)
+						require.NoError(b, w.workload(load.workload, load.argument).Run())
+						took[followed] = append(took[followed], float64(w.runtime(b)-before))
+					}
+				}
+				slices.Sort(took[true])
+				slices.Sort(took[false])
+				b.ReportMetric(took[true][b.N/2]/took[false][b.N/2], "with/without")
+				b.ReportMetric(took[true][b.N/2]/load.connections, "ns/connection")
+				b.ReportMetric(took[false][b.N/2]/load.connections, "ns/connection-without")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		require.NoError(b, stats.Close())
+	}
+}
+
+// runtime of all the world's programs so far.
+func (w *world) runtime(b *testing.B) (total time.Duration) {
+	b.Helper()
+	for _, o := range w.source.loader.opened {
+		if program, ok := o.(*ebpf.Program); ok {
+			s, err := program.Stats()
+			require.NoError(b, err)
+			total += s.Runtime
+		}
+	}
+	return total
 }
 
 // BenchmarkHTTPPrograms shows what the programs cost an HTTP request with both its ends in scope:

@@ -227,7 +227,12 @@ func TestHTTPExchanges(t *testing.T) {
 // Every slot that was used is back.
 func assertSlotsAreFree(t testing.TB, w *world) {
 	t.Helper()
-	free := w.source.mapNamed("http_free")
+	assertAllFree(t, w, "http_free")
+}
+
+func assertAllFree(t testing.TB, w *world, name string) {
+	t.Helper()
+	free := w.source.mapNamed(name)
 	seen := map[uint32]bool{}
 	var numbers []uint32
 	for {

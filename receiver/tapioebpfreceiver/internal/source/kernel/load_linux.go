@@ -32,6 +32,9 @@ const (
 	servingThreads   = 16384
 )
 
+// tlsHandshakes are followed at a time, each end counted: bpf/tls.h has 4 KiB for each.
+const tlsHandshakes = 1024
+
 // idleWatch is how long a process must have been seen to serve nothing, and to send nothing then, until
 // what it sends while it serves one request is told to be for that. Tests have less time.
 var idleWatch = 10 * time.Second
@@ -132,6 +135,11 @@ func withoutExchange(spec *ebpf.CollectionSpec) {
 // followsCauses says whether it is found out what is sent for which request.
 func (o *Options) followsCauses() bool { return o.Causes && slices.Contains(o.Families, familyHTTP) }
 
+// followsHandshakes says whether handshakes of TLS are reported.
+func (o *Options) followsHandshakes() bool {
+	return o.TLSHandshakes && slices.Contains(o.Families, familyNetwork)
+}
+
 func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cache) *loader {
 	return &loader{
 		constants: map[string]any{
@@ -145,6 +153,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,
+			"tls_enabled":         s.options.followsHandshakes(),
 			"causes_enabled":      s.options.followsCauses(),
 			"idle_watch":          uint64(idleWatch),
 			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
@@ -185,8 +194,8 @@ type refusal struct {
 }
 
 // loadObject returns the programs that the kernel took, for the families that are wanted. Reading
-// HTTP is by far the most that a verifier is asked to follow: where that is refused, the other
-// families are not to go without their packets.
+// HTTP and TLS is by far the most that a verifier is asked to follow: where that is refused, the others
+// are not to go without their packets.
 func (l *loader) loadObject(o object, options Options, features kernelFeatures) ([]program, error) {
 	before := len(l.opened)
 	loaded, refused, err := l.tryObject(o, options, features)
@@ -194,15 +203,15 @@ func (l *loader) loadObject(o object, options Options, features kernelFeatures) 
 		return nil, err
 	}
 	others := slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyHTTP })
-	if tooMuch := slices.DeleteFunc(slices.Clone(refused), refusal.isNotOfHTTP); len(tooMuch) > 0 && slices.ContainsFunc(o.families, contains(others)) {
+	if tooMuch := slices.DeleteFunc(slices.Clone(refused), options.needsNoStreams); len(tooMuch) > 0 && slices.ContainsFunc(o.families, contains(others)) {
 		if err := l.closeSince(before); err != nil {
 			return nil, err
 		}
 		for _, r := range tooMuch {
-			l.report([]string{familyHTTP}, r.program.hook(), r.err)
+			l.reportStreams(options, r)
 		}
-		l.constants["http_enabled"] = false
-		options.Families = others
+		l.constants["http_enabled"], l.constants["tls_enabled"] = false, false
+		options.Families, options.TLSHandshakes = others, false
 		if loaded, refused, err = l.tryObject(o, options, features); err != nil {
 			return nil, err
 		}
@@ -213,9 +222,19 @@ func (l *loader) loadObject(o object, options Options, features kernelFeatures) 
 	return loaded, nil
 }
 
-// isNotOfHTTP says that reading HTTP is not what was refused.
-func (r refusal) isNotOfHTTP() bool {
-	return !slices.Contains(r.program.families, familyHTTP) || !slices.Contains(readersOfHTTP, r.program.name)
+// needsNoStreams says that reading HTTP or TLS is not what was refused.
+func (o *Options) needsNoStreams(r refusal) bool {
+	return !slices.Contains(o.Families, familyHTTP) && !o.followsHandshakes() || !slices.Contains(readersOfStreams, r.program.name)
+}
+
+// reportStreams says what goes on without a program.
+func (l *loader) reportStreams(options Options, r refusal) {
+	if slices.Contains(options.Families, familyHTTP) {
+		l.report([]string{familyHTTP}, r.program.hook(), r.err)
+	}
+	if options.followsHandshakes() {
+		l.report([]string{familyNetwork}, r.program.hook()+":tls_handshakes", r.err)
+	}
 }
 
 func contains(families []string) func(string) bool {
@@ -242,8 +261,10 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
-	if err := fillFreeSlots(objectMaps["http_free"]); err != nil {
-		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
+	for _, name := range []string{"http_free", "tls_free"} {
+		if err := fillFreeSlots(name, objectMaps[name]); err != nil {
+			return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
+		}
 	}
 	if paths, ok := objectMaps["sensitive_paths"]; ok {
 		if err := l.sensitive.fill(paths); err != nil {
@@ -295,15 +316,15 @@ func (l *loader) sizeSecurityMaps(spec *ebpf.CollectionSpec, o object, options O
 	}
 }
 
-// fillFreeSlots has the numbers of all slots for HTTP exchanges; the lowest is used first, so that
-// few are touched where few are needed.
-func fillFreeSlots(free *ebpf.Map) error {
+// fillFreeSlots has the numbers of all slots for HTTP exchanges or TLS handshakes; the lowest is used first,
+// so that few are touched where few are needed.
+func fillFreeSlots(name string, free *ebpf.Map) error {
 	if free == nil {
 		return nil
 	}
 	for slot := range free.MaxEntries() {
 		if err := free.Put(nil, free.MaxEntries()-1-slot); err != nil {
-			return fmt.Errorf("fill map http_free: %w", err)
+			return fmt.Errorf("fill map %s: %w", name, err)
 		}
 	}
 	return nil
@@ -356,18 +377,25 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets
 	}
+	if options.followsHandshakes() {
+		sizeSlots(spec, tlsHandshakes, "tls_slots", "tls_free")
+	}
 	if !slices.Contains(options.Families, familyHTTP) {
 		return
 	}
-	for _, name := range []string{"http_slots", "http_free"} {
-		if m, ok := spec.Maps[name]; ok {
-			m.MaxEntries = options.MaxInFlight
-		}
-	}
+	sizeSlots(spec, options.MaxInFlight, "http_slots", "http_free")
 	if !options.followsCauses() {
 		return
 	}
 	for name, size := range map[string]uint32{"serving_processes": servingProcesses, "serving_threads": servingThreads} {
+		if m, ok := spec.Maps[name]; ok {
+			m.MaxEntries = size
+		}
+	}
+}
+
+func sizeSlots(spec *ebpf.CollectionSpec, size uint32, names ...string) {
+	for _, name := range names {
 		if m, ok := spec.Maps[name]; ok {
 			m.MaxEntries = size
 		}

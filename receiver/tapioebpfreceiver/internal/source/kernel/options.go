@@ -26,6 +26,8 @@ type Options struct {
 	MaxArgumentBytes uint32
 	// ReportInterval is how often a connection that lasts is reported.
 	ReportInterval time.Duration
+	// TLSHandshakes says whether handshakes of TLS are reported. It takes the family network.
+	TLSHandshakes bool
 	// DNSPorts are those of the servers whose clients are observed.
 	DNSPorts []uint16
 	// MaxInFlight HTTP exchanges are followed at a time, each end counted.

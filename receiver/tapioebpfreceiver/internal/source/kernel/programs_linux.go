@@ -47,7 +47,7 @@ const (
 var objects = []object{
 	{name: "cni", load: bpf.LoadCNI, families: []string{familyCNI}, wants: wantsCNIProgram, calls: cniCalls},
 	{name: "process", load: bpf.LoadProcess, families: []string{familyProcess}},
-	{name: "network", load: bpf.LoadNetwork, families: []string{familyNetwork, familyDNS, familyHTTP}, usedBy: map[string][]string{
+	{name: "network", load: bpf.LoadNetwork, families: []string{familyNetwork, familyDNS, familyHTTP}, wants: wantsNetworkProgram, usedBy: map[string][]string{
 		"tcp_state_changed":         {familyNetwork, familyDNS, familyHTTP},
 		"tcp_state_missed":          {familyNetwork, familyDNS, familyHTTP},
 		"tcp_read":                  {familyNetwork, familyDNS, familyHTTP}, // who owns a socket
@@ -60,6 +60,7 @@ var objects = []object{
 		"report_sockets_by_address": {familyNetwork, familyHTTP},
 		"report_flows":              {familyNetwork},
 		"reap_exchanges":            {familyHTTP},
+		"reap_handshakes":           {familyNetwork},
 		"report_by_file":            {familyNetwork, familyHTTP},
 	}},
 	{name: "security", load: bpf.LoadSecurity, families: []string{familySecurity}, wants: wantsSecurityProgram, calls: securityCalls},
@@ -77,8 +78,13 @@ func (o object) familiesOf(program string, wanted []string) []string {
 	return slices.DeleteFunc(slices.Clone(serves), func(family string) bool { return !slices.Contains(wanted, family) })
 }
 
-// readersOfHTTP are the programs in which the reading of HTTP is.
-var readersOfHTTP = []string{"packet_sent", "packet_received", "tcp_state_changed", "tcp_state_missed"}
+// wantsNetworkProgram says whether a program has something to do, for the families that it is of.
+func wantsNetworkProgram(name string, options Options, _ kernelFeatures) bool {
+	return name != "reap_handshakes" || options.followsHandshakes()
+}
+
+// readersOfStreams are the programs in which the reading of HTTP and TLS is.
+var readersOfStreams = []string{"packet_sent", "packet_received", "tcp_state_changed", "tcp_state_missed"}
 
 // sharedMaps exist once for all objects.
 var sharedMaps = []string{"lifecycle_ring", "traffic_ring", "event_counts", "scope_cgroups", "scope_verdicts"}
@@ -114,6 +120,7 @@ var iterators = map[string]iterator{
 	"report_sockets_by_address": {overMap: "sockets_by_address", onlyIf: func(f kernelFeatures) bool { return f.mapIterators && !f.socketStorage }},
 	"report_flows":              {overMap: "flows", onlyIf: hasMapIterators},
 	"reap_exchanges":            {overMap: "http_slots", onlyIf: hasMapIterators, reaps: true},
+	"reap_handshakes":           {overMap: "tls_slots", onlyIf: hasMapIterators, reaps: true},
 	"report_by_file":            {onlyIf: func(f kernelFeatures) bool { return !f.mapIterators }},
 }
 

@@ -207,11 +207,31 @@ func TestWithoutExchange(t *testing.T) {
 	assert.Zero(t, exchanges())
 }
 
-// A kernel that refuses to verify the reading of HTTP still reports connections.
-func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
+// A kernel that refuses to verify the reading of HTTP and TLS still reports connections.
+func TestOthersGoOnWithoutStreams(t *testing.T) {
+	options := Options{MaxInFlight: 64, RingSize: 1 << 20, ReportInterval: time.Minute}
+	for _, tt := range []struct {
+		name     string
+		families []string
+		tls      bool
+		want     []string
+	}{
+		{"http", []string{familyNetwork, familyHTTP}, false, []string{"[http] cgroup_skb/egress"}},
+		{"tls", []string{familyNetwork}, true, []string{"[network] cgroup_skb/egress:tls_handshakes"}},
+		{"both", []string{familyNetwork, familyHTTP}, true, []string{"[http] cgroup_skb/egress", "[network] cgroup_skb/egress:tls_handshakes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			options := options
+			options.Families, options.TLSHandshakes = tt.families, tt.tls
+			assert.Equal(t, tt.want, loadWithoutStreams(t, options))
+		})
+	}
+}
+
+// loadWithoutStreams returns what is reported as not to be had.
+func loadWithoutStreams(t *testing.T, options Options) (reported []string) {
 	requireBPF(t)
-	var reported []string
-	s := &Source{options: Options{Families: []string{familyNetwork, familyHTTP}, MaxInFlight: 64, RingSize: 1 << 20, ReportInterval: time.Minute}}
+	s := &Source{options: options}
 	types := btf.NewCache()
 	features, err := detectFeatures(types)
 	require.NoError(t, err)
@@ -223,8 +243,8 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	network := objects[objectOf(familyNetwork)]
 	network.load = func() (*ebpf.CollectionSpec, error) {
 		spec, err := bpf.LoadNetwork()
-		if l.constants["http_enabled"] == true {
-			for _, name := range readersOfHTTP { // others verify the real ones, which takes long
+		if l.constants["http_enabled"] == true || l.constants["tls_enabled"] == true {
+			for _, name := range readersOfStreams { // others verify the real ones, which takes long
 				spec.Programs[name].Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
 			}
 			spec.Programs["packet_sent"].Instructions = asm.Instructions{asm.Return()} // of what is not said
@@ -233,7 +253,6 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	}
 	loaded, err := l.loadObject(network, s.options, features)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"[http] cgroup_skb/egress"}, reported)
 	var names []string
 	for _, p := range loaded {
 		names = append(names, p.name)
@@ -242,4 +261,5 @@ func TestOtherFamiliesGoOnWithoutHTTP(t *testing.T) {
 	assert.Subset(t, names, []string{"packet_sent", "packet_received", "tcp_state_changed", "find_sockets"})
 	require.NoError(t, l.close())
 	assert.Empty(t, l.opened)
+	return reported
 }

@@ -1,0 +1,143 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
+
+import (
+	"cmp"
+	cryptotls "crypto/tls"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/tls"
+)
+
+// handshake of TLS, and what is known of it besides.
+type handshake struct {
+	event.TLSHandshake
+	process   *identity.Process
+	resource  *identity.Resource
+	client    tls.ClientHello
+	server    tls.ServerHello
+	errorType string // empty: established
+	name      string // of the server; empty: only its address is known
+}
+
+// tlsHandshake: the span of the client's end. One that failed is a log record, too, at both ends.
+func (t *Translator) tlsHandshake(record []byte) (outcome, error) {
+	e, err := event.DecodeTLSHandshake(record)
+	if err != nil {
+		return absorbed, err
+	}
+	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
+	h := &handshake{
+		TLSHandshake: e, process: p, resource: t.index.ResourceOf(&e.Header, p), errorType: e.ErrorType(),
+		client: tls.ReadClientHello(e.ClientHello), server: tls.ReadServerHello(e.ServerHello),
+	}
+	h.name = cmp.Or(h.client.ServerName, t.nameOf(&e.Header, &e.Ends, &e.Cause, e.Opened))
+	t.metrics.shookHands(h, t.wall(e.Header.Time))
+	if e.IsServer() {
+		noteServer(p)
+	}
+	if t.signals.Traces && !e.IsServer() {
+		return t.tellHandshake(h), nil
+	}
+	logged := t.signals.Logs && h.errorType != ""
+	if logged {
+		t.fillHandshakeFailure(t.builder.record(h.resource), h, [8]byte{})
+	}
+	return t.outcomeIf(logged), nil
+}
+
+func (t *Translator) tellHandshake(h *handshake) outcome {
+	place, unit := t.placeHandshake(h)
+	span := t.newSpan(unit, h.resource)
+	t.fillHandshake(span, h)
+	if unit == nil {
+		setPlace(span, &place)
+		if t.signals.Logs && h.errorType != "" {
+			log := t.builder.record(h.resource)
+			t.fillHandshakeFailure(log, h, place.SpanID)
+			log.SetTraceID(place.TraceID)
+		}
+		return carried
+	}
+	t.held++
+	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: h.resource}
+	if t.signals.Logs && h.errorType != "" {
+		log := plog.NewLogRecord()
+		t.fillHandshakeFailure(log, h, unit.SpanID())
+		holder.logs = []heldLog{{log, h.resource}}
+	}
+	t.hold(unit, holder)
+	return held
+}
+
+// placeHandshake beside the opening of its connection, which was for the same.
+func (t *Translator) placeHandshake(h *handshake) (correlate.Place, *correlate.Unit) {
+	return t.traces.Handshake(&correlate.Connection{
+		Link:    correlate.LinkOf(h.Sequence, h.Acknowledged),
+		Cause:   causeOf(&h.Cause),
+		Program: programOf(h.process, &h.Cause),
+		Now:     h.Header.Time,
+	})
+}
+
+func (t *Translator) fillHandshake(span ptrace.Span, h *handshake) {
+	fillSpan(span, spanTLSHandshake, ptrace.SpanKindClient, t.wall(h.Start), t.wall(h.Header.Time))
+	t.describeHandshake(span.Attributes(), h)
+	if h.errorType != "" {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+}
+
+func (t *Translator) fillHandshakeFailure(log plog.LogRecord, h *handshake, span [8]byte) {
+	fillLog(log, eventTLSFailure, t.wall(h.Header.Time), plog.SeverityNumberWarn)
+	log.SetSpanID(span)
+	t.describeHandshake(log.Attributes(), h)
+	log.Attributes().PutDouble(attrTLSDuration, seconds(h.Header.Time-h.Start))
+}
+
+// tlsAttributes is how many there are as a rule, beside those of owner and ends.
+const tlsAttributes = 6
+
+func (t *Translator) describeHandshake(attributes pcommon.Map, h *handshake) {
+	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&h.Ends) + tlsAttributes)
+	t.putOwner(attributes, h.Header.Pid, h.process)
+	t.putEnds(attributes, &h.Ends, h.name)
+	putKnown(attributes, attrServerAddress, h.name) // as the client names it, at both ends
+	attributes.PutBool(attrTLSEstablished, h.IsEstablished())
+	putChoice(attributes, &h.server)
+	if resumed, known := tls.Resumed(&h.client, &h.server); known {
+		attributes.PutBool(attrTLSResumed, resumed)
+	}
+	if h.Flags&event.TLSRetried != 0 {
+		attributes.PutBool(attrTLSRetried, true)
+	}
+	putAlert(attributes, h)
+	putKnown(attributes, attrErrorType, h.errorType)
+}
+
+// putChoice of the server.
+func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
+	if name, number := tls.VersionOf(server.Version); name != "" {
+		attributes.PutStr(attrTLSProtocolName, name)
+		attributes.PutStr(attrTLSProtocolVersion, number)
+	}
+	if server.CipherSuite != 0 {
+		attributes.PutStr(attrTLSCipher, cryptotls.CipherSuiteName(server.CipherSuite))
+	}
+	putKnown(attributes, attrTLSNextProtocol, server.Protocol)
+}
+
+func putAlert(attributes pcommon.Map, h *handshake) {
+	putKnown(attributes, attrTLSAlertSender, h.AlertSender())
+	if h.HasAlert() {
+		attributes.PutInt(attrTLSAlertCode, int64(h.Alert))
+	}
+}
