@@ -21,7 +21,7 @@ var packages = []string{
 }
 
 const (
-	guestLimit = 20 * time.Minute // verifying the programs takes seconds a test there
+	guestLimit = 25 * time.Minute // verifying the programs takes seconds a test there
 	// testLimit is shorter, so that a test that hangs says where.
 	testLimit = guestLimit - 30*time.Second
 )
