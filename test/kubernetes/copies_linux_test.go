@@ -26,6 +26,15 @@ func TestCopies(t *testing.T) {
 	})))
 	assert.Equal(t, withProbe.ToStringMap(), sub(t, operator, "spec::config"))
 
+	// the stack's collector is the operator's, with the image in two
+	stack := sub(t, load(t, deploy+"/helm/opentelemetry-kube-stack.yaml"), "collectors::tapio")
+	for key, value := range sub(t, operator, "spec") {
+		if key != "image" {
+			assert.Equal(t, value, stack[key], key)
+		}
+	}
+	assert.Equal(t, map[string]any{"repository": chart.Get("image::repository"), "tag": chart.Get("image::tag")}, stack["image"])
+
 	pod := sub(t, load(t, deploy+"/kubernetes/base/daemonset.yaml"), "spec::template::spec")
 	container := pod["containers"].([]any)[0].(map[string]any)
 	for _, key := range []string{"hostPID", "priorityClassName", "tolerations", "affinity"} {
