@@ -6,6 +6,7 @@ package kernels
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,17 @@ const (
 	guestLimit = 25 * time.Minute // verifying the programs takes seconds a test there
 	// testLimit is shorter, so that a test that hangs says where.
 	testLimit = guestLimit - 30*time.Second
+)
+
+// between are the kernels between the oldest and the newest. They do without what takes most of a guest's time and is
+// about no kernel: tests for which the programs that read HTTP are verified once more, each with settings of its own. What the
+// shared ones are loaded for shows that these kernels take them.
+var (
+	between = []string{"6.1", "6.12"}
+	slow    = "^Test(" + strings.Join([]string{
+		"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
+		"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted",
+	}, "|") + ")$"
 )
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
@@ -62,6 +74,9 @@ func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
 		Init:   initBinary,
 		Flags:  []string{"-test.timeout=" + testLimit.String()},
 		Limit:  guestLimit,
+	}
+	if slices.Contains(between, kernel.Name) {
+		guest.Flags = append(guest.Flags, "-test.skip="+slow)
 	}
 	for _, pkg := range packages {
 		binary, err := vm.BuildTest(t.Context(), dir, kernel.Arch, pkg)

@@ -31,9 +31,9 @@ type Kernel struct {
 // signature, and Debian drops them earlier.
 var Kernels = []Kernel{
 	pin("5.10", "amd64", "bullseye-security", "5.10.262-1", "linux-image-5.10.0-46-cloud-amd64"),
+	pin("7.3", "amd64", "trixie-backports", "7.3.4-1~bpo13+1", "linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"),
 	pin("6.1", "amd64", "bookworm-security", "6.1.192-2", "linux-image-6.1.0-56-cloud-amd64"),
 	pin("6.12", "amd64", "trixie-security", "6.12.117-1", "linux-image-6.12.117+deb13-cloud-amd64"),
-	pin("7.3", "amd64", "trixie-backports", "7.3.4-1~bpo13+1", "linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"),
 	pin("6.12-arm64", "arm64", "trixie-security", "6.12.117-1", "linux-image-6.12.117+deb13-cloud-arm64"),
 }
 
