@@ -69,6 +69,38 @@ func (t *Translator) hold(unit *correlate.Unit, h *heldSpan) {
 	unit.HoldBy(h)
 }
 
+// attempt is what a client tried: it has a span and, if it failed, a log record, too.
+type attempt interface {
+	owner() *identity.Resource
+	failed() bool
+	fillSpan(t *Translator, span ptrace.Span)
+	fillFailure(t *Translator, log plog.LogRecord, span [8]byte)
+}
+
+// tellAttempt whose place is known; with a unit, both wait for it.
+func (t *Translator) tellAttempt(a attempt, place correlate.Place, unit *correlate.Unit) outcome {
+	span, logged := t.newSpan(unit, a.owner()), t.signals.Logs && a.failed()
+	a.fillSpan(t, span)
+	if unit == nil {
+		setPlace(span, &place)
+		if logged {
+			log := t.builder.record(a.owner())
+			a.fillFailure(t, log, place.SpanID)
+			log.SetTraceID(place.TraceID)
+		}
+		return carried
+	}
+	t.held++
+	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: a.owner()}
+	if logged {
+		log := plog.NewLogRecord()
+		a.fillFailure(t, log, unit.SpanID())
+		holder.logs = []heldLog{{log, a.owner()}}
+	}
+	t.hold(unit, holder)
+	return held
+}
+
 // newSpan is one in the batch, or where it waits for its place one beside it.
 func (t *Translator) newSpan(unit *correlate.Unit, r *identity.Resource) ptrace.Span {
 	if unit != nil {

@@ -33,11 +33,12 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 	c := connect{WireConnectionConnect: e, process: p, resource: r, errorType: errorType, name: t.nameOf(&e.Header, &e.Ends, &e.Cause, e.Opened), ofEtcd: ofEtcd}
 	if !t.signals.Traces {
 		if t.signals.Logs && failed {
-			t.fillConnectFailure(t.builder.record(r), &c, [8]byte{})
+			c.fillFailure(t, t.builder.record(r), [8]byte{})
 		}
 		return t.outcomeIf(t.signals.Logs && failed), nil
 	}
-	return t.tellConnect(&c), nil
+	place, unit := t.placeConnect(&c)
+	return t.tellAttempt(&c, place, unit), nil
 }
 
 // connect is a handshake, and what is known of it besides.
@@ -48,30 +49,6 @@ type connect struct {
 	errorType string // empty: established
 	name      string // of the server; empty: only its address is known
 	ofEtcd    string // what it is to etcd; empty: nothing
-}
-
-func (t *Translator) tellConnect(c *connect) outcome {
-	place, unit := t.placeConnect(c)
-	span := t.newSpan(unit, c.resource)
-	t.fillConnect(span, c)
-	if unit == nil {
-		setPlace(span, &place)
-		if t.signals.Logs && c.errorType != "" {
-			log := t.builder.record(c.resource)
-			t.fillConnectFailure(log, c, place.SpanID)
-			log.SetTraceID(place.TraceID)
-		}
-		return carried
-	}
-	t.held++
-	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: c.resource}
-	if t.signals.Logs && c.errorType != "" {
-		log := plog.NewLogRecord()
-		t.fillConnectFailure(log, c, unit.SpanID())
-		holder.logs = []heldLog{{log, c.resource}}
-	}
-	t.hold(unit, holder)
-	return held
 }
 
 func (t *Translator) placeConnect(c *connect) (correlate.Place, *correlate.Unit) {
@@ -91,15 +68,19 @@ func (t *Translator) placeConnect(c *connect) (correlate.Place, *correlate.Unit)
 	return t.traces.Connection(&connection)
 }
 
-func (t *Translator) fillConnect(span ptrace.Span, c *connect) {
+func (c *connect) owner() *identity.Resource { return c.resource }
+
+func (c *connect) failed() bool { return c.errorType != "" }
+
+func (c *connect) fillSpan(t *Translator, span ptrace.Span) {
 	fillSpan(span, spanTCPConnect, ptrace.SpanKindClient, t.wall(c.Opened), t.wall(c.Header.Time))
 	t.describeConnect(span.Attributes(), c)
-	if c.errorType != "" {
+	if c.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 }
 
-func (t *Translator) fillConnectFailure(log plog.LogRecord, c *connect, span [8]byte) {
+func (c *connect) fillFailure(t *Translator, log plog.LogRecord, span [8]byte) {
 	fillLog(log, eventConnectionClose, t.wall(c.Header.Time), plog.SeverityNumberWarn)
 	log.SetSpanID(span)
 	t.describeConnect(log.Attributes(), c)

@@ -45,37 +45,14 @@ func (t *Translator) tlsHandshake(record []byte) (outcome, error) {
 		noteServer(p)
 	}
 	if t.signals.Traces && !e.IsServer() {
-		return t.tellHandshake(h), nil
+		place, unit := t.placeHandshake(h)
+		return t.tellAttempt(h, place, unit), nil
 	}
-	logged := t.signals.Logs && h.errorType != ""
+	logged := t.signals.Logs && h.failed()
 	if logged {
-		t.fillHandshakeFailure(t.builder.record(h.resource), h, [8]byte{})
+		h.fillFailure(t, t.builder.record(h.resource), [8]byte{})
 	}
 	return t.outcomeIf(logged), nil
-}
-
-func (t *Translator) tellHandshake(h *handshake) outcome {
-	place, unit := t.placeHandshake(h)
-	span := t.newSpan(unit, h.resource)
-	t.fillHandshake(span, h)
-	if unit == nil {
-		setPlace(span, &place)
-		if t.signals.Logs && h.errorType != "" {
-			log := t.builder.record(h.resource)
-			t.fillHandshakeFailure(log, h, place.SpanID)
-			log.SetTraceID(place.TraceID)
-		}
-		return carried
-	}
-	t.held++
-	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: h.resource}
-	if t.signals.Logs && h.errorType != "" {
-		log := plog.NewLogRecord()
-		t.fillHandshakeFailure(log, h, unit.SpanID())
-		holder.logs = []heldLog{{log, h.resource}}
-	}
-	t.hold(unit, holder)
-	return held
 }
 
 // placeHandshake beside the opening of its connection, which was for the same.
@@ -88,15 +65,19 @@ func (t *Translator) placeHandshake(h *handshake) (correlate.Place, *correlate.U
 	})
 }
 
-func (t *Translator) fillHandshake(span ptrace.Span, h *handshake) {
+func (h *handshake) owner() *identity.Resource { return h.resource }
+
+func (h *handshake) failed() bool { return h.errorType != "" }
+
+func (h *handshake) fillSpan(t *Translator, span ptrace.Span) {
 	fillSpan(span, spanTLSHandshake, ptrace.SpanKindClient, t.wall(h.Start), t.wall(h.Header.Time))
 	t.describeHandshake(span.Attributes(), h)
-	if h.errorType != "" {
+	if h.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 }
 
-func (t *Translator) fillHandshakeFailure(log plog.LogRecord, h *handshake, span [8]byte) {
+func (h *handshake) fillFailure(t *Translator, log plog.LogRecord, span [8]byte) {
 	fillLog(log, eventTLSFailure, t.wall(h.Header.Time), plog.SeverityNumberWarn)
 	log.SetSpanID(span)
 	t.describeHandshake(log.Attributes(), h)

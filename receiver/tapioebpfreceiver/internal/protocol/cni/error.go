@@ -126,7 +126,7 @@ func closed(rest []byte) json.RawMessage {
 	return nil
 }
 
-// set a field; a value of another type is none.
+// set a field; one whose value is of another type stays empty.
 func (e *Error) set(name string, value json.RawMessage) {
 	switch name {
 	case "code":
