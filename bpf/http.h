@@ -30,6 +30,8 @@
 #define MAX_SCANS 96		 /* words and lines of a window */
 #define CONTENT_LENGTH_DIGITS 32 /* and spaces */
 #define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
+#define STEPS_TOGETHER 256	 /* the verifier follows each of these but once */
+#define STEP_ROUNDS (MAX_STEPS / STEPS_TOGETHER)
 #define MAX_LOOKS 16	     /* for a request, in the middle of a stream that may not have any */
 #define FIRST_BYTES 32	     /* of a request: among them its method ends */
 #define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
@@ -136,6 +138,7 @@ struct {
 #define MAX_EARLY_SEGMENT 2048
 #define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
 #define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
+#define EARLY_ROUNDS 3 /* of steps, for each: enough for chunks of a byte, with two steps each */
 
 struct early_key {
 	__u64 socket;
@@ -235,14 +238,19 @@ static __always_inline __u32 slot_of(struct http_connection *http, __u32 exchang
 	return http->pending[exchange % MAX_PIPELINED];
 }
 
-/* The slot of an exchange; NULL: it was taken away, and may be another one's by now. */
-static __always_inline struct http_slot *exchange_slot(struct http_connection *http, __u32 exchange)
+/* NULL: it was taken away, and may be another one's by now. */
+static __always_inline struct http_slot *slot_that_is(__u32 number, __u64 socket, __u32 exchange)
 {
-	struct http_slot *slot = http_slot(slot_of(http, exchange));
+	struct http_slot *slot = http_slot(number);
 
-	if (!slot || slot->socket != http->streams[INGRESS].socket || slot->number != exchange)
+	if (!slot || slot->socket != socket || slot->number != exchange)
 		return NULL;
 	return slot;
+}
+
+static __always_inline struct http_slot *exchange_slot(struct http_connection *http, __u32 exchange)
+{
+	return slot_that_is(slot_of(http, exchange), http->streams[INGRESS].socket, exchange);
 }
 
 static __always_inline __u32 scratch_of(enum http_part part)
@@ -312,15 +320,22 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	free_slot(slot, slot_of(&state->http, exchange));
 }
 
-static __noinline void drop_exchange(struct http_connection *http, __u32 exchange, bool lost)
+/* A function by itself, so that the verifier follows it but once. */
+__noinline int http_drop(__u32 number, __u64 socket, __u32 exchange, __u32 lost)
 {
-	struct http_slot *slot = exchange_slot(http, exchange);
+	struct http_slot *slot = slot_that_is(number, socket, exchange);
 
 	if (!slot)
-		return;
+		return 0;
 	if (lost && slot->has_line)
 		count_unreadable(HTTP_EXCHANGE);
-	free_slot(slot, slot_of(http, exchange));
+	free_slot(slot, number);
+	return 0;
+}
+
+static __always_inline void drop_exchange(struct http_connection *http, __u32 exchange, bool lost)
+{
+	http_drop(slot_of(http, exchange), http->streams[INGRESS].socket, exchange, lost);
 }
 
 static __always_inline bool waits_for_response(struct http_connection *http)
@@ -1264,17 +1279,16 @@ __noinline int http_step(struct __sk_buff *skb, __u32 direction)
 	return stream->left ? result : STEP_DONE;
 }
 
-/* Reads all of what was placed. */
-__noinline int http_read(struct __sk_buff *skb, __u32 direction)
+__noinline int http_steps(struct __sk_buff *skb, __u32 direction)
 {
 	struct socket_state *state = state_of_packet(skb);
 	struct http_stream *stream;
-	int result;
+	int result = STEP_DONE;
 
 	if (!state)
-		return 0;
+		return STEP_DONE;
 	stream = &state->http.streams[direction & 1];
-	for (int i = 0; i < MAX_STEPS; i++) {
+	for (int i = 0; i < STEPS_TOGETHER; i++) {
 		/* not from within http_step: together they need more of the stack than there is */
 		if (is_tls_mode(stream->mode))
 			result = tls_step(skb, direction);
@@ -1283,7 +1297,16 @@ __noinline int http_read(struct __sk_buff *skb, __u32 direction)
 		if (result == STEP_DONE)
 			break;
 	}
-	return 0;
+	return result;
+}
+
+/* Reads all of what was placed. */
+static __always_inline void read_placed(struct __sk_buff *skb, enum direction direction,
+					const int rounds)
+{
+	for (int i = 0; i < rounds; i++)
+		if (http_steps(skb, direction) == STEP_DONE)
+			break;
 }
 
 /* --- packets --------------------------------------------------------------------------------- */
@@ -1377,50 +1400,58 @@ static __always_inline void note_ahead(struct http_stream *stream, struct segmen
 	}
 }
 
-static __noinline void put_piece_aside(struct __sk_buff *skb, struct http_stream *stream,
-				       struct segment *segment, __u32 from)
+/* The next bytes, size of them or as many as there is room for, at offset in the packet. */
+__noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequence, __u32 offset,
+			      __u32 size)
 {
-	struct early_key key = early_key(stream, segment->sequence + from);
+	struct socket_state *state = state_of_packet(skb);
 	struct early_segment *empty, *early;
-	__u32 size = segment->size - from;
+	struct http_stream *stream;
+	struct early_key key;
 	__u32 first = 0;
 
+	if (!state)
+		return 0;
+	stream = &state->http.streams[direction & 1];
+	key = early_key(stream, sequence);
 	if (size > MAX_EARLY_SEGMENT)
 		size = MAX_EARLY_SEGMENT;
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
 	if (!empty || stream->early_segments >= MAX_EARLY_SEGMENTS)
-		return;
+		return 0;
 	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
-		return; /* it came twice */
+		return 0; /* it came twice */
 	early = bpf_map_lookup_elem(&early_segments, &key);
 	if (!early)
-		return;
+		return 0;
 	early->size = size;
-	load_bytes(skb, segment->offset + from, early->bytes, size, MAX_EARLY_SEGMENT);
+	load_bytes(skb, offset, early->bytes, size, MAX_EARLY_SEGMENT);
 	stream->early_segments++;
+	return 0;
 }
 
 /* Those of a head, or of chunks, will be needed. What was put together on its way may be large. */
-static __always_inline void put_aside(struct __sk_buff *skb, struct http_stream *stream,
-				      struct segment *segment)
+static __always_inline void put_aside(struct __sk_buff *skb, struct segment *segment,
+				      enum direction direction)
 {
 	__u32 from = 0;
 
 	for (int i = 0; i < MAX_EARLY_PIECES && from < segment->size; i++) {
-		put_piece_aside(skb, stream, segment, from);
+		http_put_aside(skb, direction, segment->sequence + from, segment->offset + from,
+			       segment->size - from);
 		from += MAX_EARLY_SEGMENT;
 	}
 }
 
 /* Sets what the steps read: the part of the segment that is new. False: there is none. */
 static __always_inline bool place_segment(struct __sk_buff *skb, struct http_stream *stream,
-					  struct segment *segment)
+					  struct segment *segment, enum direction direction)
 {
 	__s32 missing = behind(segment->sequence, stream->next);
 
 	if (missing > 0 && !in_body(stream, missing)) {
 		note_ahead(stream, segment);
-		put_aside(skb, stream, segment);
+		put_aside(skb, segment, direction);
 		return false;
 	}
 	/* before our turn: seen already; in a body, what is missing will come and is only counted */
@@ -1463,7 +1494,7 @@ static __always_inline void read_early(struct __sk_buff *skb, struct http_stream
 	for (int i = 0; i < MAX_EARLY_SEGMENTS && stream->early_segments; i++) {
 		if (!place_early(stream))
 			break;
-		http_read(skb, direction);
+		read_placed(skb, direction, EARLY_ROUNDS);
 		forget_early(stream);
 	}
 	stream->reading_early = false;
@@ -1491,7 +1522,7 @@ static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connec
 	if (!place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
-		http_read(skb, direction);
+		read_placed(skb, direction, STEP_ROUNDS);
 	else
 		lose_framing(http);
 }
@@ -1625,9 +1656,9 @@ static __always_inline void read_payload(struct __sk_buff *skb, struct socket_st
 	check_acknowledged(http, segment, direction);
 	if (stream->mode == MODE_SEARCH)
 		look_for_request(state, stream, segment, direction);
-	if (!has_framing(stream) || !place_segment(skb, stream, segment))
+	if (!has_framing(stream) || !place_segment(skb, stream, segment, direction))
 		return;
-	http_read(skb, direction);
+	read_placed(skb, direction, STEP_ROUNDS);
 	if (stream->left && has_framing(stream))
 		lose_framing(http); /* too many parts in one packet */
 	read_ahead(skb, http, stream, direction);
@@ -1693,7 +1724,7 @@ static __always_inline void defer_segment(struct __sk_buff *skb, struct http_con
 	if (stream->mode == MODE_NEW || !has_framing(stream))
 		return; /* a request is looked for in what comes later */
 	note_end(stream, segment);
-	put_aside(skb, stream, segment);
+	put_aside(skb, segment, direction);
 	http->deferred = true;
 }
 
@@ -1752,8 +1783,8 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
-	if (place_segment(skb, &http->streams[INGRESS], &segment))
-		http_read(skb, INGRESS);
+	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
+		read_placed(skb, INGRESS, STEP_ROUNDS);
 }
 
 /* The connection has a socket now: its exchanges are that socket's. */
