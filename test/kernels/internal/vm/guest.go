@@ -99,12 +99,15 @@ var strayBreakpoint = regexp.MustCompile(`(?m)\bint3: 0000 \[#\d+\]`)
 
 func diedOfEmulation(console string) bool { return strayBreakpoint.MatchString(console) }
 
+// endsOnTrouble is for a kernel that panics, also by an oops or as a CPU was stuck for a minute: it says what all CPUs
+// were at and reboots at once, and with -no-reboot QEMU ends then.
+const endsOnTrouble = "panic=-1 oops=panic softlockup_panic=1 sysctl.kernel.watchdog_thresh=30 panic_print=0x40"
+
 func (g Guest) boot(ctx context.Context, qemu, vmlinuz, initramfs string) (string, error) {
 	limited, cancel := context.WithTimeout(ctx, g.Limit)
 	defer cancel()
 	m := machines[g.Kernel.Arch]
-	// A kernel that panics, also by an oops, reboots at once, and with -no-reboot QEMU ends then.
-	kernelArgs := "console=" + m.console + " rdinit=/init panic=-1 oops=panic quiet"
+	kernelArgs := "console=" + m.console + " rdinit=/init quiet " + endsOnTrouble
 	cpus := []string{"-smp", "2", "-accel", "tcg,thread=multi"}
 	if g.CountInstructions {
 		cpus = []string{"-smp", "1", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"}
