@@ -106,7 +106,7 @@ test-kernels: ## Test on several kernels in QEMU.
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
-	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Deploy)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Deploy|Operator)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: test-jaeger
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).
