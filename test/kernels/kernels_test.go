@@ -32,7 +32,7 @@ const (
 // settings of its own. The newest kernel, on which they take least, runs them; on the others, what the shared programs are
 // loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
-	"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
+	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
 	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 
