@@ -4,6 +4,7 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -92,7 +93,11 @@ func TestNotices(t *testing.T) {
 
 func TestStandardLibrary(t *testing.T) {
 	modules := map[string]*module{}
-	root := runtime.GOROOT()
+	root, err := goOutput(&buildinfo.BuildInfo{}, ".", "env", "GOROOT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root = strings.TrimSpace(root)
 	if err := addPackage(modules, standard, runtime.Version(), root, filepath.Join(root, "src", "net", "http")); err != nil {
 		t.Fatal(err)
 	}
