@@ -188,6 +188,15 @@ func TestTwoCapabilities(t *testing.T) {
 	}
 }
 
+// TestClosedCgroup: what could be seen only in part is refused.
+func TestClosedCgroup(t *testing.T) {
+	requireBPF(t)
+	scope := newCgroup(t)
+	require.NoError(t, os.Chmod(scope.dir.Name(), 0o700))
+	c := launchConfined(t, []string{"bpf", "perfmon", "net_admin"}, scope)
+	requireFailure(t, c, "scope::cgroups", scope.dir.Name()+": permission denied", "let the collector's user read it")
+}
+
 // TestListensOnlyWhereConfigured: with the default configuration, in a network of its own, there are the three sockets that it
 // names, on the loopback interface, and no other that anybody could send to.
 func TestListensOnlyWhereConfigured(t *testing.T) {
