@@ -14,6 +14,10 @@ TOOL  := GOOS= GOARCH= go tool -modfile=$(TOOLS)
 # Stripped, and with functions aligned to 16 bytes as they long were: 32 would cost 1.4 MB.
 OCB    = $$($(TOOL) -n builder) --ldflags='-s -w -funcalign=16' --config builder-config.yaml
 
+# What is linked, and whether it may be: tools with a module of their own.
+SUPPLYCHAIN := $(CURDIR)/internal/supplychain
+SUPPLY_TOOL := GOOS= GOARCH= GOWORK=off go tool -modfile=$(SUPPLYCHAIN)/go.mod
+
 # For another platform: make build GOOS=linux GOARCH=arm64
 HOST   := $(shell go env GOHOSTOS)_$(shell go env GOHOSTARCH)
 TARGET := $(shell GOOS=$(GOOS) go env GOOS)_$(shell GOARCH=$(GOARCH) go env GOARCH)
@@ -119,6 +123,32 @@ test-prometheus: ## Test rules and dashboard with a real Prometheus, as root. Ne
 .PHONY: compare
 compare: build ## Run simulator and kernel side by side, as root, and report what differs. Fails where it may not.
 	@TAPIO_COMPARE=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCompare$$' -count=1 -v
+
+# The modules that are in the binary, by what it says itself. Its path is no name for this module, which was built from here.
+RELEASE = $(shell sed -n 's/^  version: //p' builder-config.yaml)
+SBOM    ?= $(BINARY).cdx.json
+MODULE  := $(shell sed -n 's/^module //p' go.mod)
+
+.PHONY: sbom
+sbom: ## Write bin/otelcol-tapio.cdx.json (CycloneDX): what bin/otelcol-tapio (make build) is made of.
+	$(SUPPLY_TOOL) cyclonedx-gomod bin -json -std -noserial -notimestamp -version 'v$(VERSION)' -output $(SBOM).tmp $(BINARY)
+	sed -e 's|golang/\.\.@(devel)|golang/$(MODULE)@v$(RELEASE)|' -e 's|"name": "\.\."|"name": "$(MODULE)"|' \
+		-e 's|"version": "(devel)"|"version": "v$(RELEASE)"|' $(SBOM).tmp >$(SBOM)
+	rm $(SBOM).tmp
+
+NOTICES ?= $(BINARY).notices.txt
+
+.PHONY: licenses
+licenses: ## Check the licences of what bin/otelcol-tapio (make build) is made of, and write bin/otelcol-tapio.notices.txt.
+	cd $(SUPPLYCHAIN) && GOOS= GOARCH= GOWORK=off go run ./licenses -sources $(CURDIR)/distribution -notices $(abspath $(NOTICES)) $(abspath $(BINARY))
+
+# https, or file:// and the path of a copy.
+VULNDB ?= https://vuln.go.dev
+
+.PHONY: vulncheck
+# By packages: to follow all calls takes minutes.
+vulncheck: ## Look for known vulnerabilities in what make build has built last, by Go's database (VULNDB).
+	$(SUPPLY_TOOL) govulncheck -db $(VULNDB) -scan package -C distribution .
 
 .PHONY: bench
 bench: ## Run the benchmarks. BENCHFLAGS adds flags.

@@ -30,6 +30,7 @@ func newCgroup(t *testing.T) cgroup {
 	require.NoError(t, err)
 	dir, err := os.MkdirTemp(mount, "tapio-e2e-")
 	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) // as others are
 	return openCgroup(t, dir)
 }
 

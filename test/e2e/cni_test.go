@@ -51,12 +51,7 @@ type cniNode struct {
 func newCNINode(t *testing.T, overrides ...string) *cniNode {
 	t.Helper()
 	requireBPF(t)
-	if _, err := os.Stat(filepath.Join(pluginDir, "bridge")); err != nil {
-		if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
-			require.NoError(t, err, "install containernetworking-plugins")
-		}
-		t.Skip(err)
-	}
+	requirePlugins(t)
 	runner, err := components.Program{
 		Name: "cnitool", Of: "cni", Package: "github.com/containernetworking/cni/cnitool",
 		Module: "github.com/containernetworking/cni", Pins: "cni/components",
@@ -73,6 +68,18 @@ func newCNINode(t *testing.T, overrides ...string) *cniNode {
 	}
 	c := startCollector(t, scope, append(families, overrides...)...)
 	return &cniNode{t: t, scope: scope, collector: c, runner: runner, config: config}
+}
+
+func requirePlugins(t *testing.T) {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(pluginDir, "bridge"))
+	if err == nil {
+		return
+	}
+	if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
+		require.NoError(t, err, "install containernetworking-plugins")
+	}
+	t.Skip(err)
 }
 
 // run a script, in which $CNITOOL is the runner. Its namespaces go with it.

@@ -29,10 +29,10 @@ const (
 )
 
 // slow is what takes most of a guest's time: tests for which the programs that read HTTP are verified once more, each with
-// settings of its own. The newest kernel, on which they take least, runs them; on the others, what the shared programs are
-// loaded for shows that the kernel takes them.
+// settings of its own, or nearly all others twice. The newest kernel, on which they take least, runs them; on the others,
+// what the shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
-	"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
+	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
 	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 

@@ -59,13 +59,17 @@ func goEnv(t *testing.T, name string) string {
 // buildah runs it with mounts of its own, of which none stays. It also cleans up, when the test's context is done.
 func (b *builder) buildah(arguments ...string) string {
 	b.t.Helper()
-	all := append([]string{"--mount", "buildah", "--root", b.storage, "--runroot", b.t.TempDir(), "--storage-driver", "overlay"}, arguments...)
+	all := append(append([]string{"--mount", "buildah"}, b.flags()...), arguments...)
 	command := exec.CommandContext(context.WithoutCancel(b.t.Context()), "unshare", all...)
 	var errors strings.Builder
 	command.Stderr = &errors
 	output, err := command.Output()
 	require.NoError(b.t, err, "buildah %s: %s", strings.Join(arguments, " "), &errors)
 	return strings.TrimSpace(string(output))
+}
+
+func (b *builder) flags() []string {
+	return []string{"--root", b.storage, "--runroot", b.t.TempDir(), "--storage-driver", "overlay"}
 }
 
 // goImage is what has the tools that Go's own image has: Debian, and the Go that runs this. Made once.
@@ -113,5 +117,15 @@ func (b *builder) requireImage() {
 		return b.buildah(append([]string{"run", "--isolation", "chroot", container, "/otelcol-tapio"}, arguments...)...)
 	}
 	assert.Contains(b.t, run("--version"), "0.1.0+test")
+	assert.Contains(b.t, b.read(container, "/NOTICES"), "\ngo.opentelemetry.io/collector/receiver v")
 	run("validate", "--config", "/etc/otelcol-tapio/config.yaml", "--config", "yaml:receivers::tapioebpf::source: simulator")
+}
+
+// read a file of a container, in which no program could.
+func (b *builder) read(container, path string) string {
+	b.t.Helper()
+	mount := append([]string{"--mount", "sh", "-ec", `cat "$("$@")"` + path, "sh", "buildah"}, append(b.flags(), "mount", container)...)
+	content, err := exec.CommandContext(b.t.Context(), "unshare", mount...).Output()
+	require.NoError(b.t, err, "read %s", path)
+	return string(content)
 }
