@@ -126,8 +126,10 @@ func TestQueueOnDisk(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			address, dir := absentEndpoint(t), t.TempDir()
-			c := startCollectorAnywhere(t, append(simulating(3000, address, diskQueue), onDisk(dir)...)...)
-			require.Eventually(t, func() bool { return c.stats().TotalEvents >= 5000 }, patience, pollInterval)
+			c := startCollectorAnywhere(t, append(simulating(2000, address, diskQueue), onDisk(dir)...)...)
+			events := uint64(heavy(5000, 240_000)) // of some seconds, or of minutes
+			require.Eventually(t, func() bool { return c.stats().TotalEvents >= events }, 10*time.Minute, pollInterval)
+			memory := c.residentMemory()
 			exported := tt.end(c)
 			arrived := receiveOTLP(t, address)
 			next := launch(t, binary(t), nil, "", append(onDisk(dir),
@@ -141,7 +143,8 @@ func TestQueueOnDisk(t *testing.T) {
 				awaitArrived(t, arrived, exported)
 			}
 			next.terminate()
-			t.Logf("arrived: %v", arrived().events())
+			t.Logf("%.0f MiB resident while the endpoint was away; arrived: %v", float64(memory)/(1<<20), arrived().events())
+			assert.Less(t, memory, int64(maxBusyMemory))
 		})
 	}
 }
@@ -149,7 +152,7 @@ func TestQueueOnDisk(t *testing.T) {
 // awaitArrived waits for what the ledger says to be exported.
 func awaitArrived(t *testing.T, arrived func() *output, want map[string]uint64) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !hasAll(arrived().events(), want); time.Sleep(pollInterval) {
+	for deadline := time.Now().Add(longPatience); !hasAll(arrived().events(), want); time.Sleep(pollInterval) {
 		require.True(t, time.Now().Before(deadline), "exported: %v, arrived: %v", want, arrived().events())
 	}
 }
