@@ -134,6 +134,7 @@ func TestForkBomb(t *testing.T) {
 		command.SysProcAttr.Pdeathsig = syscall.SIGKILL
 		require.NoError(t, command.Start())
 		_ = command.Wait() // which of its shells cannot fork is chance
+		require.Eventually(t, func() bool { return scope.isEmpty(t) }, longPatience, pollInterval)
 	}
 	c.quietFor(time.Second)
 	stats := c.stats()
@@ -148,6 +149,14 @@ func TestForkBomb(t *testing.T) {
 		assert.Zero(t, stats.ActiveProcesses)
 		assert.Len(t, named(c.output.logs, "tapio.process.exit"), len(named(c.output.logs, "tapio.process.fork")), "what is forked ends")
 	}
+}
+
+// isEmpty says that no process is in the cgroup any more.
+func (g cgroup) isEmpty(t *testing.T) bool {
+	t.Helper()
+	processes, err := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
+	require.NoError(t, err)
+	return len(processes) == 0
 }
 
 // quietFor waits until nothing has been seen for so long, and nothing is on its way.

@@ -34,7 +34,7 @@ const (
 var slow = "^Test(" + strings.Join([]string{
 	"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
 	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "OthersGoOnWithoutStreams",
-	"TrafficDoesNotPushOutTheRest",
+	"TrafficDoesNotPushOutTheRest", "MoreUDPFlowsThanThereIsRoomFor",
 }, "|") + ")$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.

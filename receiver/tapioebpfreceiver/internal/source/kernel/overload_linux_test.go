@@ -7,11 +7,14 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,6 +25,7 @@ import (
 
 func init() {
 	workloads["flood"] = floodWorkload
+	workloads["udp-spray"] = udpSprayWorkload
 	workloads["read-file"] = func(args []string) error {
 		_, err := os.ReadFile(args[0])
 		return err
@@ -36,6 +40,52 @@ func floodWorkload(args []string) error {
 		}
 	}
 	return nil
+}
+
+// udpSprayWorkload sends a packet of one byte to each of args[0] addresses, where nobody is, by one socket, and goes on
+// until its input ends.
+func udpSprayWorkload(args []string) error {
+	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	for i := range number(args[0]) {
+		to := netip.AddrFrom4([4]byte{127, byte(1 + i>>16), byte(i >> 8), byte(i)})
+		if _, err := socket.WriteToUDPAddrPort([]byte{1}, netip.AddrPortFrom(to, 9)); err != nil {
+			return err
+		}
+	}
+	fmt.Println(socket.LocalAddr())
+	return untilEndOfInput()
+}
+
+// TestMoreUDPFlowsThanThereIsRoomFor: each packet is told once, also of those flows that cannot be followed.
+func TestMoreUDPFlowsThanThereIsRoomFor(t *testing.T) {
+	const room, flows = 65536, 70000 // see bpf/network.bpf.c
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families, o.RingSize, o.ReportInterval = []string{familyNetwork}, 32<<20, 2*time.Second
+	})
+	spray := startTalker(t, w.workload("udp-spray", strconv.Itoa(flows)))
+	from := spray.hear()
+	w.await(event.TypeConnectionClose, flows-room) // the others when they have fallen silent
+	w.await(event.TypeConnectionClose, flows)
+	spray.end()
+	w.finish()
+
+	packets, peers := uint64(0), map[string]bool{}
+	for _, e := range decodeStats(t, w.ofType(event.TypeConnectionClose)) {
+		require.Equal(t, from, local(&e.Ends))
+		packets += e.SentPackets
+		peers[peer(&e.Ends)] = true
+	}
+	counters := w.counters()[uint8(event.FamilyNetwork)]
+	t.Logf("%d packets of %d flows are told: %+v", packets, len(peers), counters)
+	assert.EqualValues(t, flows, packets)
+	assert.Len(t, peers, flows)
+	reports := len(w.ofType(event.TypeConnectionReport)) // of some the interval was over before their silence was
+	assert.EqualValues(t, counters.Seen, flows+reports)
+	assert.Zero(t, counters.RingFull)
 }
 
 // TestTrafficDoesNotPushOutTheRest: nobody reads while connections come that are several times what their ring has room
