@@ -84,6 +84,7 @@ func TestAQueryIsInFlightUntilItsEnd(t *testing.T) {
 func TestAClockThatIsSet(t *testing.T) {
 	for _, step := range []time.Duration{100 * time.Hour, -100 * time.Hour, -40 * 365 * 24 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
 			spans := &consumertest.TracesSink{}
 			s, r := startDNS(t, spans)
 			s.send(1, true, queryForA)

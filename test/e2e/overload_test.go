@@ -76,10 +76,9 @@ const maxHeld = 8000
 // holdConnections in as many processes as it takes, each in a network namespace of its own, and returns what closes them.
 func holdConnections(t *testing.T, scope cgroup, connections int) (closeAll func()) {
 	t.Helper()
-	inItsOwn := []string{tool(t, "unshare"), "--net", tool(t, "sh"), "-c", `ip link set lo up && exec "$@"`, "sh"}
 	var holders []*process
 	for ; connections > 0; connections -= maxHeld {
-		holders = append(holders, scope.startBy(t, inItsOwn, "hold", min(connections, maxHeld)))
+		holders = append(holders, scope.startBy(t, inOwnNetwork(t), "hold", min(connections, maxHeld)))
 	}
 	for _, holder := range holders {
 		select {
