@@ -64,7 +64,7 @@ func TestEndpointIsAway(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			address := absentEndpoint(t)
-			c := startCollectorAnywhere(t, append(simulating(3000, address, tt.queue), "receivers::tapioebpf::batch::retry_timeout: 100ms")...)
+			c := startCollectorAnywhere(t, append(simulating(3000, address, tt.queue), "receivers::tapioebpf::batch::retry_timeout: 20ms")...)
 			require.Eventually(t, func() bool {
 				seen := uint64(0)
 				for _, r := range c.stats().Ledger {

@@ -122,7 +122,7 @@ const bomb = `b() { /bin/true; b & b & wait; }; b`
 // TestForkBomb in scope: the limit of its cgroup keeps the machine alive, and the collector keeps account.
 func TestForkBomb(t *testing.T) {
 	requireBPF(t)
-	rounds := heavy(2, 100)
+	rounds := heavy(2, 30)
 	scope := newCgroup(t)
 	limit := limitProcesses(t, scope, 256)
 	c := startCollector(t, scope)
