@@ -120,6 +120,10 @@ test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio 
 test-prometheus: ## Test rules and dashboard with a real Prometheus, as root. Needs bin/otelcol-tapio (make build).
 	TAPIO_PROMETHEUS=1 TAPIO_REQUIRE_BPF=1 go test ./test/prometheus -count=1 -timeout 20m $(TESTFLAGS)
 
+.PHONY: test-overload
+test-overload: ## Test with more load than CI has time for, as root. Needs bin/otelcol-tapio (make build).
+	TAPIO_OVERLOAD=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^Test(ManySockets|ForkBomb|QueueOnDisk)$$' -count=1 -v -timeout 30m $(TESTFLAGS)
+
 .PHONY: compare
 compare: build ## Run simulator and kernel side by side, as root, and report what differs. Fails where it may not.
 	@TAPIO_COMPARE=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCompare$$' -count=1 -v

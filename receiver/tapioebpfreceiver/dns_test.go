@@ -34,9 +34,8 @@ func (s *dnsSource) Counters() (map[uint8]source.Counters, error) {
 
 // send makes a message of a socket, for the address of "a", be seen now.
 func (s *dnsSource) send(socket uint64, sent bool, message string) {
-	bootTime, _ := s.BootTime()
 	e := bpf.WireDnsMessage{Socket: socket, Size: uint32(len(message)), Captured: uint32(len(message))}
-	e.Header = bpf.WireEventHeader{Time: uint64(time.Now().UnixNano() - bootTime), Pid: 10, StartTime: 1, Type: uint16(bpf.WireEventTypeDNS_MESSAGE)}
+	e.Header = bpf.WireEventHeader{Time: s.Boot(), Pid: 10, StartTime: 1, Type: uint16(bpf.WireEventTypeDNS_MESSAGE)}
 	if sent {
 		e.Flags = uint32(bpf.WireDnsFlagsDNS_SENT)
 	}
@@ -78,6 +77,31 @@ func TestAQueryIsInFlightUntilItsEnd(t *testing.T) {
 	s.send(2, false, thereIsNoA)
 	require.Eventually(t, func() bool { return spans.SpanCount() == 2 }, 5*time.Second, time.Millisecond, "nothing follows")
 	require.Eventually(t, func() bool { return r.stats().Ledger["dns"].Exported == 3 }, 5*time.Second, time.Millisecond)
+}
+
+// TestAClockThatIsSet: what waits does not wait longer or shorter, and takes as long as it took. Of when it was the
+// clock says so, as soon as it is measured again.
+func TestAClockThatIsSet(t *testing.T) {
+	for _, step := range []time.Duration{100 * time.Hour, -100 * time.Hour, -40 * 365 * 24 * time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
+			spans := &consumertest.TracesSink{}
+			s, r := startDNS(t, spans)
+			s.send(1, true, queryForA)
+			require.Eventually(t, func() bool { return r.stats().Ledger["dns"].InFlight == 1 }, 5*time.Second, time.Millisecond)
+			s.clockSet.Store(int64(step))
+			require.Never(t, func() bool { return spans.SpanCount() > 0 }, answerIsSlow/3, time.Millisecond, "it has time")
+			require.Eventually(t, func() bool { return spans.SpanCount() == 1 }, 5*time.Second, time.Millisecond, "it times out")
+			span := spans.AllTraces()[0].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+			assert.Equal(t, answerIsSlow, span.EndTimestamp().AsTime().Sub(span.StartTimestamp().AsTime()))
+
+			time.Sleep(housekeepingInterval)
+			s.send(2, true, queryForA)
+			require.Eventually(t, func() bool { return spans.SpanCount() == 2 }, 5*time.Second, time.Millisecond)
+			span = spans.AllTraces()[1].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+			assert.WithinDuration(t, time.Now().Add(step), span.StartTimestamp().AsTime(), 10*time.Second)
+		})
+	}
 }
 
 func TestWhatWaitsAtTheShutdown(t *testing.T) {

@@ -46,8 +46,8 @@ type reader struct {
 	index      *identity.Index
 
 	batchBegan   time.Time
-	lastMetrics  time.Time
-	lastCleaning time.Time
+	lastMetrics  uint64 // ns since boot, as is lastCleaning
+	lastCleaning uint64
 
 	stopping atomic.Bool
 	done     sync.WaitGroup
@@ -138,19 +138,19 @@ func (r *reader) stop() {
 }
 
 func (r *reader) run() {
-	r.clean(r.source.Wall()) // sets the clock
-	r.translator.Refresh(r.source.Wall())
+	r.clean(r.source.Boot()) // sets the clock
+	r.translator.Refresh(r.source.Boot())
 	r.index.LoadCgroups(r.source.Cgroups())
 	r.index.Load(r.source.Processes())
 	for !r.stopping.Load() {
-		began := r.source.Wall()
+		began := r.source.Boot()
 		if err := r.source.Read(r.take); err != nil {
 			r.fail(err)
 			return
 		}
-		r.translator.Refresh(r.source.Wall())
+		r.translator.Refresh(r.source.Boot())
 		r.translator.Tick(began)
-		r.turn(r.source.Wall())
+		r.turn(r.source.Boot())
 	}
 	r.finish()
 }
@@ -164,18 +164,18 @@ func dnsTimeout(c *Config) time.Duration {
 }
 
 // turn is what is done beside the records, of whose time now is.
-func (r *reader) turn(now time.Time) {
+func (r *reader) turn(now uint64) {
 	r.active.Store(int64(r.index.Active()))
-	if now.Sub(r.lastCleaning) >= housekeepingInterval {
+	if now-r.lastCleaning >= uint64(housekeepingInterval) {
 		r.clean(now)
 	}
-	if now.Sub(r.lastMetrics) >= r.receiver.config.Metrics.Interval {
+	if now-r.lastMetrics >= uint64(r.receiver.config.Metrics.Interval) {
 		r.sendMetrics(now)
 	}
 	r.sendIfDue(time.Now())
 }
 
-func (r *reader) clean(now time.Time) {
+func (r *reader) clean(now uint64) {
 	r.lastCleaning = now
 	bootTime, err := r.source.BootTime()
 	if err != nil {
@@ -183,9 +183,8 @@ func (r *reader) clean(now time.Time) {
 		return
 	}
 	r.translator.SetBootTime(bootTime)
-	boot := uint64(now.UnixNano() - bootTime)
-	r.index.Expire(boot)
-	r.index.Check(max(minChecks, r.index.Active()/checkRounds), r.source.Gone, boot)
+	r.index.Expire(now)
+	r.index.Check(max(minChecks, r.index.Active()/checkRounds), r.source.Gone, now)
 }
 
 // take translates a record; a batch that is full goes out at once.
@@ -220,12 +219,12 @@ func (r *reader) sendBatch() {
 	}
 }
 
-func (r *reader) sendMetrics(now time.Time) {
+func (r *reader) sendMetrics(now uint64) {
 	r.lastMetrics = now
 	if r.receiver.next.metrics == nil {
 		return
 	}
-	if metrics, ok := r.translator.Metrics(pcommon.NewTimestampFromTime(now)); ok {
+	if metrics, ok := r.translator.Metrics(pcommon.NewTimestampFromTime(r.source.Wall())); ok {
 		r.receiver.sender.sendMetrics(metrics)
 	}
 }
@@ -246,7 +245,7 @@ func (r *reader) finish() {
 		time.Sleep(time.Millisecond)
 	}
 	r.translator.Flush()
-	r.sendMetrics(r.source.Wall())
+	r.sendMetrics(r.source.Boot())
 	r.sendBatch()
 }
 

@@ -45,6 +45,8 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
 )
 
+const fakeBootTime = 1_700_000_000e9
+
 // fakeSource hands out the records that a test gives it, and counts them as a kernel would.
 type fakeSource struct {
 	mu       sync.Mutex
@@ -57,13 +59,15 @@ type fakeSource struct {
 	closed   bool
 	stopped  bool
 	patient  bool
+	clockSet atomic.Int64 // by so much, in ns
 }
 
 func (f *fakeSource) Name() string              { return "ebpf" }
 func (f *fakeSource) HostName() (string, error) { return "node-1", nil }
 func (f *fakeSource) Patient() bool             { return f.patient }
-func (f *fakeSource) Wall() time.Time           { return time.Now() }
-func (f *fakeSource) BootTime() (int64, error)  { return 1_700_000_000e9, nil }
+func (f *fakeSource) Wall() time.Time           { return time.Now().Add(time.Duration(f.clockSet.Load())) }
+func (f *fakeSource) BootTime() (int64, error)  { return fakeBootTime + f.clockSet.Load(), nil }
+func (f *fakeSource) Boot() uint64              { return uint64(time.Now().UnixNano() - fakeBootTime) }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }

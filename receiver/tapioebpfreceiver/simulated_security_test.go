@@ -53,7 +53,7 @@ func told(t *testing.T, turns int) *translate.Batch {
 	index.LoadCgroups(s.Cgroups())
 	index.Load(s.Processes())
 	for range turns {
-		began := s.Wall()
+		began := s.Boot()
 		require.NoError(t, s.Read(translator.Handle))
 		translator.Tick(began)
 	}

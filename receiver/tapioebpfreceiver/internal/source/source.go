@@ -30,8 +30,10 @@ type Source interface {
 	Counters() (map[uint8]Counters, error)
 	// Capabilities say of each hook whether it is in use, as of now.
 	Capabilities() []Capability
-	// Wall is the time up to which there are records, or none are to come: now, but where the records
-	// are of another time.
+	// Boot is the time up to which there are records, or none are to come, in ns of CLOCK_BOOTTIME, which
+	// nobody can set: now, but where the records are of another time.
+	Boot() uint64
+	// Wall is the same in time since 1970, by a clock that can be set.
 	Wall() time.Time
 	// BootTime is when CLOCK_BOOTTIME was 0, in ns since 1970, measured anew at each call.
 	BootTime() (int64, error)

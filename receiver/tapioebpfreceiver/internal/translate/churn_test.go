@@ -94,8 +94,8 @@ func (w *world) churnSecond(names *churnNames, now uint64) {
 			names.forget(churnID(number - forgetAfter/second*podsASecond))
 		}
 	}
-	w.refresh(now)
-	w.Tick(wallTime(now).AsTime())
+	w.Refresh(now)
+	w.Tick(now)
 	w.index.Expire(now)
 	w.Take()
 	if now%(60*second) == 0 {

@@ -101,8 +101,6 @@ func treeOf(out output) map[string]treeSpan {
 	return tree
 }
 
-func (w *world) tickAt(boot uint64) { w.Tick(wallTime(boot).AsTime()) }
-
 var podAttributes = attributes{
 	"tapio.cni.command": "ADD", "container.id": "abc", "network.interface.name": "eth0", "tapio.cni.netns.path": "/run/netns/x",
 	"k8s.namespace.name": "shop", "k8s.pod.name": "web-0", "k8s.pod.uid": "1-2",
@@ -128,7 +126,7 @@ func TestCNIChain(t *testing.T) {
 		pluginEnded(21, 3*second+100*ms, 3*second+200*ms, 0, ""),
 	)
 	w.requireClosed(t)
-	w.tickAt(8 * second) // bridge runs for long
+	w.Tick(8 * second) // bridge runs for long
 	w.handle(
 		pluginEndedIn(20, 3*second, 9*second, 0, "", 4026532000),
 		pluginBegan(22, 9*second+900*ms, 10, second, "/opt/cni/bin/portmap", addVariables...),
@@ -138,9 +136,9 @@ func TestCNIChain(t *testing.T) {
 	w.requireClosed(t)
 	before := w.take(t)
 	assert.NotContains(t, treeOf(before), "cni.add")
-	w.tickAt(11 * second)
+	w.Tick(11 * second)
 	assert.True(t, w.Empty(), "the next plugin may still come")
-	w.tickAt(11*second + 1)
+	w.Tick(11*second + 1)
 	w.requireClosed(t)
 	after := w.take(t)
 	require.Len(t, after.spans, 1)
@@ -273,7 +271,7 @@ func TestCNIDelegateFails(t *testing.T) {
 		pluginEnded(21, 3*second, 4*second, failed, ""),
 		pluginEnded(20, 3*second, 5*second, 0, ""),
 	)
-	w.tickAt(7 * second)
+	w.Tick(7 * second)
 	out := w.take(t)
 	tree := treeOf(out)
 	assert.Equal(t, ptrace.StatusCodeError, tree["cni.plugin host-local"].Status)
@@ -314,7 +312,7 @@ func TestCNIOperations(t *testing.T) {
 			w := newWorld(allSignals, 100)
 			w.handle(tt.records...)
 			w.requireClosed(t)
-			w.tickAt(20 * second)
+			w.Tick(20 * second)
 			w.requireClosed(t)
 			assert.Zero(t, w.Held())
 			var got []string
@@ -369,7 +367,7 @@ func TestCNISignals(t *testing.T) {
 				pluginEnded(21, 3*second, 4*second, failed, ""), pluginEnded(20, 3*second, 4*second, 0, ""),
 				namespaceRecord(event.TypeCNINetnsMade, 10, second, 5*second, 7, 0),
 			)
-			w.tickAt(20 * second)
+			w.Tick(20 * second)
 			w.requireClosed(t)
 			ended := w.ended(t)
 			assert.EqualValues(t, tt.exported, w.Events())
@@ -413,7 +411,7 @@ func TestCNIPluginsThatAreLost(t *testing.T) {
 		pluginBegan(20, 3*second, 10, second, "/a", withCommand("DEL")...), // the same process once more
 	)
 	w.requireClosed(t)
-	w.tickAt(3*second + 3600*second + 1)
+	w.Tick(3*second + 3600*second + 1)
 	w.requireClosed(t)
 	assert.Zero(t, w.Held())
 	assert.Equal(t, map[string]uint64{"unreadable": 3}, w.ended(t).Lost)
@@ -519,7 +517,7 @@ func TestCNIMetrics(t *testing.T) {
 	w.handle(succeed(20, 3*second, 3*second+300*ms, "a", addVariables)...)
 	w.handle(ranFrom(21, 4*second, 6*second, "b", withCommand("EXPLODE"), failed, `{"code":7}`)...)
 	w.handle(namespaceRecord(event.TypeCNINetnsMade, 10, second, 2*second, 4026532000, 0))
-	w.tickAt(20 * second)
+	w.Tick(20 * second)
 	metrics, ok := w.Metrics(wallTime(20 * second))
 	require.True(t, ok)
 	got := map[string]float64{}

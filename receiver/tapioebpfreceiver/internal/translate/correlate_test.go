@@ -120,13 +120,13 @@ func TestHeadersNameTheParent(t *testing.T) {
 
 func TestWaitingEnds(t *testing.T) {
 	for name, end := range map[string]func(*world){
-		"in time":    func(w *world) { w.Tick(time.Unix(0, bootTime+int64(36*second))) },
+		"in time":    func(w *world) { w.Tick(36 * second) },
 		"at the end": func(w *world) { w.Flush() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWaitingWorld(allSignals)
 			w.handle(exchangeRecord(getHead, "", causedAs(1)))
-			w.Tick(time.Unix(0, bootTime+int64(34*second)))
+			w.Tick(34 * second)
 			assert.Equal(t, 1, w.Held())
 			end(w)
 			w.requireClosed(t)

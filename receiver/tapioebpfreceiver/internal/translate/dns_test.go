@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -93,9 +92,6 @@ func framed(messages ...dnsmessage.Message) (stream []byte) {
 	}
 	return stream
 }
-
-// tick lets it be so many ns after boot.
-func (w *world) tick(at uint64) { w.Tick(time.Unix(0, int64(wallTime(at)))) }
 
 var (
 	queried = attributes{
@@ -319,8 +315,8 @@ func TestConversations(t *testing.T) {
 				if tt.after == 0 {
 					tt.after = 60 * second
 				}
-				w.tick(tt.after)
-				w.tick(tt.after + second)
+				w.Tick(tt.after)
+				w.Tick(tt.after + second)
 				assert.Equal(t, tt.held, w.Held())
 				tt.check(t, w, signals, before)
 			})
@@ -359,7 +355,7 @@ func (x conversation) check(t *testing.T, w *world, signals Signals, before ledg
 func TestAFailureIsOfItsSpansTrace(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(datagramRecord(3*second, question(1, "a")), datagramRecord(4*second, reply(1, "a", 3)))
-	w.tick(5 * second)
+	w.Tick(5 * second)
 	out := w.take(t)
 	require.Len(t, out.spans, 1)
 	assert.Equal(t, out.spanIDs, out.logIDs)
@@ -452,7 +448,7 @@ func TestASearchThatFindsNothing(t *testing.T) {
 		records[len(records)-2+i] = datagramRecord(4*second, reply(10<<8|6, name, 2))
 	}
 	w.handle(records...)
-	w.tick(5 * second)
+	w.Tick(5 * second)
 	span := w.take(t).spans[0]
 	assert.Equal(t, "dns.lookup", span.Name)
 	assert.Equal(t, ptrace.StatusCodeError, span.Status)
@@ -505,7 +501,7 @@ func TestTooManyPendingQueries(t *testing.T) {
 	}
 	assert.Equal(t, ledger.Row{Lost: map[string]uint64{"table_full": more}}, w.ended(t))
 	assert.Equal(t, limit, w.Held())
-	w.tick(20 * second)
+	w.Tick(20 * second)
 	assert.Zero(t, w.Held())
 	w.requireClosed(t)
 	assert.Len(t, w.take(t).spans, limit)
@@ -521,7 +517,7 @@ func TestDNSMetrics(t *testing.T) {
 		w.handle(datagramRecord(3*second, question(2, "a")), datagramRecord(3*second+6*ms, reply(2, "a", 3)))
 		w.handle(datagramRecord(3*second, question(3, "a")), datagramRecord(4*second, question(3, "a")))
 		w.handle(datagramRecord(4*second, reply(9, "a", 0)), datagramRecord(4*second, reply(9, "a", 0)))
-		w.tick(20 * second)
+		w.Tick(20 * second)
 		w.handle(search(10, 20*second, "web.a.example", "web.example")...)
 		points := w.collect(t, 30*second).points
 		for key := range points {

@@ -86,7 +86,7 @@ func FuzzHandle(f *testing.F) {
 		w.handle(records(joined)...)
 		w.requireClosed(t)
 		for at := uint64(0); at < 1<<62; at = 2*at + second {
-			w.tick(at)
+			w.Tick(at)
 		}
 		w.Flush()
 		w.requireClosed(t)

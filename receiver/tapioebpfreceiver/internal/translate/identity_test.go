@@ -122,8 +122,6 @@ func newWorldOfNames(names identity.Names, maxWaiting int) *world {
 	return w
 }
 
-func (w *world) refresh(boot uint64) { w.Refresh(wallTime(boot).AsTime()) }
-
 func made(id uint64, path string) []byte {
 	return eventtest.CgroupChange(event.TypeCgroupMade, bpf.WireCgroupChange{Header: bpf.WireEventHeader{CgroupId: id}}, path, true)
 }
@@ -177,9 +175,9 @@ func TestResources(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w, names := newNamedWorld(10)
 			names.set(tt.pod)
-			w.refresh(second)
+			w.Refresh(second)
 			w.handle(made(7, tt.path), curl(2*second))
-			w.refresh(10 * second)
+			w.Refresh(10 * second)
 			out := w.take(t)
 			require.Len(t, out.logs, 1)
 			assert.Equal(t, map[string]any(of(tt.want, "/usr/bin/curl", "curl")), out.logs[0].Resource)
@@ -192,7 +190,7 @@ func TestResources(t *testing.T) {
 func TestResourceOfARecordWithoutProcess(t *testing.T) {
 	w, names := newNamedWorld(10)
 	names.set(webPod())
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod), statsRecord(event.TypeConnectionClose, 5*second, func(e *bpf.WireConnectionStats) { e.Header.Pid = 0 }))
 	out := w.take(t)
 	require.Len(t, out.logs, 1)
@@ -225,14 +223,14 @@ func TestServiceVersion(t *testing.T) {
 
 func TestRecordsWaitForTheirPod(t *testing.T) {
 	w, names := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod), curl(2*second), exitRecord(10, second, 3*second, 0))
 	assert.Equal(t, 2, w.Held())
 	assert.Nil(t, w.Take())
 	w.requireClosed(t)
 
 	names.set(webPod())
-	w.refresh(2500 * second / 1000)
+	w.Refresh(2500 * second / 1000)
 	assert.Zero(t, w.Held())
 	out := w.take(t)
 	require.Len(t, out.logs, 2)
@@ -248,11 +246,11 @@ func TestRecordsWaitForTheirPod(t *testing.T) {
 
 func TestRecordsGoWithoutNamesInTheEnd(t *testing.T) {
 	w, _ := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod), curl(2*second))
-	w.refresh(3*second - 1)
+	w.Refresh(3*second - 1)
 	assert.Equal(t, 1, w.Held())
-	w.refresh(3 * second)
+	w.Refresh(3 * second)
 	assert.Zero(t, w.Held())
 	out := w.take(t)
 	require.Len(t, out.logs, 1)
@@ -272,16 +270,16 @@ func TestRecordsGoWithoutTheContainersName(t *testing.T) {
 	pod := webPod()
 	pod.Containers = nil
 	names.set(pod)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod), made(8, "/docker/"+containerID), curl(2*second))
-	w.refresh(3 * second)
+	w.Refresh(3 * second)
 	w.handle(exitRecord(10, second, 4*second, 0))
 	assert.EqualValues(t, 1, w.naming.WaitedPodNamed.Load())
 	assert.EqualValues(t, 2, w.naming.NoContainer.Load())
 	assert.Zero(t, w.naming.NoPod.Load())
 
 	names.set(webPod())
-	w.refresh(5 * second)
+	w.Refresh(5 * second)
 	w.handle(curl(6*second), dockerExec(11, 6*second))
 	assert.EqualValues(t, 2, w.naming.NoContainer.Load(), "now it is known, and Docker's containers are no pods")
 	assert.Zero(t, w.naming.WaitedNamed.Load())
@@ -298,7 +296,7 @@ func dockerExec(pid uint32, at uint64) []byte {
 // What others do meanwhile is told at once, but for those that have a record that waits.
 func TestOthersDoNotWait(t *testing.T) {
 	w, _ := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	elsewhere := func(record []byte) []byte {
 		(*bpf.WireEventHeader)(keptHeader(record)).CgroupId = 8
 		return record
@@ -324,7 +322,7 @@ func TestThereIsNoRoomToWait(t *testing.T) {
 	w, _ := newNamedWorld(3)
 	released := 0
 	w.waiting.released = func() { released++ }
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod))
 	for pid := uint32(10); pid < 14; pid++ {
 		w.handle(execRecord(pid, second, 2*second, 0, "/bin/sh", "/", "sh"))
@@ -338,7 +336,7 @@ func TestThereIsNoRoomToWait(t *testing.T) {
 
 func TestRecordsThatWaitAreBoundedByTheirSize(t *testing.T) {
 	w, _ := newNamedWorld(1 << 20)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod))
 	argument := strings.Repeat("x", 4095)
 	for pid := uint32(10); w.naming.WaitedUnnamed.Load() == 0; pid++ {
@@ -350,7 +348,7 @@ func TestRecordsThatWaitAreBoundedByTheirSize(t *testing.T) {
 
 func TestFlushEndsTheWait(t *testing.T) {
 	w, _ := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod), curl(2*second))
 	w.Flush()
 	assert.Zero(t, w.Held())
@@ -361,13 +359,13 @@ func TestFlushEndsTheWait(t *testing.T) {
 // A query that waits must not find, when its turn comes, that its time is over.
 func TestTimeStandsStillForWhatWaits(t *testing.T) {
 	w, names := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	query, answer := exchangeOf(10, 2*second)
 	w.handle(made(7, inPod), query, answer)
 	assert.Equal(t, 2, w.Held())
-	w.Tick(wallTime(9 * second).AsTime())
+	w.Tick(9 * second)
 	names.set(webPod())
-	w.refresh(2 * second)
+	w.Refresh(2 * second)
 	out := w.take(t)
 	require.Len(t, out.spans, 1)
 	assert.NotContains(t, out.spans[0].Attributes, "error.type")
@@ -397,7 +395,7 @@ func FuzzWaiting(f *testing.F) {
 	), uint8(1))
 	f.Fuzz(func(t *testing.T, bytes []byte, steps uint8) {
 		w, names := newNamedWorld(3)
-		w.refresh(second)
+		w.Refresh(second)
 		given := records(bytes)
 		half := len(given) / 2
 		w.handle(given[:half]...)
@@ -405,7 +403,7 @@ func FuzzWaiting(f *testing.F) {
 		if steps&1 != 0 {
 			names.set(webPod())
 		}
-		w.refresh(2*second + uint64(steps)*second/4)
+		w.Refresh(2*second + uint64(steps)*second/4)
 		w.handle(given[half:]...)
 		w.requireClosed(t)
 		require.LessOrEqual(t, len(w.waiting.records), 3)
@@ -424,12 +422,12 @@ func FuzzWaiting(f *testing.F) {
 // which may be waiting to tell what it runs.
 func TestAForkDoesNotOvertakeWhatItsParentRuns(t *testing.T) {
 	w, names := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, "/init.scope"), execRecord(10, second, second, 0, "/usr/bin/runc", "/", "runc"), joined(10, 4, inPod),
 		curl(2*second), forkRecord(11, 2*second, 10, second), exitRecord(11, 2*second, 3*second, 0))
 	assert.Equal(t, 3, w.Held())
 	names.set(webPod())
-	w.refresh(2500 * second / 1000)
+	w.Refresh(2500 * second / 1000)
 	assert.Zero(t, w.Held())
 	told := map[string]map[string]any{}
 	for _, log := range w.take(t).logs {
@@ -456,12 +454,12 @@ func joined(pid, hierarchy uint32, path string) []byte {
 // counted is never in both.
 func TestSeriesOfAPodThatBecomesKnown(t *testing.T) {
 	w, names := newNamedWorld(10)
-	w.refresh(second)
+	w.Refresh(second)
 	w.handle(made(7, inPod))
-	w.refresh(5 * second)
+	w.Refresh(5 * second)
 	w.handle(curl(6 * second))
 	names.set(webPod())
-	w.refresh(7 * second)
+	w.Refresh(7 * second)
 	w.handle(execRecord(10, second, 8*second, 0, "/usr/bin/curl", "/", "curl"), execRecord(10, second, 9*second, 0, "/usr/bin/curl", "/", "curl"))
 	metrics, ok := w.Metrics(wallTime(10 * second))
 	require.True(t, ok)
@@ -508,7 +506,7 @@ func TestPeers(t *testing.T) {
 			w, names := newNamedWorld(10)
 			names.peers = map[string]kube.Peer{"10.0.0.2": tt.peer}
 			names.set(nil)
-			w.refresh(second)
+			w.Refresh(second)
 			w.handle(connectRecord(10, second, 2*second, 0), connectRecord(10, second, 2*second, 0))
 			out := w.take(t)
 			require.Len(t, out.spans, 2)
@@ -528,7 +526,7 @@ func TestPeers(t *testing.T) {
 			assert.Equal(t, 1, names.asked, "it is remembered")
 
 			names.version++
-			w.refresh(3 * second)
+			w.Refresh(3 * second)
 			w.handle(connectRecord(10, second, 4*second, 0))
 			assert.Equal(t, 2, names.asked, "more may be known")
 		})
@@ -541,7 +539,7 @@ func TestPeers(t *testing.T) {
 func BenchmarkRecordsOfAContainer(b *testing.B) {
 	w, names := newNamedWorld(10)
 	names.set(webPod())
-	w.refresh(second)
+	w.Refresh(second)
 	w.Handle(made(7, inPod))
 	benchHandle(b, w.Translator, w.index, benchRecords(benchLives, always("path")))
 }

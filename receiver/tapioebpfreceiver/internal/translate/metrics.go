@@ -118,8 +118,10 @@ func (t *table[K, V]) at(key K, r *identity.Resource, since, now pcommon.Timesta
 	return &s.value
 }
 
+// dropStale also has nothing begin in the future, where the clock was set back.
 func (t *table[K, V]) dropStale(now pcommon.Timestamp) {
 	for key, s := range t.series {
+		s.start, s.last = min(s.start, now), min(s.last, now)
 		if s.last+pcommon.Timestamp(staleAfter) < now {
 			delete(t.series, key)
 		}
@@ -226,6 +228,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 		out:       pmetric.NewMetrics(),
 		resources: map[identity.ResourceKey]*resourceMetrics{},
 	}
+	m.start = min(m.start, now)
 	m.processes.dropStale(now)
 	m.traffic.dropStale(now)
 	m.outcomes.dropStale(now)

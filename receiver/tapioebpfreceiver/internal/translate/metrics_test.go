@@ -315,6 +315,26 @@ func TestAStaleSeriesBeginsAnewAfterItsLastPoint(t *testing.T) {
 	}
 }
 
+// TestMetricsOfAClockThatIsSetBack: no series begins in the future, and all go stale in time.
+func TestMetricsOfAClockThatIsSetBack(t *testing.T) {
+	const minute = 60 * second
+	const curls, shells, active = `/usr/bin/curl tapio.process.executions {}`, `/bin/sh tapio.process.executions {}`, `/usr/bin/curl tapio.process.active {}`
+	w := newWorld(allSignals, 100)
+	w.handle(curl(61 * minute))
+	w.collect(t, 62*minute)
+	w.handle(execRecord(11, 61*minute, 62*minute, 0, "/bin/sh", "/"))
+	w.SetBootTime(bootTime - int64(120*minute))
+	at := func(after uint64) collected { return w.collect(t, 62*minute+after-120*minute) }
+	set := at(0)
+	for _, key := range []string{curls, shells, active} {
+		require.Contains(t, set.points, key)
+		assert.LessOrEqual(t, set.times[key].start, set.times[key].end, key)
+		assert.Equal(t, set.times[key].start, at(minute).times[key].start, "%s: it does not begin anew at each collection", key)
+	}
+	assert.EqualValues(t, 1, set.points[curls].value)
+	assert.NotContains(t, at(16*minute).points, curls)
+}
+
 func TestActiveIsTheProcessesThatLive(t *testing.T) {
 	const active = `/usr/bin/curl tapio.process.active {}`
 	w := newWorld(allSignals, 100)

@@ -33,9 +33,9 @@ func TestSecurityRepeatsAreFolded(t *testing.T) {
 	assert.Equal(t, opens-1, w.Held())
 	w.requireClosed(t)
 
-	w.tick(13*second - 1)
+	w.Tick(13*second - 1)
 	assert.Equal(t, opens-1, w.Held())
-	w.tick(13 * second)
+	w.Tick(13 * second)
 	assert.Zero(t, w.Held())
 	out := w.take(t)
 	w.requireClosed(t)

@@ -111,9 +111,6 @@ func (t *Translator) wall(boot uint64) pcommon.Timestamp {
 	return pcommon.Timestamp(t.bootTime + int64(boot))
 }
 
-// boot is the opposite.
-func (t *Translator) boot(wall time.Time) uint64 { return uint64(wall.UnixNano() - t.bootTime) }
-
 // outcome is what a record led to.
 type outcome uint8
 
@@ -225,17 +222,16 @@ func (t *Translator) Held() int {
 	return int(t.held+t.lookups.held+t.security.folds.held+t.cni.held) + len(t.waiting.records)
 }
 
-// Tick ends what was waited for in vain. All records older than now must have been handled, but for those
-// that wait themselves.
-func (t *Translator) Tick(now time.Time) {
-	boot := t.boot(now)
+// Tick ends what was waited for in vain. All records older than now, ns since boot, must have been handled, but
+// for those that wait themselves.
+func (t *Translator) Tick(now uint64) {
 	if oldest, ok := t.waiting.oldest(); ok {
-		boot = min(boot, oldest)
+		now = min(now, oldest)
 	}
-	t.lookups.tick(boot)
-	t.traces.Tick(boot)
-	t.security.tick(boot)
-	t.cni.tick(boot)
+	t.lookups.tick(now)
+	t.traces.Tick(now)
+	t.security.tick(now)
+	t.cni.tick(now)
 }
 
 // Flush ends what waits for nothing but further records, or names, when there are none. What has not

@@ -5,7 +5,6 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -119,9 +118,9 @@ func (t *Translator) makeRoom() {
 }
 
 // Refresh takes over what has become known of pods, and lets the records go that waited for it, or have
-// waited long enough.
-func (t *Translator) Refresh(now time.Time) {
-	if t.index.Refresh(t.boot(now)) && len(t.waiting.records) > 0 {
+// waited long enough now, ns since boot.
+func (t *Translator) Refresh(now uint64) {
+	if t.index.Refresh(now) && len(t.waiting.records) > 0 {
 		t.release()
 	}
 }

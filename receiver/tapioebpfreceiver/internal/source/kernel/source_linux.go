@@ -277,6 +277,12 @@ func (*Source) HostName() (string, error) {
 // Patient implements source.Source: a ring that is not read becomes full.
 func (*Source) Patient() bool { return false }
 
+// Boot implements source.Source.
+func (*Source) Boot() uint64 {
+	now, _ := clock(unix.CLOCK_BOOTTIME) // each kernel that has eBPF has it
+	return uint64(now)
+}
+
 // Wall implements source.Source.
 func (*Source) Wall() time.Time { return time.Now() }
 

@@ -40,7 +40,7 @@ type Recorder struct {
 	file     *os.File
 	writer   *Writer // nil: recording has ended
 	bootTime int64
-	flushed  time.Time
+	flushed  uint64 // ns since boot
 }
 
 var _ source.Source = (*Recorder)(nil)
@@ -140,17 +140,16 @@ func (r *Recorder) Read(handle func(record []byte)) error {
 		}
 		handle(record)
 	})
-	r.endTurn(r.Wall())
+	r.endTurn(r.Boot())
 	return err
 }
 
-func (r *Recorder) endTurn(now time.Time) {
+func (r *Recorder) endTurn(now uint64) {
 	if r.writer == nil {
 		return
 	}
-	// where the clock was set since bootTime was measured, Boot is off by as much, and may wrap; their sum is right
-	r.writer.WriteClock(Clock{Boot: uint64(now.UnixNano() - r.bootTime), BootTime: r.bootTime})
-	if now.Sub(r.flushed) >= flushEvery {
+	r.writer.WriteClock(Clock{Boot: now, BootTime: r.bootTime})
+	if now-r.flushed >= uint64(flushEvery) {
 		r.flushed = now
 		r.writer.Flush()
 	}

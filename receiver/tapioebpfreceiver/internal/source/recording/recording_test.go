@@ -301,7 +301,7 @@ func TestAnErrorStays(t *testing.T) {
 // flooding is a source that hands out more at a turn than the writer's buffer holds.
 type flooding struct{ source.Source }
 
-func (flooding) Wall() time.Time                              { return time.Unix(1, 0) }
+func (flooding) Boot() uint64                                 { return 1e9 }
 func (flooding) Close() error                                 { return nil }
 func (flooding) Counters() (map[uint8]source.Counters, error) { return nil, nil }
 func (flooding) Read(handle func([]byte)) error {

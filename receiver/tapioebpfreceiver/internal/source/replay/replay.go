@@ -43,10 +43,11 @@ type Source struct {
 	file      *os.File
 	reader    *recording.Reader
 	contents  contents
-	began     time.Time // of playing
-	played    int       // turns
-	endedAt   time.Time // when the last turn was played; zero: it was not
-	wall      atomic.Int64
+	began     time.Time        // of playing
+	played    int              // turns
+	endedAt   time.Time        // when the last turn was played; zero: it was not
+	boot      atomic.Uint64    // of the last turn
+	wall      atomic.Int64     // likewise
 	record    []byte           // that waits for the answers that follow it
 	ahead     *recording.Frame // that was read to find all answers at the end of a turn; nil: none
 	onNames   func(recording.Frame) error
@@ -89,7 +90,7 @@ func (s *Source) open() error {
 		return errors.Join(err, s.file.Close())
 	}
 	s.lives = lives.New(s.contents.processes)
-	s.wall.Store(s.contents.turns[0].Wall().UnixNano())
+	s.setClock(s.contents.turns[0])
 	s.logContents()
 	return nil
 }
@@ -134,13 +135,23 @@ func (s *Source) OnNames(learn func(recording.Frame) error) { s.onNames = learn 
 // Patient implements source.Source.
 func (*Source) Patient() bool { return true }
 
-// Wall implements source.Source. After the last turn, time goes on as it does.
-func (s *Source) Wall() time.Time {
-	wall := time.Unix(0, s.wall.Load())
-	if !s.endedAt.IsZero() {
-		wall = wall.Add(time.Since(s.endedAt))
+// Boot implements source.Source.
+func (s *Source) Boot() uint64 { return s.boot.Load() + uint64(s.sinceTheEnd()) }
+
+// Wall implements source.Source.
+func (s *Source) Wall() time.Time { return time.Unix(0, s.wall.Load()).Add(s.sinceTheEnd()) }
+
+// sinceTheEnd of the last turn, after which time goes on as it does.
+func (s *Source) sinceTheEnd() time.Duration {
+	if s.endedAt.IsZero() {
+		return 0
 	}
-	return wall
+	return time.Since(s.endedAt)
+}
+
+func (s *Source) setClock(clock recording.Clock) {
+	s.boot.Store(clock.Boot)
+	s.wall.Store(clock.Wall().UnixNano())
 }
 
 // BootTime implements source.Source: what was measured before the turn that is next, and is that of its records.
@@ -265,7 +276,7 @@ func (s *Source) count(record []byte) bool {
 }
 
 func (s *Source) endTurn(clock recording.Clock) {
-	s.wall.Store(clock.Wall().UnixNano())
+	s.setClock(clock)
 	s.played++
 	if s.played == len(s.contents.turns) {
 		s.endedAt = time.Now()

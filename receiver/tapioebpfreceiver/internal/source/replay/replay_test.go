@@ -40,6 +40,7 @@ type turns struct {
 func (*turns) Name() string                      { return "ebpf" }
 func (*turns) HostName() (string, error)         { return "node-7", nil }
 func (*turns) Patient() bool                     { return false }
+func (s *turns) Boot() uint64                    { return s.now }
 func (s *turns) Wall() time.Time                 { return time.Unix(0, bootTime+int64(s.now)) }
 func (*turns) BootTime() (int64, error)          { return bootTime, nil }
 func (*turns) Capabilities() []source.Capability { return nil }
@@ -228,23 +229,26 @@ func TestClockThatWasSet(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "recording")
 		r, err := recording.Record(from, recording.Options{File: file, MaxSize: 1 << 20, Families: []string{"process"}}, zap.NewNop())
 		require.NoError(t, err)
-		play := func(s source.Source) (offsets []int64, walls []time.Time) {
+		play := func(s source.Source) (offsets []int64, boots []uint64, walls []time.Time) {
 			for range 5 {
 				offset, err := s.BootTime()
 				require.NoError(t, err)
 				offsets = append(offsets, offset)
 				require.NoError(t, s.Read(func([]byte) {}))
-				walls = append(walls, s.Wall())
+				boots, walls = append(boots, s.Boot()), append(walls, s.Wall())
 			}
-			return offsets, walls
+			return offsets, boots, walls
 		}
-		offsets, walls := play(r)
+		offsets, boots, _ := play(r)
 		require.NoError(t, r.Close())
 		require.Equal(t, bootTime+int64(step), offsets[2])
 
-		gotOffsets, gotWalls := play(open(t, file, 0))
+		gotOffsets, gotBoots, gotWalls := play(open(t, file, 0))
 		assert.Equal(t, offsets, gotOffsets)
-		assert.Equal(t, walls[:4], gotWalls[:4], "after the last, time goes on")
+		assert.Equal(t, boots[:4], gotBoots[:4], "after the last, time goes on")
+		for i, wall := range gotWalls[:4] {
+			assert.Equal(t, time.Unix(0, offsets[i]+int64(boots[i])), wall)
+		}
 
 		logged, logs := observer.New(zapcore.InfoLevel)
 		paced, err := replay.New(replay.Options{File: file, Speed: 1000, FlushInterval: time.Millisecond}, zap.New(logged))

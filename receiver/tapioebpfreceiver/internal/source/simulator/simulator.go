@@ -142,6 +142,9 @@ func (s *Source) HostName() (string, error) { return s.world.node.name, nil }
 // Patient implements source.Source.
 func (s *Source) Patient() bool { return s.options.Rate == 0 }
 
+// Boot implements source.Source.
+func (s *Source) Boot() uint64 { return s.now.Load() }
+
 // Wall implements source.Source.
 func (s *Source) Wall() time.Time { return time.Unix(0, s.bootTime+int64(s.now.Load())) }
 

@@ -1,0 +1,340 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// maxBusyMemory is what the collector may take at its worst here, bytes resident.
+const maxBusyMemory = 400 << 20
+
+func init() {
+	workloads["hold"] = hold
+	workloads["samePID"] = samePID
+	workloads["samePort"] = samePort
+}
+
+// heavy is how much of an overload there is: CI has little time, make test-overload has more.
+func heavy(inCI, otherwise int) int {
+	if os.Getenv("TAPIO_OVERLOAD") == "1" {
+		return otherwise
+	}
+	return inCI
+}
+
+// hold COUNT opens COUNT connections to itself, prints a line, and closes them all when it is given one.
+func hold(args []string) error {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var held []net.Conn
+	for range number(args[0]) {
+		client, err := net.Dial("tcp4", listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		server, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		held = append(held, client, server)
+	}
+	fmt.Println("open")
+	pause(bufio.NewReader(os.Stdin), 0)
+	for _, conn := range held {
+		err = errors.Join(err, conn.Close())
+	}
+	return err
+}
+
+// maxHeld connections of a process are below the usual hard limit of open files.
+const maxHeld = 8000
+
+// holdConnections in as many processes as it takes, each in a network namespace of its own, and returns what closes them.
+func holdConnections(t *testing.T, scope cgroup, connections int) (closeAll func()) {
+	t.Helper()
+	var holders []*process
+	for ; connections > 0; connections -= maxHeld {
+		holders = append(holders, scope.startBy(t, inOwnNetwork(t), "hold", min(connections, maxHeld)))
+	}
+	for _, holder := range holders {
+		select {
+		case line := <-holder.lines:
+			require.Equal(t, "open", line)
+		case <-time.After(longPatience):
+			require.Fail(t, "the connections are not open")
+		}
+	}
+	return func() {
+		for _, holder := range holders {
+			holder.proceed()
+		}
+	}
+}
+
+// TestManySockets: what is open is in the kernel's maps, and all of it is told when it closes, or counted as lost.
+func TestManySockets(t *testing.T) {
+	requireBPF(t)
+	connections := heavy(2000, 50000)
+	scope := newCgroup(t)
+	c := startCollector(t, scope)
+	before := c.residentMemory()
+	closeAll := holdConnections(t, scope, connections)
+	network := func() row { return c.stats().Ledger["network"] }
+	require.Eventually(t, func() bool { r := network(); return r.Seen == uint64(connections) && r.InFlight == 0 }, longPatience, pollInterval)
+	t.Logf("%d sockets are open: the collector has grown by %.1f MiB", 2*connections, float64(c.residentMemory()-before)/(1<<20))
+	closeAll()
+	require.Eventually(t, func() bool { r := network(); return r.Seen == uint64(3*connections) && r.InFlight == 0 }, longPatience, pollInterval)
+	requireJSON(t, c.statsURL+"/readyz", `{"status":"ready"}`)
+	peak := c.statusBytes("VmHWM")
+	rows := c.stop()
+	t.Logf("at most %.0f MiB resident; %+v", float64(peak)/(1<<20), rows["network"])
+	assert.Less(t, peak, int64(maxBusyMemory))
+	assert.Equal(t, c.output.events(), rows.exported())
+}
+
+// bomb goes on until nothing can be forked any more, which ends it.
+const bomb = `b() { /bin/true; b & b & wait; }; b`
+
+// TestForkBomb in scope: the limit of its cgroup keeps the machine alive, and the collector keeps account.
+func TestForkBomb(t *testing.T) {
+	requireBPF(t)
+	rounds := heavy(2, 30)
+	scope := newCgroup(t)
+	limit := limitProcesses(t, scope, 256)
+	c := startCollector(t, scope)
+	for range rounds {
+		command := exec.Command(tool(t, "sh"), "-c", bomb)
+		limit(command)
+		scope.place(command)
+		command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		require.NoError(t, command.Start())
+		_ = command.Wait() // which of its shells cannot fork is chance
+		require.Eventually(t, func() bool { return scope.isEmpty(t) }, longPatience, pollInterval)
+	}
+	c.quietFor(time.Second)
+	stats := c.stats()
+	requireJSON(t, c.statsURL+"/readyz", `{"status":"ready"}`)
+	peak := c.statusBytes("VmHWM")
+	rows := c.stop()
+	t.Logf("at most %.0f MiB resident; %+v", float64(peak)/(1<<20), rows["process"])
+	assert.Less(t, peak, int64(maxBusyMemory))
+	assert.Greater(t, rows["process"].Seen, uint64(rounds*500))
+	assert.Equal(t, c.output.events()["process"], rows["process"].Exported)
+	if len(rows["process"].Lost) == 0 {
+		assert.Zero(t, stats.ActiveProcesses)
+		assert.Len(t, named(c.output.logs, "tapio.process.exit"), len(named(c.output.logs, "tapio.process.fork")), "what is forked ends")
+	}
+}
+
+// isEmpty says that no process is in the cgroup any more.
+func (g cgroup) isEmpty(t *testing.T) bool {
+	t.Helper()
+	processes, err := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
+	require.NoError(t, err)
+	return len(processes) == 0
+}
+
+// quietFor waits until nothing has been seen for so long, and nothing is on its way.
+func (c *collector) quietFor(pause time.Duration) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		before := c.stats().Ledger["process"].Seen
+		time.Sleep(pause)
+		r := c.stats().Ledger["process"]
+		return r.Seen == before && r.InFlight == 0
+	}, longPatience, pollInterval)
+}
+
+// limitProcesses prepares a limit, in the v1 or the v2 hierarchy, whichever has the controller, and returns what puts a
+// command and all that it starts under it.
+func limitProcesses(t *testing.T, scope cgroup, limit int) func(*exec.Cmd) {
+	t.Helper()
+	const v1 = "/sys/fs/cgroup/pids"
+	if _, err := os.Stat(filepath.Join(v1, "cgroup.procs")); err == nil {
+		dir, err := os.MkdirTemp(v1, "tapio-e2e-")
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			require.Eventually(t, func() bool { return syscall.Rmdir(dir) == nil }, patience, pollInterval, "remove %s", dir)
+		})
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(limit)), 0))
+		return func(c *exec.Cmd) {
+			// a shell enters the v1 cgroup and becomes the command
+			c.Args = append([]string{"sh", "-c", `echo $$ > "$0/cgroup.procs"; exec "$@"`, dir, c.Path}, c.Args[1:]...)
+			c.Path = tool(t, "sh")
+		}
+	}
+	parent := filepath.Dir(scope.dir.Name())
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+pids"), 0))
+	require.NoError(t, os.WriteFile(filepath.Join(scope.dir.Name(), "pids.max"), []byte(strconv.Itoa(limit)), 0))
+	return func(*exec.Cmd) {}
+}
+
+// cloneArgs are struct clone_args of linux/sched.h, as of Linux 5.5.
+type cloneArgs struct {
+	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize uint64
+}
+
+// samePID COUNT has as many children with one pid, one after the other, each of which exits with its number.
+func samePID(args []string) error {
+	first := exec.Command("/bin/true")
+	if err := first.Run(); err != nil {
+		return err
+	}
+	pid := int32(first.Process.Pid)
+	for number := range number(args[0]) {
+		if err := runAs(pid, fmt.Sprintf("exit %d", number)); err != nil {
+			return err
+		}
+	}
+	fmt.Println(pid)
+	return nil
+}
+
+// runAs runs a shell as the process of a pid that nobody has, and waits for it.
+func runAs(pid int32, script string) error {
+	path, argv, err := shell(script)
+	if err != nil {
+		return err
+	}
+	clone := cloneArgs{exitSignal: uint64(unix.SIGCHLD), setTID: uint64(uintptr(unsafe.Pointer(&pid))), setTIDSize: 1}
+	env := []*byte{nil}
+	child, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&clone)), unsafe.Sizeof(clone), 0)
+	if errno != 0 {
+		return fmt.Errorf("begin a process with pid %d: %w", pid, errno)
+	}
+	if child == 0 { // a copy of this process with this thread only: no more than these calls may be made in it
+		syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])))
+		syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
+	}
+	_, err = syscall.Wait4(int(child), nil, 0, nil)
+	return err
+}
+
+func shell(script string) (path *byte, argv []*byte, err error) {
+	for _, arg := range []string{"sh", "-c", script} {
+		pointer, err := unix.BytePtrFromString(arg)
+		if err != nil {
+			return nil, nil, err
+		}
+		argv = append(argv, pointer)
+	}
+	path, err = unix.BytePtrFromString("/bin/sh")
+	return path, append(argv, nil), err
+}
+
+// samePort COUNT makes as many connections between the same two ports, one after the other. The first carries one byte,
+// the next two, and so on.
+func samePort(args []string) error {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var dialer net.Dialer
+	for number := range number(args[0]) {
+		client, err := dialer.Dial("tcp4", listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		dialer = from(client.LocalAddr())
+		if err := carry(client, listener, number+1); err != nil {
+			return err
+		}
+	}
+	fmt.Println(dialer.LocalAddr)
+	return nil
+}
+
+func from(address net.Addr) net.Dialer {
+	return net.Dialer{LocalAddr: address, Control: func(_, _ string, c syscall.RawConn) error {
+		var setErr error
+		err := c.Control(func(fd uintptr) {
+			setErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		})
+		return errors.Join(err, setErr)
+	}}
+}
+
+// carry so many bytes. The server is first to close, so that it is the one that keeps the connection for a while.
+func carry(client net.Conn, listener net.Listener, bytes int64) error {
+	server, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	_, sendErr := io.CopyN(client, zeros{}, bytes)
+	_, receiveErr := io.CopyN(io.Discard, server, bytes)
+	serverErr := server.Close()
+	_, endErr := io.Copy(io.Discard, client)
+	return errors.Join(sendErr, receiveErr, serverErr, endErr, client.Close())
+}
+
+// TestUsedAgain: a pid is given to the next process, and a connection between the same ports follows the one before.
+func TestUsedAgain(t *testing.T) {
+	requireBPF(t)
+	const processes, connections = 20, 50
+	scope := newCgroup(t)
+	c := startCollector(t, scope)
+	forker := scope.start(t, "samePID", processes)
+	pid := number(forker.line())
+	forker.wait()
+	connector := scope.start(t, "samePort", connections)
+	port := int64(netip.MustParseAddrPort(connector.line()).Port())
+	connector.wait()
+	c.await("both ends of each connection", func(o *output) bool { return len(o.closes()) >= 2*connections })
+	c.quiet()
+	c.stopWithoutLoss()
+
+	var codes []int64
+	times := map[any]bool{}
+	for _, span := range named(c.output.spans, "process.exec") {
+		if span.pid() == pid && span.text("process.executable.name") != "true" {
+			codes = append(codes, span.number("process.exit.code"))
+			times[span.attributes["process.creation.time"]] = true
+			assert.Equal(t, []any{"sh", "-c", fmt.Sprintf("exit %d", span.number("process.exit.code"))}, span.attributes["process.command_args"])
+		}
+	}
+	assert.Equal(t, numbersFrom(0, processes), slices.Sorted(slices.Values(codes)))
+	assert.Len(t, times, processes, "each began at another time")
+
+	var sent, received []int64
+	for _, record := range c.output.closes() {
+		switch port {
+		case record.number("network.local.port"):
+			sent = append(sent, record.number("tapio.network.sent_bytes"))
+		case record.number("network.peer.port"):
+			received = append(received, record.number("tapio.network.received_bytes"))
+		}
+	}
+	assert.Equal(t, numbersFrom(1, connections), slices.Sorted(slices.Values(sent)))
+	assert.Equal(t, numbersFrom(1, connections), slices.Sorted(slices.Values(received)))
+}
+
+func numbersFrom(first, count int64) (numbers []int64) {
+	for i := range count {
+		numbers = append(numbers, first+i)
+	}
+	return numbers
+}
