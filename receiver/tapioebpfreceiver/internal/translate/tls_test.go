@@ -174,3 +174,17 @@ func TestHandshakeMetrics(t *testing.T) {
 	assert.NotEmpty(t, w.collect(t, 905*second).metrics["tapio.tls.handshake.duration"])
 	assert.NotContains(t, w.collect(t, 906*second).metrics, "tapio.tls.handshake.duration")
 }
+
+// A version that has no name is told as none, and so is counted as none: two points with the same attributes would
+// be one series twice.
+func TestHandshakeMetricsOfNamelessVersions(t *testing.T) {
+	same := func(*bpf.WireTlsHandshake) {}
+	w := newWorld(Signals{Metrics: true}, 100)
+	for _, version := range []string{"\x7f\x1c", "\x05\x05", "\x02\x00"} {
+		w.handle(handshakeRecord(clientHello, strings.Replace(serverHello, "\x03\x03", version, 1), same))
+	}
+	w.handle(handshakeRecord(clientHello, "", same))
+	const name = "- tapio.tls.handshake.duration "
+	points := w.collect(t, 10*second).points
+	assert.EqualValues(t, 4, points[name+`{"tapio.network.role":"client"}`].count)
+}

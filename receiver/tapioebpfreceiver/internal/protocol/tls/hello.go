@@ -8,7 +8,6 @@ package tls // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrecei
 import (
 	"bytes"
 	"crypto/tls"
-	"strconv"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -107,11 +106,17 @@ func resumedByKey(client *ClientHello, server *ServerHello) (resumed, known bool
 
 // VersionOf a protocol in the conventions' words; empty for what is none.
 func VersionOf(version uint16) (name, number string) {
-	switch {
-	case version == tls.VersionSSL30: //nolint:staticcheck // what is seen is told, also what should be gone
+	switch version {
+	case tls.VersionSSL30: //nolint:staticcheck // what is seen is told, also what should be gone
 		return "ssl", "3"
-	case version > tls.VersionSSL30 && version <= tls.VersionTLS13: //nolint:staticcheck // likewise
-		return "tls", "1." + strconv.Itoa(int(version-tls.VersionTLS10))
+	case tls.VersionTLS10:
+		return "tls", "1.0"
+	case tls.VersionTLS11:
+		return "tls", "1.1"
+	case tls.VersionTLS12:
+		return "tls", "1.2"
+	case tls.VersionTLS13:
+		return "tls", "1.3"
 	default:
 		return "", ""
 	}
