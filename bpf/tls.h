@@ -27,8 +27,8 @@
 #define ENCRYPTED_ALERT 19 /* in TLS 1.3: an alert, its type and the tag; no message is as long */
 #define ENCRYPTED_ALERT_CCM_8 11 /* with a shorter tag */
 #define TLS_WINDOW 256		 /* bytes of a hello that are loaded together, at the most */
-#define MAX_CLIENT_HELLO 2048
-#define MAX_SERVER_HELLO 1280 /* its key share alone may have 1120 bytes, with others behind it */
+#define MAX_CLIENT_HELLO 4096 /* a ticket that has a client's certificate in it stands at its end */
+#define MAX_SERVER_HELLO 1792 /* its key share alone may have 1665 bytes, with others behind it */
 #define MAX_HELLOS (MAX_CLIENT_HELLO + MAX_SERVER_HELLO)
 #define HELLO_RANDOM 6	  /* where it is in a hello */
 #define HELLO_SESSION 38  /* the length of the session id */
@@ -455,6 +455,8 @@ static __always_inline bool asks_for_another(struct tls_slot *slot, struct tls_r
 			       0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
 	__u32 at = reader->begin + HELLO_RANDOM;
 
+	if (slot->event.server_hello_size < HELLO_SESSION)
+		return false; /* behind it is what was there before */
 	for (int i = 0; i < sizeof(random); i++)
 		if (hello_byte(slot, at + i) != random[i])
 			return false;
@@ -477,10 +479,11 @@ __noinline int tls_note_version(__u32 number)
 
 	if (!slot)
 		return 0;
-	at = slot->readers[RESPONSE].begin + HELLO_SESSION;
-	end = slot->readers[RESPONSE].at;
+	at = slot->readers[RESPONSE].begin;
+	end = at + slot->event.server_hello_size;
+	at += HELLO_SESSION;
 	at += 1 + hello_byte(slot, at) + BEHIND_SESSION + 2;
-	for (int i = 0; i < MAX_EXTENSIONS && at + 4 < end; i++) {
+	for (int i = 0; i < MAX_EXTENSIONS && at + 6 <= end; i++) {
 		type = hello_number(slot, at);
 		if (type == SUPPORTED_VERSIONS)
 			slot->is_1_3 = hello_number(slot, at + 4) == VERSION_1_3;

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,10 @@ var establishedCases = []struct {
 	{"a hello in segments", handshakeCase{Split: 600}, false, false},
 	{"segments end within headers", handshakeCase{Split: 7, ClientCurves: []tls.CurveID{tls.X25519, tls.CurveP256}, ServerCurves: []tls.CurveID{tls.CurveP256}}, true, false},
 	{"a large hello", handshakeCase{ManyProtocols: 20}, false, true},
+	{"the largest key shares", handshakeCase{ClientCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}}, false, false},
+	{"the largest key shares, asked for", handshakeCase{ServerCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}}, true, false},
+	{"the largest key shares, resumed", handshakeCase{ServerCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}, Times: 2}, true, false},
+	{"client certificate, resumed", handshakeCase{ClientCertificate: true, WantCertificate: true, Times: 2}, false, false},
 	{"accepted late", handshakeCase{Defer: true}, false, false},
 	{"a slow server", handshakeCase{Slow: 300 * time.Millisecond}, false, false},
 }
@@ -289,6 +294,10 @@ const (
 	data12      = "\x17\x03\x03\x00\x18" + "dddddddddddddddddddddddd"
 	warning     = "\x15\x03\x03\x00\x02\x01\x70"
 	handshakeOK = "\x0e\x00\x00\x00"
+	// the same for TLS 1.3
+	answer13 = "\x16\x03\x03\x00\x32\x02\x00\x00\x2e\x03\x03" + "ssssssssssssssssssssssssssssssss" + "\x00\x13\x01\x00\x00\x06\x00\x2b\x00\x02\x03\x04"
+	data13   = "\x17\x03\x03\x00\x40" + "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+	alert13  = "\x17\x03\x03\x00\x13" + "aaaaaaaaaaaaaaaaaaa"
 )
 
 // Bytes that crypto/tls would not send.
@@ -299,6 +308,9 @@ func TestTLSRecords(t *testing.T) {
 		h.Error, h.AlertSender = errorType, sender
 		return h
 	}
+	done13 := handshake{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, Resumed: "no"}
+	refused13 := done13
+	refused13.Error, refused13.AlertSender = "encrypted_alert", "server"
 	unanswered := func(errorType, sender string) handshake { return handshake{Error: errorType, AlertSender: sender} }
 	long := "\x16\x03\x03\x40\x00" + strings.Repeat("c", 0x4000)
 	cases := []struct {
@@ -311,6 +323,11 @@ func TestTLSRecords(t *testing.T) {
 		{"False Start", []step{client(plainHello), server(plainAnswer), client(cipherSpec + finished + data12), server(cipherSpec + finished)}, atBoth(done)},
 		{"warnings", []step{client(plainHello), server(warning + plainAnswer), client(warning + cipherSpec + finished), server(cipherSpec + finished)}, atBoth(done)},
 		{"two messages in a record", []step{client(plainHello), server("\x16\x03\x03\x00\x2e" + plainAnswer[5:] + handshakeOK), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
+		{"a message that looks like extensions", []step{client(plainHello), server("\x16\x03\x03\x00\x59" + plainAnswer[5:] + "\x0b\x00\x00\x2b\x00\x02\x03\x04" + strings.Repeat("c", 0x27)), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
+		{"early data", []step{client(plainHello + cipherSpec + data13), server(answer13 + cipherSpec + data13), client(data13)}, atBoth(done13)},
+		{"no middlebox", []step{client(plainHello), server(answer13 + data13 + data13), client(data13)}, atBoth(done13)},
+		{"an encrypted alert of the server", []step{client(plainHello), server(answer13 + cipherSpec + data13 + alert13)}, atBoth(refused13)},
+		{"an encrypted alert instead of anything", []step{client(plainHello), server(answer13 + cipherSpec + alert13)}, atBoth(refused13)},
 		{"a message in two records", []step{client("\x16\x03\x01\x00\x09" + plainHello[5:14] + "\x16\x03\x01\x00\x24" + plainHello[14:]), server(plainAnswer[:3] + "\x00\x01" + plainAnswer[5:6] + plainAnswer[:3] + "\x00\x29" + plainAnswer[6:]), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
 		{"everything byte by byte", []step{{By: "client", Send: plainHello, Split: 1}, {By: "server", Send: warning + plainAnswer + cipherSpec, Split: 1}, {By: "client", Send: cipherSpec, Split: 1}}, atBoth(done)},
 		{"an alert byte by byte", []step{client(plainHello), {By: "server", Send: "\x15\x03\x03\x00\x02\x02\x28", Split: 1}}, atBoth(unanswered("handshake_failure", "server"))},
@@ -337,6 +354,53 @@ func TestTLSRecords(t *testing.T) {
 		})
 	}
 	assert.Zero(t, w.networkCounters().TableFull+w.networkCounters().Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+}
+
+// What a hello says is read from it, not from one that was in the same place before.
+func TestAShortHelloSaysNothing(t *testing.T) {
+	w := newOwnWorld(t, withTLS)
+	before, _ := w.talkTLS(handshakeCase{Server: "retry"})
+	pid, _ := w.talkTLS(handshakeCase{Server: "short"})
+	w.finish()
+	_, found := w.handshakesOf(before)
+	require.Len(t, found, 2)
+	assert.True(t, found[0].Retried && found[1].Retried)
+	events, found := w.handshakesOf(pid)
+	require.Len(t, found, 2)
+	for i := range found {
+		assert.Len(t, events[i].ServerHello, 4)
+		assert.False(t, found[i].Retried)
+	}
+	assertHandshakeSlotsAreFree(t, w)
+}
+
+// More handshakes at a time than can be followed are counted, each end, and none is told in part.
+func TestTooManyTLSHandshakesAreCounted(t *testing.T) {
+	w := newOwnWorld(t, withTLS)
+	free := w.source.mapNamed("tls_free")
+	var numbers []uint32
+	for {
+		var number uint32
+		if free.LookupAndDelete(nil, &number) != nil {
+			break
+		}
+		numbers = append(numbers, number)
+	}
+	require.Len(t, numbers, tlsHandshakes)
+	lost, truths := w.talkTLS(handshakeCase{})
+	require.Empty(t, truths[0].Client, "a connection that is not followed works")
+	for _, number := range slices.Backward(numbers) {
+		require.NoError(t, free.Put(nil, number))
+	}
+	told, _ := w.talkTLS(handshakeCase{})
+	w.finish()
+	_, found := w.handshakesOf(lost)
+	assert.Empty(t, found)
+	_, found = w.handshakesOf(told)
+	assert.Len(t, found, 2)
+	assert.Equal(t, uint64(2), w.networkCounters().TableFull)
+	assert.Zero(t, w.networkCounters().Unreadable)
 	assertHandshakeSlotsAreFree(t, w)
 }
 
