@@ -28,7 +28,8 @@ const (
 // read. Others than that are the alert's name, and those of HTTP and of connections.
 const ErrorEncryptedAlert = "encrypted_alert"
 
-// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists.
+// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists, and what came later: general_error
+// (RFC 9846) and ech_required (RFC 9849).
 var alerts = map[uint8]string{
 	0:   "close_notify",
 	10:  "unexpected_message",
@@ -63,7 +64,9 @@ var alerts = map[uint8]string{
 	114: "bad_certificate_hash_value",
 	115: "unknown_psk_identity",
 	116: "certificate_required",
+	117: "general_error",
 	120: "no_application_protocol",
+	121: "ech_required",
 }
 
 // TLSHandshake is a handshake, seen from one end.

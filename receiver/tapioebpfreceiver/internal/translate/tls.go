@@ -5,7 +5,6 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"cmp"
-	cryptotls "crypto/tls"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -111,7 +110,7 @@ func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
 		attributes.PutStr(attrTLSProtocolVersion, number)
 	}
 	if server.CipherSuite != 0 {
-		attributes.PutStr(attrTLSCipher, cryptotls.CipherSuiteName(server.CipherSuite))
+		attributes.PutStr(attrTLSCipher, tls.SuiteName(server.CipherSuite))
 	}
 	putKnown(attributes, attrTLSNextProtocol, server.Protocol)
 }

@@ -80,6 +80,8 @@ func tlsTranslations() []translation {
 	}{
 		{"a handshake", clientHello, serverHello, same, span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, tlsChoice), nil},
 		{"a handshake of a server", clientHello, serverHello, ofHandshakesServer, nil, nil},
+		{"a cipher suite that crypto/tls does not have", clientHello, strings.Replace(serverHello, "\xc0\x2b", "\x00\x9e", 1), same,
+			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, tlsChoice, attributes{"tls.cipher": "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"}), nil},
 		{"a handshake without hellos", "", "", same, span(ptrace.StatusCodeUnset, owner10, tcp, client, established), nil},
 		{"a handshake with a second hello", clientHello, "", func(e *bpf.WireTlsHandshake) { e.Flags |= event.TLSRetried },
 			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, attributes{"tapio.tls.hello_retry": true}), nil},
