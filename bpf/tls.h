@@ -47,7 +47,7 @@ enum tls_record {
 
 enum tls_message { CLIENT_HELLO = 1, SERVER_HELLO = 2 };
 
-enum { ALERT_FATAL = 2, ALERT_CLOSE_NOTIFY = 0 };
+enum { ALERT_FATAL = 2, ALERT_CLOSE_NOTIFY = 0, ALERT_USER_CANCELED = 90 };
 
 /* The reading of one side's records. */
 struct tls_reader {
@@ -398,7 +398,17 @@ static __always_inline int read_record(struct __sk_buff *skb, struct socket_stat
 	return record_begins(state, stream, slot, part);
 }
 
-/* A warning is no end, but for the one that says that nothing more will come. */
+/*
+ * A warning is no end, but for the one that says that nothing more will come. In TLS 1.3 the level
+ * says nothing, and there is one warning left (RFC 8446, section 6).
+ */
+static __always_inline bool is_warning(struct tls_slot *slot, __u8 level, __u8 alert)
+{
+	if (alert == ALERT_CLOSE_NOTIFY)
+		return false;
+	return slot->is_1_3 ? alert == ALERT_USER_CANCELED : level != ALERT_FATAL;
+}
+
 static __always_inline int read_alert(struct __sk_buff *skb, struct socket_state *state,
 				      struct http_stream *stream, struct tls_slot *slot,
 				      enum http_part part)
@@ -409,7 +419,7 @@ static __always_inline int read_alert(struct __sk_buff *skb, struct socket_state
 		return STEP_DONE;
 	reader->have = 0;
 	stream->mode = MODE_TLS_RECORD;
-	if (reader->bytes[0] != ALERT_FATAL && reader->bytes[1] != ALERT_CLOSE_NOTIFY)
+	if (is_warning(slot, reader->bytes[0], reader->bytes[1]))
 		return STEP_MORE;
 	slot->event.alert = reader->bytes[1];
 	return handshake_ended(state, stream->now, TLS_ALERT | sender_of_alert(stream));

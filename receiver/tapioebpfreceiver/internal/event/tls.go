@@ -28,8 +28,8 @@ const (
 // read. Others than that are the alert's name, and those of HTTP and of connections.
 const ErrorEncryptedAlert = "encrypted_alert"
 
-// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists, and what came later: general_error
-// (RFC 9846) and ech_required (RFC 9849).
+// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists, and two that IANA has registered
+// since: general_error, and ech_required, of Encrypted ClientHello.
 var alerts = map[uint8]string{
 	0:   "close_notify",
 	10:  "unexpected_message",

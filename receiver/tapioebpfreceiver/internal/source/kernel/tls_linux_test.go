@@ -309,6 +309,9 @@ func TestTLSRecords(t *testing.T) {
 		return h
 	}
 	done13 := handshake{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, Resumed: "no"}
+	distrusted13, canceled13 := done13, done13
+	distrusted13.Error, distrusted13.AlertSender = "unknown_ca", "client"
+	canceled13.Error, canceled13.AlertSender = "close_notify", "client"
 	refused13 := done13
 	refused13.Error, refused13.AlertSender = "encrypted_alert", "server"
 	unanswered := func(errorType, sender string) handshake { return handshake{Error: errorType, AlertSender: sender} }
@@ -327,6 +330,8 @@ func TestTLSRecords(t *testing.T) {
 		{"early data", []step{client(plainHello + cipherSpec + data13), server(answer13 + cipherSpec + data13), client(data13)}, atBoth(done13)},
 		{"no middlebox", []step{client(plainHello), server(answer13 + data13 + data13), client(data13)}, atBoth(done13)},
 		{"an encrypted alert of the server", []step{client(plainHello), server(answer13 + cipherSpec + data13 + alert13)}, atBoth(refused13)},
+		{"what older versions would take for a warning", []step{client(plainHello), server(answer13 + cipherSpec + data13), client("\x15\x03\x03\x00\x02\x01\x30")}, atBoth(distrusted13)},
+		{"a client whose user has canceled it", []step{client(plainHello), server(answer13 + cipherSpec + data13), client("\x15\x03\x03\x00\x02\x01\x5a\x15\x03\x03\x00\x02\x01\x00")}, atBoth(canceled13)},
 		{"an encrypted alert instead of anything", []step{client(plainHello), server(answer13 + cipherSpec + alert13)}, atBoth(refused13)},
 		{"a message in two records", []step{client("\x16\x03\x01\x00\x09" + plainHello[5:14] + "\x16\x03\x01\x00\x24" + plainHello[14:]), server(plainAnswer[:3] + "\x00\x01" + plainAnswer[5:6] + plainAnswer[:3] + "\x00\x29" + plainAnswer[6:]), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
 		{"everything byte by byte", []step{{By: "client", Send: plainHello, Split: 1}, {By: "server", Send: warning + plainAnswer + cipherSpec, Split: 1}, {By: "client", Send: cipherSpec, Split: 1}}, atBoth(done)},
