@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -364,7 +365,7 @@ func TestTLSRecords(t *testing.T) {
 
 // What a hello says is read from it, not from one that was in the same place before.
 func TestAShortHelloSaysNothing(t *testing.T) {
-	w := newOwnWorld(t, withTLS)
+	w := newWorld(t, withTLS)
 	before, _ := w.talkTLS(handshakeCase{Server: "retry"})
 	pid, _ := w.talkTLS(handshakeCase{Server: "short"})
 	w.finish()
@@ -382,7 +383,7 @@ func TestAShortHelloSaysNothing(t *testing.T) {
 
 // More handshakes at a time than can be followed are counted, each end, and none is told in part.
 func TestTooManyTLSHandshakesAreCounted(t *testing.T) {
-	w := newOwnWorld(t, withTLS)
+	w := newWorld(t, withTLS)
 	free := w.source.mapNamed("tls_free")
 	var numbers []uint32
 	for {
@@ -418,6 +419,41 @@ func TestATLSClientThatTalksNonsenseIsCounted(t *testing.T) {
 	assert.Empty(t, found)
 	assert.Equal(t, uint64(2), w.networkCounters().Unreadable)
 	assertHandshakeSlotsAreFree(t, w)
+}
+
+// drawnSteps begin with a ClientHello; what follows, and in which pieces, is drawn by chance.
+func drawnSteps(random *rand.Rand) []step {
+	pieces := []string{
+		plainHello, plainAnswer, answer13, cipherSpec, finished, data12, data13, alert13, warning, handshakeOK, plainAnswer[:20], "\x16\x03\x03\x00\x00",
+		"\x15\x03\x03\x00\x02\x02\x28", "\x18\x03\x03\x00\x05\x01\x00\x02hi", "\x17\x03\x03\x48\x00", "\x7f", "nonsense",
+	}
+	steps := []step{{By: "client", Send: plainHello[:10+random.IntN(len(plainHello)-9)]}}
+	for range 1 + random.IntN(6) {
+		s := step{By: []string{"client", "server"}[random.IntN(2)], Split: random.IntN(9)}
+		for range 1 + random.IntN(4) {
+			s.Send += pieces[random.IntN(len(pieces))]
+		}
+		steps = append(steps, s)
+	}
+	steps[len(steps)-1].Do = []string{"", "close", "reset", "shutdown"}[random.IntN(4)]
+	return append(steps, step{By: "client", After: 5 * time.Millisecond}, step{By: "server"})
+}
+
+// Whatever the two ends say, each end of a handshake is told once, or counted.
+func TestWhateverIsSaidATLSHandshakeIsToldOrCounted(t *testing.T) {
+	const count = 60
+	w := newWorld(t, withTLSAndHTTP)
+	for seed := range uint64(count) {
+		w.play(script{Steps: drawnSteps(rand.New(rand.NewPCG(seed, 7)))})
+	}
+	w.finish()
+	told := uint64(len(w.ofType(event.TypeTLSHandshake)))
+	counters := w.networkCounters()
+	assert.Zero(t, counters.TableFull+counters.RingFull)
+	assert.EqualValues(t, 2*count, told+counters.Unreadable)
+	assert.Greater(t, told, counters.Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+	assertSlotsAreFree(t, w)
 }
 
 // Without being asked for, or on a connection that is older, no handshake is told.
