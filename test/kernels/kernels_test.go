@@ -33,7 +33,7 @@ const (
 // loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
 	"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
-	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "OthersGoOnWithoutStreams",
+	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.

@@ -456,7 +456,28 @@ func TestWhateverIsSaidATLSHandshakeIsToldOrCounted(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
-// Without being asked for, or on a connection that is older, no handshake is told.
+// A connection that is older may have begun with anything: what looks like a handshake on it is not told.
+func TestNoTLSHandshakesOnOlderConnections(t *testing.T) {
+	for name, options := range map[string]func(*Options){"alone": withTLS, "with HTTP": withTLSAndHTTP} {
+		t.Run(name, func(t *testing.T) {
+			text, err := json.Marshal(handshakeCase{Asked: true})
+			require.NoError(t, err)
+			w := newWorld(t, options)
+			k := startTalker(t, w.workload("tls", string(text)))
+			require.Equal(t, "open", k.hear())
+			other := w.another()
+			require.Contains(t, k.say(""), `"Client":""`)
+			k.end()
+			other.finish()
+			_, found := other.handshakesOf(k.pid())
+			assert.Empty(t, found)
+			assert.Zero(t, other.networkCounters().Unreadable)
+			assertHandshakeSlotsAreFree(t, other)
+		})
+	}
+}
+
+// Without being asked for, no handshake is told.
 func TestTLSIsOff(t *testing.T) {
 	w := newWorld(t, func(o *Options) { withTLS(o); o.TLSHandshakes = false })
 	pid, truths := w.talkTLS(handshakeCase{})

@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -47,6 +48,7 @@ type handshakeCase struct {
 	Server                             string // "": serves; "silent", "close" after the hello, "reset", "plain", "retry", "short"
 	Preface                            string // what both say before, in the clear
 	Defer                              bool   // the kernel accepts when the first bytes come
+	Asked                              bool   // the workload says that it is connected, and goes on when it is sent a line
 }
 
 // handshakeTruth is what the two ends know of a handshake.
@@ -157,6 +159,12 @@ func (c handshakeCase) talk(listener net.Listener, client, server *tls.Config) (
 		return truth, err
 	}
 	defer connection.Close()
+	if c.Asked {
+		fmt.Println("open")
+		if _, err := fmt.Scanln(); err != nil && !errors.Is(err, io.EOF) {
+			return truth, err
+		}
+	}
 	if err := c.ask(connection, client, &truth); err != nil {
 		return truth, err
 	}
