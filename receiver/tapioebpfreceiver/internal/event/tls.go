@@ -18,7 +18,6 @@ const (
 	TLSAlertReceived  = uint16(bpf.WireTlsFlagsTLS_ALERT_RECEIVED)
 	TLSNotTLS         = uint16(bpf.WireTlsFlagsTLS_NOT_TLS)
 	TLSRetried        = uint16(bpf.WireTlsFlagsTLS_RETRIED)
-	TLSEarlyData      = uint16(bpf.WireTlsFlagsTLS_EARLY_DATA)
 	TLSClientHelloCut = uint16(bpf.WireTlsFlagsTLS_CLIENT_HELLO_CUT)
 	TLSAborted        = uint16(bpf.WireTlsFlagsTLS_ABORTED)
 	TLSClosedHere     = uint16(bpf.WireTlsFlagsTLS_CLOSED_HERE)
