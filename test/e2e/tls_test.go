@@ -286,14 +286,17 @@ func TestTLSOfOpenSSL(t *testing.T) {
 		host := run.name + "." + shopDomain
 		require.Contains(t, s.talkOpenSSL(t, port, host, run.session, run.args...), run.says, run.name)
 		resumed := !strings.HasPrefix(run.says, "New")
-		want[host] = map[string]any{"tls.established": true, "tls.protocol.version": run.version, "tls.cipher": run.cipher, "tls.resumed": resumed}
+		want[host] = map[string]any{"tls.established": true, "tls.protocol.version": run.version, "tls.cipher": run.cipher, "tls.curve": nil, "tls.resumed": resumed}
+		if run.version == "1.3" {
+			want[host]["tls.curve"] = "x25519"
+		}
 	}
 	c.await("the handshakes", func(o *output) bool { return len(named(o.spans, "tls.handshake")) == len(want) })
 	c.stop().requireClosed(t)
 	got := map[string]map[string]any{}
 	for _, span := range named(c.output.spans, "tls.handshake") {
 		said := map[string]any{}
-		for _, key := range []string{"tls.established", "tls.protocol.version", "tls.cipher", "tls.resumed"} {
+		for _, key := range []string{"tls.established", "tls.protocol.version", "tls.cipher", "tls.curve", "tls.resumed"} {
 			said[key] = span.attributes[key]
 		}
 		got[span.text("server.address")] = said

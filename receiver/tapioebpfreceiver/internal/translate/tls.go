@@ -84,7 +84,7 @@ func (h *handshake) fillFailure(t *Translator, log plog.LogRecord, span [8]byte)
 }
 
 // tlsAttributes is how many there are as a rule, beside those of owner and ends.
-const tlsAttributes = 6
+const tlsAttributes = 7
 
 func (t *Translator) describeHandshake(attributes pcommon.Map, h *handshake) {
 	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&h.Ends) + tlsAttributes)
@@ -112,6 +112,7 @@ func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
 	if server.CipherSuite != 0 {
 		attributes.PutStr(attrTLSCipher, tls.SuiteName(server.CipherSuite))
 	}
+	putKnown(attributes, attrTLSCurve, tls.GroupName(server.Group))
 	putKnown(attributes, attrTLSNextProtocol, server.Protocol)
 }
 

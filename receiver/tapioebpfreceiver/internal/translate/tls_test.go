@@ -82,6 +82,10 @@ func tlsTranslations() []translation {
 		{"a handshake of a server", clientHello, serverHello, ofHandshakesServer, nil, nil},
 		{"a cipher suite that crypto/tls does not have", clientHello, strings.Replace(serverHello, "\xc0\x2b", "\x00\x9e", 1), same,
 			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, tlsChoice, attributes{"tls.cipher": "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"}), nil},
+		{"a handshake of TLS 1.3", clientHello, "\x02\x00\x00\x38\x03\x03" + strings.Repeat("r", 32) + "\x00\x13\x01\x00" + "\x00\x10" + "\x00\x2b\x00\x02\x03\x04" + "\x00\x33\x00\x06\x11\xec\x00\x02ks", same,
+			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, attributes{
+				"tls.protocol.name": "tls", "tls.protocol.version": "1.3", "tls.cipher": "TLS_AES_128_GCM_SHA256", "tls.curve": "X25519MLKEM768", "tls.resumed": false,
+			}), nil},
 		{"a handshake without hellos", "", "", same, span(ptrace.StatusCodeUnset, owner10, tcp, client, established), nil},
 		{"a handshake with a second hello", clientHello, "", func(e *bpf.WireTlsHandshake) { e.Flags |= event.TLSRetried },
 			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, attributes{"tapio.tls.hello_retry": true}), nil},

@@ -25,6 +25,7 @@ const (
 	extensionSessionTicket     = 35
 	extensionPreSharedKey      = 41
 	extensionSupportedVersions = 43
+	extensionKeyShare          = 51
 )
 
 const (
@@ -48,6 +49,7 @@ type ServerHello struct {
 	Version     uint16 // as crypto/tls has it; 0: not known
 	CipherSuite uint16 // likewise
 	Protocol    string // of the application; empty: none, or in an encrypted message
+	Group       uint16 // of the key exchange, as IANA numbers them; 0: none, or in a later message, as before TLS 1.3
 	session     []byte
 	hasKey      bool
 	key         uint16 // which of the client's pre-shared keys
@@ -179,6 +181,8 @@ func (h *ServerHello) readExtension(kind uint16, data cryptobyte.String) {
 		h.Protocol = readProtocol(data)
 	case extensionPreSharedKey:
 		h.hasKey = data.ReadUint16(&h.key)
+	case extensionKeyShare:
+		data.ReadUint16(&h.Group)
 	}
 }
 

@@ -108,3 +108,15 @@ func SuiteName(suite uint16) string {
 	}
 	return fmt.Sprintf("0x%04X", suite)
 }
+
+// groupNames as IANA has them: those of TLS 1.3.
+var groupNames = map[uint16]string{
+	23: "secp256r1", 24: "secp384r1", 25: "secp521r1", 29: "x25519", 30: "x448", 31: "brainpoolP256r1tls13",
+	32: "brainpoolP384r1tls13", 33: "brainpoolP512r1tls13", 41: "curveSM2", 256: "ffdhe2048", 257: "ffdhe3072",
+	258: "ffdhe4096", 259: "ffdhe6144", 260: "ffdhe8192", 512: "MLKEM512", 513: "MLKEM768", 514: "MLKEM1024",
+	4587: "SecP256r1MLKEM768", 4588: "X25519MLKEM768", 4589: "SecP384r1MLKEM1024", 4590: "curveSM2MLKEM768",
+	25497: "X25519Kyber768Draft00", 25498: "SecP256r1Kyber768Draft00",
+}
+
+// GroupName is what IANA calls a group for key exchange; empty for one without a name.
+func GroupName(group uint16) string { return groupNames[group] }

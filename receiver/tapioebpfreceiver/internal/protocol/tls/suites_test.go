@@ -24,3 +24,12 @@ func TestSuiteNames(t *testing.T) {
 		assert.Equal(t, want, tls.SuiteName(suite))
 	}
 }
+
+func TestGroupNames(t *testing.T) {
+	for group, want := range map[cryptotls.CurveID]string{
+		cryptotls.CurveP256: "secp256r1", cryptotls.X25519: "x25519", cryptotls.X25519MLKEM768: "X25519MLKEM768",
+		cryptotls.SecP384r1MLKEM1024: "SecP384r1MLKEM1024", 0: "", 0x1a1a: "",
+	} {
+		assert.Equal(t, want, tls.GroupName(uint16(group)))
+	}
+}
