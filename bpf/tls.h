@@ -118,6 +118,12 @@ static __always_inline struct tls_slot *handshake_of(struct http_connection *htt
 	return slot;
 }
 
+/* Fewer bytes may be the beginning of anything. */
+static __always_inline bool is_handshake(struct tls_slot *slot)
+{
+	return slot->event.client_hello_size;
+}
+
 static __always_inline bool has_begun(struct tls_reader *reader)
 {
 	return reader->at > reader->begin;
@@ -166,7 +172,7 @@ static __noinline void send_handshake(struct socket_state *state, __u64 now, __u
 		return;
 	fill_handshake(&slot->event, state, now, flags, error);
 	size = slot->event.client_hello_size + slot->event.server_hello_size;
-	if (size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
+	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
 		output_event(&traffic_ring, TLS_HANDSHAKE, slot, sizeof(slot->event) + size);
 	free_handshake(slot, handshake_number(&state->http));
 }
@@ -178,7 +184,7 @@ static __noinline void drop_handshake(struct http_connection *http, bool lost)
 
 	if (!slot)
 		return;
-	if (lost)
+	if (lost && is_handshake(slot))
 		count_unreadable(TLS_HANDSHAKE);
 	free_handshake(slot, handshake_number(http));
 }
@@ -644,7 +650,7 @@ static __always_inline void reap_handshake(__u32 number, __u64 after)
 
 	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
 		return;
-	if (!slot->early)
+	if (is_handshake(slot) && !slot->early)
 		count_unreadable(TLS_HANDSHAKE);
 	free_handshake(slot, number);
 }
