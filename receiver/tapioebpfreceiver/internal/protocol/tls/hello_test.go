@@ -233,7 +233,9 @@ func FuzzHellos(f *testing.F) {
 		require.LessOrEqual(t, len(client.ServerName), 255)
 		resumed, known := tls.Resumed(&client, &server)
 		require.False(t, resumed && !known)
-		tls.VersionOf(server.Version)
+		name, number := tls.VersionOf(server.Version)
+		require.Equal(t, name == "", number == "")
+		require.NotEmpty(t, tls.SuiteName(server.CipherSuite))
 		if client.ServerName != "" {
 			require.Contains(t, string(first), client.ServerName)
 		}
