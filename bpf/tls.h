@@ -118,7 +118,7 @@ static __always_inline struct tls_slot *handshake_of(struct http_connection *htt
 	return slot;
 }
 
-/* Fewer bytes may be the beginning of anything. */
+/* Before the first byte of a ClientHello it may be anything. */
 static __always_inline bool is_handshake(struct tls_slot *slot)
 {
 	return slot->event.client_hello_size;
