@@ -33,7 +33,8 @@ const (
 // loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
 	"HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
-	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
+	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "ATLSHandshakeWhoseEndWasNotSeenIsCounted",
+	"NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.

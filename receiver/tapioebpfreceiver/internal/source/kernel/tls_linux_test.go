@@ -9,16 +9,20 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	tlshello "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/tls"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
@@ -405,6 +409,38 @@ func TestTooManyTLSHandshakesAreCounted(t *testing.T) {
 	assert.Len(t, found, 2)
 	assert.Equal(t, uint64(2), w.networkCounters().TableFull)
 	assert.Zero(t, w.networkCounters().Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+}
+
+// loseConnection makes a handshake of a slot whose connection has gone unnoticed.
+func loseConnection(t *testing.T, w *world, helloSize uint16) {
+	t.Helper()
+	slots := w.source.mapNamed("tls_slots")
+	var number uint32
+	require.NoError(t, w.source.mapNamed("tls_free").LookupAndDelete(nil, &number))
+	slot := make([]byte, slots.ValueSize())
+	binary.NativeEndian.PutUint16(slot[unsafe.Offsetof(bpf.WireTlsHandshake{}.ClientHelloSize):], helloSize)
+	spec, err := bpf.LoadNetwork()
+	require.NoError(t, err)
+	for _, member := range spec.Maps["tls_slots"].Value.(*btf.Struct).Members {
+		if member.Name == "socket" || member.Name == "live" { // any address, at the machine's start
+			binary.NativeEndian.PutUint64(slot[member.Offset.Bytes():], 1)
+		}
+	}
+	require.NoError(t, slots.Put(number, slot))
+}
+
+// The kernel leaves out a program's run in rare cases, and a connection's end may be among those.
+func TestATLSHandshakeWhoseEndWasNotSeenIsCounted(t *testing.T) {
+	w := newWorld(t, func(o *Options) { withTLS(o); o.ReportInterval = 600 * time.Millisecond })
+	loseConnection(t, w, 40)
+	loseConnection(t, w, 0) // it may not have been one
+	open, truths := w.talkTLS(handshakeCase{Slow: 3 * time.Second})
+	require.Empty(t, truths[0].Client)
+	w.finish()
+	_, found := w.handshakesOf(open)
+	assert.Len(t, found, 2, "of a connection that is there, a handshake may take as long as it likes")
+	assert.EqualValues(t, 1, w.networkCounters().Unreadable)
 	assertHandshakeSlotsAreFree(t, w)
 }
 
