@@ -27,8 +27,8 @@
 #define ENCRYPTED_ALERT 19 /* in TLS 1.3: an alert, its type and the tag; no message is as long */
 #define ENCRYPTED_ALERT_CCM_8 11 /* with a shorter tag */
 #define TLS_WINDOW 256		 /* bytes of a hello that are loaded together, at the most */
-#define MAX_CLIENT_HELLO 2048
-#define MAX_SERVER_HELLO 1280 /* its key share alone may have 1120 bytes, with others behind it */
+#define MAX_CLIENT_HELLO 4096 /* a ticket that has a client's certificate in it stands at its end */
+#define MAX_SERVER_HELLO 1792 /* its key share alone may have 1665 bytes, with others behind it */
 #define MAX_HELLOS (MAX_CLIENT_HELLO + MAX_SERVER_HELLO)
 #define HELLO_RANDOM 6	  /* where it is in a hello */
 #define HELLO_SESSION 38  /* the length of the session id */
@@ -47,7 +47,7 @@ enum tls_record {
 
 enum tls_message { CLIENT_HELLO = 1, SERVER_HELLO = 2 };
 
-enum { ALERT_FATAL = 2, ALERT_CLOSE_NOTIFY = 0 };
+enum { ALERT_FATAL = 2, ALERT_CLOSE_NOTIFY = 0, ALERT_USER_CANCELED = 90 };
 
 /* The reading of one side's records. */
 struct tls_reader {
@@ -118,6 +118,12 @@ static __always_inline struct tls_slot *handshake_of(struct http_connection *htt
 	return slot;
 }
 
+/* Before the first byte of a ClientHello it may be anything. */
+static __always_inline bool is_handshake(struct tls_slot *slot)
+{
+	return slot->event.client_hello_size;
+}
+
 static __always_inline bool has_begun(struct tls_reader *reader)
 {
 	return reader->at > reader->begin;
@@ -166,7 +172,7 @@ static __noinline void send_handshake(struct socket_state *state, __u64 now, __u
 		return;
 	fill_handshake(&slot->event, state, now, flags, error);
 	size = slot->event.client_hello_size + slot->event.server_hello_size;
-	if (size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
+	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
 		output_event(&traffic_ring, TLS_HANDSHAKE, slot, sizeof(slot->event) + size);
 	free_handshake(slot, handshake_number(&state->http));
 }
@@ -178,7 +184,7 @@ static __noinline void drop_handshake(struct http_connection *http, bool lost)
 
 	if (!slot)
 		return;
-	if (lost)
+	if (lost && is_handshake(slot))
 		count_unreadable(TLS_HANDSHAKE);
 	free_handshake(slot, handshake_number(http));
 }
@@ -398,7 +404,17 @@ static __always_inline int read_record(struct __sk_buff *skb, struct socket_stat
 	return record_begins(state, stream, slot, part);
 }
 
-/* A warning is no end, but for the one that says that nothing more will come. */
+/*
+ * A warning is no end, but for the one that says that nothing more will come. In TLS 1.3 the level
+ * says nothing, and there is one warning left (RFC 8446, section 6).
+ */
+static __always_inline bool is_warning(struct tls_slot *slot, __u8 level, __u8 alert)
+{
+	if (alert == ALERT_CLOSE_NOTIFY)
+		return false;
+	return slot->is_1_3 ? alert == ALERT_USER_CANCELED : level != ALERT_FATAL;
+}
+
 static __always_inline int read_alert(struct __sk_buff *skb, struct socket_state *state,
 				      struct http_stream *stream, struct tls_slot *slot,
 				      enum http_part part)
@@ -409,7 +425,7 @@ static __always_inline int read_alert(struct __sk_buff *skb, struct socket_state
 		return STEP_DONE;
 	reader->have = 0;
 	stream->mode = MODE_TLS_RECORD;
-	if (reader->bytes[0] != ALERT_FATAL && reader->bytes[1] != ALERT_CLOSE_NOTIFY)
+	if (is_warning(slot, reader->bytes[0], reader->bytes[1]))
 		return STEP_MORE;
 	slot->event.alert = reader->bytes[1];
 	return handshake_ended(state, stream->now, TLS_ALERT | sender_of_alert(stream));
@@ -455,6 +471,8 @@ static __always_inline bool asks_for_another(struct tls_slot *slot, struct tls_r
 			       0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
 	__u32 at = reader->begin + HELLO_RANDOM;
 
+	if (slot->event.server_hello_size < HELLO_SESSION)
+		return false; /* behind it is what was there before */
 	for (int i = 0; i < sizeof(random); i++)
 		if (hello_byte(slot, at + i) != random[i])
 			return false;
@@ -477,10 +495,11 @@ __noinline int tls_note_version(__u32 number)
 
 	if (!slot)
 		return 0;
-	at = slot->readers[RESPONSE].begin + HELLO_SESSION;
-	end = slot->readers[RESPONSE].at;
+	at = slot->readers[RESPONSE].begin;
+	end = at + slot->event.server_hello_size;
+	at += HELLO_SESSION;
 	at += 1 + hello_byte(slot, at) + BEHIND_SESSION + 2;
-	for (int i = 0; i < MAX_EXTENSIONS && at + 4 < end; i++) {
+	for (int i = 0; i < MAX_EXTENSIONS && at + 6 <= end; i++) {
 		type = hello_number(slot, at);
 		if (type == SUPPORTED_VERSIONS)
 			slot->is_1_3 = hello_number(slot, at + 4) == VERSION_1_3;
@@ -631,7 +650,7 @@ static __always_inline void reap_handshake(__u32 number, __u64 after)
 
 	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
 		return;
-	if (!slot->early)
+	if (is_handshake(slot) && !slot->early)
 		count_unreadable(TLS_HANDSHAKE);
 	free_handshake(slot, number);
 }

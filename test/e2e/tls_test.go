@@ -258,6 +258,85 @@ func TestHandlersHandshake(t *testing.T) {
 	assert.Equal(t, served.traceID, handshakes[0].traceID)
 }
 
+// TestTLSOfOpenSSL: sessions that are resumed, data that is sent before there is an answer, and a cipher suite that Go does
+// not know.
+func TestTLSOfOpenSSL(t *testing.T) {
+	requireBPF(t)
+	scope, dir := newCgroup(t), t.TempDir()
+	s := &tlsShop{network: newNetwork(t), scope: scope, certificate: writeCertificate(t, dir)}
+	port := s.startOpenSSL(t)
+	early := filepath.Join(dir, "early")
+	require.NoError(t, os.WriteFile(early, []byte(strings.Repeat("early", 2000)), 0o600))
+	newest, older := filepath.Join(dir, "newest"), filepath.Join(dir, "older")
+	c := startCollector(t, scope)
+	want := map[string]map[string]any{}
+	for _, run := range []struct {
+		name, says string
+		args       []string
+		session    string // the file in which the server's ticket will be
+		version    string
+		cipher     string
+	}{
+		{"newest", "New, TLSv1.3", []string{"-tls1_3", "-sess_out", newest}, newest, "1.3", "TLS_AES_256_GCM_SHA384"},
+		{"early", "Early data was accepted", []string{"-tls1_3", "-sess_in", newest, "-early_data", early}, "", "1.3", "TLS_AES_256_GCM_SHA384"},
+		{"older", "New, TLSv1.2", []string{"-tls1_2", "-sess_out", older}, older, "1.2", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+		{"older-again", "Reused, TLSv1.2", []string{"-tls1_2", "-sess_in", older}, "", "1.2", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+		{"rare", "New, TLSv1.2", []string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM8"}, "", "1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8"},
+	} {
+		host := run.name + "." + shopDomain
+		require.Contains(t, s.talkOpenSSL(t, port, host, run.session, run.args...), run.says, run.name)
+		resumed := !strings.HasPrefix(run.says, "New")
+		want[host] = map[string]any{"tls.established": true, "tls.protocol.version": run.version, "tls.cipher": run.cipher, "tls.curve": nil, "tls.resumed": resumed}
+		if run.version == "1.3" {
+			want[host]["tls.curve"] = "x25519"
+		}
+	}
+	c.await("the handshakes", func(o *output) bool { return len(named(o.spans, "tls.handshake")) == len(want) })
+	c.stop().requireClosed(t)
+	got := map[string]map[string]any{}
+	for _, span := range named(c.output.spans, "tls.handshake") {
+		said := map[string]any{}
+		for _, key := range []string{"tls.established", "tls.protocol.version", "tls.cipher", "tls.curve", "tls.resumed"} {
+			said[key] = span.attributes[key]
+		}
+		got[span.text("server.address")] = said
+	}
+	assert.Equal(t, want, got)
+	assert.Empty(t, named(c.output.logs, "tapio.tls.failure"))
+	served := total(c.output.points("tapio.tls.handshake.duration"), "tapio.network.role", "server", "error.type", nil)
+	assert.EqualValues(t, len(want), served)
+}
+
+// startOpenSSL starts a server that takes early data and any cipher suite.
+func (s *tlsShop) startOpenSSL(t *testing.T) (port int) {
+	t.Helper()
+	port = freePort(t)
+	command := s.within(s.scope.command(t, "openssl", "s_server", "-quiet", "-accept", fmt.Sprintf("127.0.0.1:%d", port),
+		"-cert", s.certificate, "-key", s.certificate, "-early_data", "-max_early_data", "16384", "-cipher", "ALL"))
+	_, err := command.StdinPipe() // it would end with its input
+	require.NoError(t, err)
+	startServer(t, newServer(command, "", port))
+	return port
+}
+
+// talkOpenSSL returns what a client says of its handshake. With a session, it does not end before that is there.
+func (s *tlsShop) talkOpenSSL(t *testing.T, port int, host, session string, args ...string) string {
+	t.Helper()
+	args = append([]string{"s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-servername", host, "-CAfile", s.certificate}, args...)
+	command := s.within(s.scope.command(t, "openssl", args...))
+	in, err := command.StdinPipe()
+	require.NoError(t, err)
+	var out bytes.Buffer
+	command.Stdout = &out
+	require.NoError(t, command.Start())
+	if session != "" {
+		require.Eventually(t, func() bool { info, err := os.Stat(session); return err == nil && info.Size() > 0 }, patience, pollInterval)
+	}
+	require.NoError(t, in.Close())
+	require.NoError(t, command.Wait(), out.String())
+	return out.String()
+}
+
 // shaken is a handshake, as its client knows it.
 type shaken struct {
 	Name    string

@@ -32,8 +32,9 @@ const (
 // settings of its own, or nearly all others twice. The newest kernel, on which they take least, runs them; on the others,
 // what the shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
-	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight", "TheOnlyRequestIsTheCause",
-	"ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted", "OthersGoOnWithoutStreams",
+	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
+	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted",
+	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 
 // slowest is what an emulated CPU needs minutes for, on any kernel.

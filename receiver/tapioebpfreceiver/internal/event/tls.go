@@ -18,7 +18,6 @@ const (
 	TLSAlertReceived  = uint16(bpf.WireTlsFlagsTLS_ALERT_RECEIVED)
 	TLSNotTLS         = uint16(bpf.WireTlsFlagsTLS_NOT_TLS)
 	TLSRetried        = uint16(bpf.WireTlsFlagsTLS_RETRIED)
-	TLSEarlyData      = uint16(bpf.WireTlsFlagsTLS_EARLY_DATA)
 	TLSClientHelloCut = uint16(bpf.WireTlsFlagsTLS_CLIENT_HELLO_CUT)
 	TLSAborted        = uint16(bpf.WireTlsFlagsTLS_ABORTED)
 	TLSClosedHere     = uint16(bpf.WireTlsFlagsTLS_CLOSED_HERE)
@@ -28,7 +27,8 @@ const (
 // read. Others than that are the alert's name, and those of HTTP and of connections.
 const ErrorEncryptedAlert = "encrypted_alert"
 
-// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists.
+// alerts by number: RFC 8446, appendix B.2, with those of older versions that it lists, and two that IANA has registered
+// since: general_error, and ech_required, of Encrypted ClientHello.
 var alerts = map[uint8]string{
 	0:   "close_notify",
 	10:  "unexpected_message",
@@ -63,7 +63,9 @@ var alerts = map[uint8]string{
 	114: "bad_certificate_hash_value",
 	115: "unknown_psk_identity",
 	116: "certificate_required",
+	117: "general_error",
 	120: "no_application_protocol",
+	121: "ech_required",
 }
 
 // TLSHandshake is a handshake, seen from one end.

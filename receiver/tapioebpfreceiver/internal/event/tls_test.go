@@ -75,6 +75,7 @@ func TestEndOfATLSHandshake(t *testing.T) {
 		{"a server that refuses", client, alert | received, 70, 0, "protocol_version", "server"},
 		{"the same at the server", server, alert, 70, 0, "protocol_version", "server"},
 		{"closed by an alert", client, alert | received, 0, 0, "close_notify", "server"},
+		{"a client whose hello could not be decrypted", client, alert, 121, 0, "ech_required", "client"},
 		{"an alert without a name", client, alert | received, 250, 0, "_OTHER", "server"},
 		{"an encrypted alert", client, sealed, 0, 0, "encrypted_alert", "client"},
 		{"the same at the server", server, sealed | received, 0, 0, "encrypted_alert", "client"},

@@ -92,6 +92,7 @@ const (
 	attrTLSProtocolName    = string(semconv.TLSProtocolNameKey)
 	attrTLSProtocolVersion = string(semconv.TLSProtocolVersionKey)
 	attrTLSCipher          = string(semconv.TLSCipherKey)
+	attrTLSCurve           = string(semconv.TLSCurveKey)
 	attrTLSNextProtocol    = string(semconv.TLSNextProtocolKey)
 	attrTLSResumed         = string(semconv.TLSResumedKey)
 	attrTLSEstablished     = string(semconv.TLSEstablishedKey)

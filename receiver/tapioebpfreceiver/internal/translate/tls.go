@@ -5,7 +5,6 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"cmp"
-	cryptotls "crypto/tls"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -85,7 +84,7 @@ func (h *handshake) fillFailure(t *Translator, log plog.LogRecord, span [8]byte)
 }
 
 // tlsAttributes is how many there are as a rule, beside those of owner and ends.
-const tlsAttributes = 6
+const tlsAttributes = 7
 
 func (t *Translator) describeHandshake(attributes pcommon.Map, h *handshake) {
 	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&h.Ends) + tlsAttributes)
@@ -111,8 +110,9 @@ func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
 		attributes.PutStr(attrTLSProtocolVersion, number)
 	}
 	if server.CipherSuite != 0 {
-		attributes.PutStr(attrTLSCipher, cryptotls.CipherSuiteName(server.CipherSuite))
+		attributes.PutStr(attrTLSCipher, tls.SuiteName(server.CipherSuite))
 	}
+	putKnown(attributes, attrTLSCurve, tls.GroupName(server.Group))
 	putKnown(attributes, attrTLSNextProtocol, server.Protocol)
 }
 

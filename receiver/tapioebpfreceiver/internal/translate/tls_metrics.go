@@ -11,11 +11,12 @@ import (
 
 var tlsDuration = &instrument{name: "tapio.tls.handshake.duration", description: "Time from the ClientHello to the established or failed TLS session.", unit: "s", bounds: durationBounds}
 
+// handshakeKey has what is told of a version, not its number: a peer may choose any of 65536.
 type handshakeKey struct {
-	owner     owner
-	role      string
-	version   uint16 // 0: the server has not chosen one
-	errorType string
+	owner             owner
+	role              string
+	protocol, version string // empty: the server has not chosen one that has a name
+	errorType         string
 }
 
 type handshakeSeries struct{ duration histogram }
@@ -24,7 +25,8 @@ func (m *metrics) shookHands(h *handshake, now pcommon.Timestamp) {
 	if !m.wired {
 		return
 	}
-	key := handshakeKey{owner: ownerOf(h.resource), role: roleOf(&h.Ends), version: h.server.Version, errorType: h.errorType}
+	key := handshakeKey{owner: ownerOf(h.resource), role: roleOf(&h.Ends), errorType: h.errorType}
+	key.protocol, key.version = tls.VersionOf(h.server.Version)
 	m.handshakes.at(key, h.resource, m.since, now).duration.add(durationBounds, seconds(h.Header.Time-h.Start))
 }
 
@@ -40,9 +42,7 @@ func describeHandshakePoint(attributes pcommon.Map, key handshakeKey) {
 		return
 	}
 	attributes.PutStr(attrNetworkRole, key.role)
-	if name, number := tls.VersionOf(key.version); name != "" {
-		attributes.PutStr(attrTLSProtocolName, name)
-		attributes.PutStr(attrTLSProtocolVersion, number)
-	}
+	putKnown(attributes, attrTLSProtocolName, key.protocol)
+	putKnown(attributes, attrTLSProtocolVersion, key.version)
 	putKnown(attributes, attrErrorType, key.errorType)
 }

@@ -80,6 +80,12 @@ func tlsTranslations() []translation {
 	}{
 		{"a handshake", clientHello, serverHello, same, span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, tlsChoice), nil},
 		{"a handshake of a server", clientHello, serverHello, ofHandshakesServer, nil, nil},
+		{"a cipher suite that crypto/tls does not have", clientHello, strings.Replace(serverHello, "\xc0\x2b", "\x00\x9e", 1), same,
+			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, tlsChoice, attributes{"tls.cipher": "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"}), nil},
+		{"a handshake of TLS 1.3", clientHello, "\x02\x00\x00\x38\x03\x03" + strings.Repeat("r", 32) + "\x00\x13\x01\x00" + "\x00\x10" + "\x00\x2b\x00\x02\x03\x04" + "\x00\x33\x00\x06\x11\xec\x00\x02ks", same,
+			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, attributes{
+				"tls.protocol.name": "tls", "tls.protocol.version": "1.3", "tls.cipher": "TLS_AES_128_GCM_SHA256", "tls.curve": "X25519MLKEM768", "tls.resumed": false,
+			}), nil},
 		{"a handshake without hellos", "", "", same, span(ptrace.StatusCodeUnset, owner10, tcp, client, established), nil},
 		{"a handshake with a second hello", clientHello, "", func(e *bpf.WireTlsHandshake) { e.Flags |= event.TLSRetried },
 			span(ptrace.StatusCodeUnset, owner10, tcp, client, tlsNames, established, attributes{"tapio.tls.hello_retry": true}), nil},
@@ -173,4 +179,18 @@ func TestHandshakeMetrics(t *testing.T) {
 	assert.EqualValues(t, 1, points[name+overflow].count)
 	assert.NotEmpty(t, w.collect(t, 905*second).metrics["tapio.tls.handshake.duration"])
 	assert.NotContains(t, w.collect(t, 906*second).metrics, "tapio.tls.handshake.duration")
+}
+
+// A version that has no name is told as none, and so is counted as none: two points with the same attributes would
+// be one series twice.
+func TestHandshakeMetricsOfNamelessVersions(t *testing.T) {
+	same := func(*bpf.WireTlsHandshake) {}
+	w := newWorld(Signals{Metrics: true}, 100)
+	for _, version := range []string{"\x7f\x1c", "\x05\x05", "\x02\x00"} {
+		w.handle(handshakeRecord(clientHello, strings.Replace(serverHello, "\x03\x03", version, 1), same))
+	}
+	w.handle(handshakeRecord(clientHello, "", same))
+	const name = "- tapio.tls.handshake.duration "
+	points := w.collect(t, 10*second).points
+	assert.EqualValues(t, 4, points[name+`{"tapio.network.role":"client"}`].count)
 }

@@ -8,7 +8,6 @@ package tls // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrecei
 import (
 	"bytes"
 	"crypto/tls"
-	"strconv"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -26,6 +25,7 @@ const (
 	extensionSessionTicket     = 35
 	extensionPreSharedKey      = 41
 	extensionSupportedVersions = 43
+	extensionKeyShare          = 51
 )
 
 const (
@@ -49,6 +49,7 @@ type ServerHello struct {
 	Version     uint16 // as crypto/tls has it; 0: not known
 	CipherSuite uint16 // likewise
 	Protocol    string // of the application; empty: none, or in an encrypted message
+	Group       uint16 // of the key exchange, as IANA numbers them; 0: none, or in a later message, as before TLS 1.3
 	session     []byte
 	hasKey      bool
 	key         uint16 // which of the client's pre-shared keys
@@ -107,11 +108,17 @@ func resumedByKey(client *ClientHello, server *ServerHello) (resumed, known bool
 
 // VersionOf a protocol in the conventions' words; empty for what is none.
 func VersionOf(version uint16) (name, number string) {
-	switch {
-	case version == tls.VersionSSL30: //nolint:staticcheck // what is seen is told, also what should be gone
+	switch version {
+	case tls.VersionSSL30: //nolint:staticcheck // what is seen is told, also what should be gone
 		return "ssl", "3"
-	case version > tls.VersionSSL30 && version <= tls.VersionTLS13: //nolint:staticcheck // likewise
-		return "tls", "1." + strconv.Itoa(int(version-tls.VersionTLS10))
+	case tls.VersionTLS10:
+		return "tls", "1.0"
+	case tls.VersionTLS11:
+		return "tls", "1.1"
+	case tls.VersionTLS12:
+		return "tls", "1.2"
+	case tls.VersionTLS13:
+		return "tls", "1.3"
 	default:
 		return "", ""
 	}
@@ -174,6 +181,8 @@ func (h *ServerHello) readExtension(kind uint16, data cryptobyte.String) {
 		h.Protocol = readProtocol(data)
 	case extensionPreSharedKey:
 		h.hasKey = data.ReadUint16(&h.key)
+	case extensionKeyShare:
+		data.ReadUint16(&h.Group)
 	}
 }
 

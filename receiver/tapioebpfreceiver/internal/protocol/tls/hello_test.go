@@ -167,7 +167,11 @@ func TestServerHello(t *testing.T) {
 	assert.EqualValues(t, cryptotls.VersionTLS12, old.Version)
 	assert.Equal(t, "h2", old.Protocol)
 	assert.Equal(t, cryptotls.TLS_AES_128_GCM_SHA256, old.CipherSuite)
-	assert.EqualValues(t, cryptotls.VersionTLS13, tls.ReadServerHello(server(cryptotls.VersionTLS12, "", extension{51, "key"}, isTLS13)).Version)
+	assert.Zero(t, old.Group)
+	newest := tls.ReadServerHello(server(cryptotls.VersionTLS12, "", extension{51, "\x00\x1d\x00\x03key"}, isTLS13))
+	assert.EqualValues(t, cryptotls.VersionTLS13, newest.Version)
+	assert.EqualValues(t, cryptotls.X25519, newest.Group)
+	assert.Zero(t, tls.ReadServerHello(server(cryptotls.VersionTLS12, "", extension{51, "\x00"}, isTLS13)).Group)
 	assert.EqualValues(t, cryptotls.VersionTLS10, tls.ReadServerHello(server(cryptotls.VersionTLS10, "")).Version)
 }
 
@@ -229,7 +233,9 @@ func FuzzHellos(f *testing.F) {
 		require.LessOrEqual(t, len(client.ServerName), 255)
 		resumed, known := tls.Resumed(&client, &server)
 		require.False(t, resumed && !known)
-		tls.VersionOf(server.Version)
+		name, number := tls.VersionOf(server.Version)
+		require.Equal(t, name == "", number == "")
+		require.NotEmpty(t, tls.SuiteName(server.CipherSuite))
 		if client.ServerName != "" {
 			require.Contains(t, string(first), client.ServerName)
 		}

@@ -32,7 +32,7 @@ const (
 	servingThreads   = 16384
 )
 
-// tlsHandshakes are followed at a time, each end counted: bpf/tls.h has 4 KiB for each.
+// tlsHandshakes are followed at a time, each end counted: bpf/tls.h has 6.3 KiB for each.
 const tlsHandshakes = 1024
 
 // idleWatch is how long a process must have been seen to serve nothing, and to send nothing then, until

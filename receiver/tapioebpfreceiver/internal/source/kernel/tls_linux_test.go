@@ -9,14 +9,20 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	tlshello "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/tls"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
@@ -141,6 +147,10 @@ var establishedCases = []struct {
 	{"a hello in segments", handshakeCase{Split: 600}, false, false},
 	{"segments end within headers", handshakeCase{Split: 7, ClientCurves: []tls.CurveID{tls.X25519, tls.CurveP256}, ServerCurves: []tls.CurveID{tls.CurveP256}}, true, false},
 	{"a large hello", handshakeCase{ManyProtocols: 20}, false, true},
+	{"the largest key shares", handshakeCase{ClientCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}}, false, false},
+	{"the largest key shares, asked for", handshakeCase{ServerCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}}, true, false},
+	{"the largest key shares, resumed", handshakeCase{ServerCurves: []tls.CurveID{tls.SecP384r1MLKEM1024}, Times: 2}, true, false},
+	{"client certificate, resumed", handshakeCase{ClientCertificate: true, WantCertificate: true, Times: 2}, false, false},
 	{"accepted late", handshakeCase{Defer: true}, false, false},
 	{"a slow server", handshakeCase{Slow: 300 * time.Millisecond}, false, false},
 }
@@ -255,6 +265,7 @@ func TestNoTLSHandshakes(t *testing.T) {
 	for _, steps := range [][]step{
 		{client(get), server(ok + "hello")},
 		{client("\x16\x03\x01"), server("x")}, // no more of it
+		{client("\x16"), client("\x16\x02"), server("\x06")},
 		{client("\x16\x03\x01\x00\x05\x02hell"), server("x")},
 		{{By: "client", Send: "\x16\x03\x01\x00\x05\x02hell", Split: 1}, server("x")},
 		{client("\x16\x02\x01\x00\x05\x01hell"), server("x")},
@@ -268,9 +279,6 @@ func TestNoTLSHandshakes(t *testing.T) {
 	w.finish()
 	for i, pid := range pids {
 		_, found := w.handshakesOf(pid)
-		if i == 2 { // a client that has said this much is told
-			continue
-		}
 		assert.Empty(t, found, "case %d", i)
 	}
 	_, exchanges := w.exchangesOf(pids[len(pids)-1])
@@ -289,6 +297,10 @@ const (
 	data12      = "\x17\x03\x03\x00\x18" + "dddddddddddddddddddddddd"
 	warning     = "\x15\x03\x03\x00\x02\x01\x70"
 	handshakeOK = "\x0e\x00\x00\x00"
+	// the same for TLS 1.3
+	answer13 = "\x16\x03\x03\x00\x32\x02\x00\x00\x2e\x03\x03" + "ssssssssssssssssssssssssssssssss" + "\x00\x13\x01\x00\x00\x06\x00\x2b\x00\x02\x03\x04"
+	data13   = "\x17\x03\x03\x00\x40" + "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+	alert13  = "\x17\x03\x03\x00\x13" + "aaaaaaaaaaaaaaaaaaa"
 )
 
 // Bytes that crypto/tls would not send.
@@ -299,6 +311,12 @@ func TestTLSRecords(t *testing.T) {
 		h.Error, h.AlertSender = errorType, sender
 		return h
 	}
+	done13 := handshake{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, Resumed: "no"}
+	distrusted13, canceled13 := done13, done13
+	distrusted13.Error, distrusted13.AlertSender = "unknown_ca", "client"
+	canceled13.Error, canceled13.AlertSender = "close_notify", "client"
+	refused13 := done13
+	refused13.Error, refused13.AlertSender = "encrypted_alert", "server"
 	unanswered := func(errorType, sender string) handshake { return handshake{Error: errorType, AlertSender: sender} }
 	long := "\x16\x03\x03\x40\x00" + strings.Repeat("c", 0x4000)
 	cases := []struct {
@@ -311,6 +329,13 @@ func TestTLSRecords(t *testing.T) {
 		{"False Start", []step{client(plainHello), server(plainAnswer), client(cipherSpec + finished + data12), server(cipherSpec + finished)}, atBoth(done)},
 		{"warnings", []step{client(plainHello), server(warning + plainAnswer), client(warning + cipherSpec + finished), server(cipherSpec + finished)}, atBoth(done)},
 		{"two messages in a record", []step{client(plainHello), server("\x16\x03\x03\x00\x2e" + plainAnswer[5:] + handshakeOK), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
+		{"a message that looks like extensions", []step{client(plainHello), server("\x16\x03\x03\x00\x59" + plainAnswer[5:] + "\x0b\x00\x00\x2b\x00\x02\x03\x04" + strings.Repeat("c", 0x27)), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
+		{"early data", []step{client(plainHello + cipherSpec + data13), server(answer13 + cipherSpec + data13), client(data13)}, atBoth(done13)},
+		{"no middlebox", []step{client(plainHello), server(answer13 + data13 + data13), client(data13)}, atBoth(done13)},
+		{"an encrypted alert of the server", []step{client(plainHello), server(answer13 + cipherSpec + data13 + alert13)}, atBoth(refused13)},
+		{"what older versions would take for a warning", []step{client(plainHello), server(answer13 + cipherSpec + data13), client("\x15\x03\x03\x00\x02\x01\x30")}, atBoth(distrusted13)},
+		{"a client whose user has canceled it", []step{client(plainHello), server(answer13 + cipherSpec + data13), client("\x15\x03\x03\x00\x02\x01\x5a\x15\x03\x03\x00\x02\x01\x00")}, atBoth(canceled13)},
+		{"an encrypted alert instead of anything", []step{client(plainHello), server(answer13 + cipherSpec + alert13)}, atBoth(refused13)},
 		{"a message in two records", []step{client("\x16\x03\x01\x00\x09" + plainHello[5:14] + "\x16\x03\x01\x00\x24" + plainHello[14:]), server(plainAnswer[:3] + "\x00\x01" + plainAnswer[5:6] + plainAnswer[:3] + "\x00\x29" + plainAnswer[6:]), client(cipherSpec), server(cipherSpec)}, atBoth(done)},
 		{"everything byte by byte", []step{{By: "client", Send: plainHello, Split: 1}, {By: "server", Send: warning + plainAnswer + cipherSpec, Split: 1}, {By: "client", Send: cipherSpec, Split: 1}}, atBoth(done)},
 		{"an alert byte by byte", []step{client(plainHello), {By: "server", Send: "\x15\x03\x03\x00\x02\x02\x28", Split: 1}}, atBoth(unanswered("handshake_failure", "server"))},
@@ -340,6 +365,85 @@ func TestTLSRecords(t *testing.T) {
 	assertHandshakeSlotsAreFree(t, w)
 }
 
+// What a hello says is read from it, not from one that was in the same place before.
+func TestAShortHelloSaysNothing(t *testing.T) {
+	w := newWorld(t, withTLS)
+	before, _ := w.talkTLS(handshakeCase{Server: "retry"})
+	pid, _ := w.talkTLS(handshakeCase{Server: "short"})
+	w.finish()
+	_, found := w.handshakesOf(before)
+	require.Len(t, found, 2)
+	assert.True(t, found[0].Retried && found[1].Retried)
+	events, found := w.handshakesOf(pid)
+	require.Len(t, found, 2)
+	for i := range found {
+		assert.Len(t, events[i].ServerHello, 4)
+		assert.False(t, found[i].Retried)
+	}
+	assertHandshakeSlotsAreFree(t, w)
+}
+
+// More handshakes at a time than can be followed are counted, each end, and none is told in part.
+func TestTooManyTLSHandshakesAreCounted(t *testing.T) {
+	w := newWorld(t, withTLS)
+	free := w.source.mapNamed("tls_free")
+	var numbers []uint32
+	for {
+		var number uint32
+		if free.LookupAndDelete(nil, &number) != nil {
+			break
+		}
+		numbers = append(numbers, number)
+	}
+	require.Len(t, numbers, tlsHandshakes)
+	lost, truths := w.talkTLS(handshakeCase{})
+	require.Empty(t, truths[0].Client, "a connection that is not followed works")
+	for _, number := range slices.Backward(numbers) {
+		require.NoError(t, free.Put(nil, number))
+	}
+	told, _ := w.talkTLS(handshakeCase{})
+	w.finish()
+	_, found := w.handshakesOf(lost)
+	assert.Empty(t, found)
+	_, found = w.handshakesOf(told)
+	assert.Len(t, found, 2)
+	assert.Equal(t, uint64(2), w.networkCounters().TableFull)
+	assert.Zero(t, w.networkCounters().Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+}
+
+// loseConnection makes a handshake of a slot whose connection has gone unnoticed.
+func loseConnection(t *testing.T, w *world, helloSize uint16) {
+	t.Helper()
+	slots := w.source.mapNamed("tls_slots")
+	var number uint32
+	require.NoError(t, w.source.mapNamed("tls_free").LookupAndDelete(nil, &number))
+	slot := make([]byte, slots.ValueSize())
+	binary.NativeEndian.PutUint16(slot[unsafe.Offsetof(bpf.WireTlsHandshake{}.ClientHelloSize):], helloSize)
+	spec, err := bpf.LoadNetwork()
+	require.NoError(t, err)
+	for _, member := range spec.Maps["tls_slots"].Value.(*btf.Struct).Members {
+		if member.Name == "socket" || member.Name == "live" { // any address, at the machine's start
+			binary.NativeEndian.PutUint64(slot[member.Offset.Bytes():], 1)
+		}
+	}
+	require.NoError(t, slots.Put(number, slot))
+}
+
+// The kernel leaves out a program's run in rare cases, and a connection's end may be among those.
+func TestATLSHandshakeWhoseEndWasNotSeenIsCounted(t *testing.T) {
+	w := newWorld(t, func(o *Options) { withTLS(o); o.ReportInterval = 600 * time.Millisecond })
+	loseConnection(t, w, 40)
+	loseConnection(t, w, 0) // it may not have been one
+	open, truths := w.talkTLS(handshakeCase{Slow: 3 * time.Second})
+	require.Empty(t, truths[0].Client)
+	w.finish()
+	_, found := w.handshakesOf(open)
+	assert.Len(t, found, 2, "of a connection that is there, a handshake may take as long as it likes")
+	assert.EqualValues(t, 1, w.networkCounters().Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+}
+
 // A client whose bytes stop being TLS cannot be followed.
 func TestATLSClientThatTalksNonsenseIsCounted(t *testing.T) {
 	w := newOwnWorld(t, withTLS)
@@ -351,7 +455,63 @@ func TestATLSClientThatTalksNonsenseIsCounted(t *testing.T) {
 	assertHandshakeSlotsAreFree(t, w)
 }
 
-// Without being asked for, or on a connection that is older, no handshake is told.
+// drawnSteps begin with a ClientHello; what follows, and in which pieces, is drawn by chance.
+func drawnSteps(random *rand.Rand) []step {
+	pieces := []string{
+		plainHello, plainAnswer, answer13, cipherSpec, finished, data12, data13, alert13, warning, handshakeOK, plainAnswer[:20], "\x16\x03\x03\x00\x00",
+		"\x15\x03\x03\x00\x02\x02\x28", "\x18\x03\x03\x00\x05\x01\x00\x02hi", "\x17\x03\x03\x48\x00", "\x7f", "nonsense",
+	}
+	steps := []step{{By: "client", Send: plainHello[:10+random.IntN(len(plainHello)-9)]}}
+	for range 1 + random.IntN(6) {
+		s := step{By: []string{"client", "server"}[random.IntN(2)], Split: random.IntN(9)}
+		for range 1 + random.IntN(4) {
+			s.Send += pieces[random.IntN(len(pieces))]
+		}
+		steps = append(steps, s)
+	}
+	steps[len(steps)-1].Do = []string{"", "close", "reset", "shutdown"}[random.IntN(4)]
+	return append(steps, step{By: "client", After: 5 * time.Millisecond}, step{By: "server"})
+}
+
+// Whatever the two ends say, each end of a handshake is told once, or counted.
+func TestWhateverIsSaidATLSHandshakeIsToldOrCounted(t *testing.T) {
+	const count = 60
+	w := newWorld(t, withTLSAndHTTP)
+	for seed := range uint64(count) {
+		w.play(script{Steps: drawnSteps(rand.New(rand.NewPCG(seed, 7)))})
+	}
+	w.finish()
+	told := uint64(len(w.ofType(event.TypeTLSHandshake)))
+	counters := w.networkCounters()
+	assert.Zero(t, counters.TableFull+counters.RingFull)
+	assert.EqualValues(t, 2*count, told+counters.Unreadable)
+	assert.Greater(t, told, counters.Unreadable)
+	assertHandshakeSlotsAreFree(t, w)
+	assertSlotsAreFree(t, w)
+}
+
+// A connection that is older may have begun with anything: what looks like a handshake on it is not told.
+func TestNoTLSHandshakesOnOlderConnections(t *testing.T) {
+	for name, options := range map[string]func(*Options){"alone": withTLS, "with HTTP": withTLSAndHTTP} {
+		t.Run(name, func(t *testing.T) {
+			text, err := json.Marshal(handshakeCase{Asked: true})
+			require.NoError(t, err)
+			w := newWorld(t, options)
+			k := startTalker(t, w.workload("tls", string(text)))
+			require.Equal(t, "open", k.hear())
+			other := w.another()
+			require.Contains(t, k.say(""), `"Client":""`)
+			k.end()
+			other.finish()
+			_, found := other.handshakesOf(k.pid())
+			assert.Empty(t, found)
+			assert.Zero(t, other.networkCounters().Unreadable)
+			assertHandshakeSlotsAreFree(t, other)
+		})
+	}
+}
+
+// Without being asked for, no handshake is told.
 func TestTLSIsOff(t *testing.T) {
 	w := newWorld(t, func(o *Options) { withTLS(o); o.TLSHandshakes = false })
 	pid, truths := w.talkTLS(handshakeCase{})

@@ -10,15 +10,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,9 +45,10 @@ type handshakeCase struct {
 	Times                              int  // connections, one after the other, that go on with the session
 	Split                              int  // bytes that each end writes together, at the most
 	Slow                               time.Duration
-	Server                             string // "": serves; "silent", "close" after the hello, "reset", "plain"
+	Server                             string // "": serves; "silent", "close" after the hello, "reset", "plain", "retry", "short"
 	Preface                            string // what both say before, in the clear
 	Defer                              bool   // the kernel accepts when the first bytes come
+	Asked                              bool   // the workload says that it is connected, and goes on when it is sent a line
 }
 
 // handshakeTruth is what the two ends know of a handshake.
@@ -155,6 +159,12 @@ func (c handshakeCase) talk(listener net.Listener, client, server *tls.Config) (
 		return truth, err
 	}
 	defer connection.Close()
+	if c.Asked {
+		fmt.Println("open")
+		if _, err := fmt.Scanln(); err != nil && !errors.Is(err, io.EOF) {
+			return truth, err
+		}
+	}
 	if err := c.ask(connection, client, &truth); err != nil {
 		return truth, err
 	}
@@ -231,6 +241,11 @@ func (c handshakeCase) fail(connection *net.TCPConn) error {
 	case "plain":
 		_, err := io.WriteString(connection, "HTTP/1.1 400 Bad Request\r\n\r\n")
 		return err
+	case "retry", "short":
+		if _, err := connection.Write(answers[c.Server]); err != nil {
+			return err
+		}
+		fallthrough
 	case "silent":
 		_, err := io.Copy(io.Discard, connection)
 		return err
@@ -240,6 +255,15 @@ func (c handshakeCase) fail(connection *net.TCPConn) error {
 		return nil
 	}
 }
+
+// answers are a ServerHello that asks for another ClientHello (RFC 8446, section 4.1.3), as far as that tells, and one that
+// is too short to ask for anything.
+var answers = map[string][]byte{
+	"retry": slices.Concat([]byte("\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03"), asksForAnother[:], []byte("\x00\x13\x01\x00")),
+	"short": []byte("\x16\x03\x03\x00\x04\x02\x00\x00\x00"),
+}
+
+var asksForAnother = sha256.Sum256([]byte("HelloRetryRequest"))
 
 func exchangePreface(connection net.Conn, text string) error {
 	if _, err := io.WriteString(connection, text); err != nil {
