@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -122,18 +123,18 @@ const bomb = `b() { /bin/true; b & b & wait; }; b`
 // TestForkBomb in scope: the limit of its cgroup keeps the machine alive, and the collector keeps account.
 func TestForkBomb(t *testing.T) {
 	requireBPF(t)
-	rounds := heavy(2, 30)
+	rounds := heavy(1, 30)
 	scope := newCgroup(t)
 	limit := limitProcesses(t, scope, 256)
 	c := startCollector(t, scope)
 	for range rounds {
 		command := exec.Command(tool(t, "sh"), "-c", bomb)
-		limit(command)
+		limit.put(command)
 		scope.place(command)
 		command.SysProcAttr.Pdeathsig = syscall.SIGKILL
 		require.NoError(t, command.Start())
 		_ = command.Wait() // which of its shells cannot fork is chance
-		require.Eventually(t, func() bool { return scope.isEmpty(t) }, longPatience, pollInterval)
+		require.Eventually(t, limit.isFree, longPatience, pollInterval)
 	}
 	c.quietFor(time.Second)
 	stats := c.stats()
@@ -150,14 +151,6 @@ func TestForkBomb(t *testing.T) {
 	}
 }
 
-// isEmpty says that no process is in the cgroup any more.
-func (g cgroup) isEmpty(t *testing.T) bool {
-	t.Helper()
-	processes, err := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
-	require.NoError(t, err)
-	return len(processes) == 0
-}
-
 // quietFor waits until nothing has been seen for so long, and nothing is on its way.
 func (c *collector) quietFor(pause time.Duration) {
 	c.t.Helper()
@@ -169,28 +162,45 @@ func (c *collector) quietFor(pause time.Duration) {
 	}, longPatience, pollInterval)
 }
 
-// limitProcesses prepares a limit, in the v1 or the v2 hierarchy, whichever has the controller, and returns what puts a
-// command and all that it starts under it.
-func limitProcesses(t *testing.T, scope cgroup, limit int) func(*exec.Cmd) {
+// processLimit is a cgroup with a limit of processes, in the v1 or the v2 hierarchy, whichever has the controller.
+type processLimit struct {
+	t    *testing.T
+	dir  string
+	isV1 bool
+}
+
+// limitProcesses of a scope.
+func limitProcesses(t *testing.T, scope cgroup, limit int) processLimit {
 	t.Helper()
 	const v1 = "/sys/fs/cgroup/pids"
+	l := processLimit{t: t, dir: scope.dir.Name()}
 	if _, err := os.Stat(filepath.Join(v1, "cgroup.procs")); err == nil {
-		dir, err := os.MkdirTemp(v1, "tapio-e2e-")
+		l.isV1 = true
+		l.dir, err = os.MkdirTemp(v1, "tapio-e2e-")
 		require.NoError(t, err)
 		t.Cleanup(func() {
-			require.Eventually(t, func() bool { return syscall.Rmdir(dir) == nil }, patience, pollInterval, "remove %s", dir)
+			require.Eventually(t, func() bool { return syscall.Rmdir(l.dir) == nil }, patience, pollInterval, "remove %s", l.dir)
 		})
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(limit)), 0))
-		return func(c *exec.Cmd) {
-			// a shell enters the v1 cgroup and becomes the command
-			c.Args = append([]string{"sh", "-c", `echo $$ > "$0/cgroup.procs"; exec "$@"`, dir, c.Path}, c.Args[1:]...)
-			c.Path = tool(t, "sh")
-		}
+	} else {
+		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(l.dir), "cgroup.subtree_control"), []byte("+pids"), 0))
 	}
-	parent := filepath.Dir(scope.dir.Name())
-	require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+pids"), 0))
-	require.NoError(t, os.WriteFile(filepath.Join(scope.dir.Name(), "pids.max"), []byte(strconv.Itoa(limit)), 0))
-	return func(*exec.Cmd) {}
+	require.NoError(t, os.WriteFile(filepath.Join(l.dir, "pids.max"), []byte(strconv.Itoa(limit)), 0))
+	return l
+}
+
+// put a command that is in the scope, and all that it starts, under the limit.
+func (l processLimit) put(c *exec.Cmd) {
+	l.t.Helper()
+	if l.isV1 { // a shell enters the cgroup and becomes the command
+		c.Args = append([]string{"sh", "-c", `echo $$ > "$0/cgroup.procs"; exec "$@"`, l.dir, c.Path}, c.Args[1:]...)
+		c.Path = tool(l.t, "sh")
+	}
+}
+
+// isFree says that nothing counts against the limit any more, as those do that have ended and were not waited for.
+func (l processLimit) isFree() bool {
+	current, err := os.ReadFile(filepath.Join(l.dir, "pids.current"))
+	return err == nil && strings.TrimSpace(string(current)) == "0"
 }
 
 // cloneArgs are struct clone_args of linux/sched.h, as of Linux 5.5.
