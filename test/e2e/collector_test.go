@@ -59,8 +59,11 @@ type stats struct {
 	TotalEvents     uint64            `json:"total_events"`
 	ActiveProcesses int               `json:"active_processes"`
 	Ledger          ledger
-	Capabilities    []struct{ Family, Hook, State, Reason string }
-	Etcd            *struct {
+	Capabilities    []struct {
+		Family, Hook, State, Reason string
+		MissedRuns                  uint64 `json:"missed_runs"`
+	}
+	Etcd *struct {
 		Revision int64
 		Error    string
 	}

@@ -133,7 +133,7 @@ func TestConsumerComesBack(t *testing.T) {
 	assert.Len(t, named(got.spans, "process.exec"), 20)
 }
 
-// receiveOTLP returns what arrived there, when it is asked.
+// receiveOTLP returns what has arrived there so far, when it is asked.
 func receiveOTLP(t *testing.T, address string) (arrived func() *output) {
 	t.Helper()
 	listener, err := net.Listen("tcp4", address)
@@ -153,6 +153,7 @@ func receiveOTLP(t *testing.T, address string) (arrived func() *output) {
 	return func() *output {
 		mu.Lock()
 		defer mu.Unlock()
-		return received
+		soFar := *received
+		return &soFar
 	}
 }
