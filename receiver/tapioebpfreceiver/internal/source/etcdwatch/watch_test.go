@@ -108,7 +108,8 @@ func (l *lab) awaitWatching() {
 
 func (l *lab) awaitTrouble(contains string) {
 	l.t.Helper()
-	require.Eventually(l.t, func() bool { return l.source.Status().Err != nil }, patience, time.Millisecond)
+	// the collector is told a moment after the status is there
+	require.Eventually(l.t, func() bool { return l.source.Status().Err != nil && len(l.told()) > 0 }, patience, time.Millisecond)
 	require.ErrorContains(l.t, l.source.Status().Err, contains)
 }
 
