@@ -51,6 +51,7 @@ func TestManifests(t *testing.T) {
 		})
 	}
 	c.requireUsage()
+	c.requireCare()
 }
 
 // kustomizations are all that can be applied as they are.
@@ -114,18 +115,34 @@ func TestComponents(t *testing.T) {
 func (c *client) requireUsage() {
 	c.t.Helper()
 	for arguments, message := range map[string]string{
-		"nonsense":   "there is no command nonsense",
-		"up nowhere": "there is no nowhere/kustomization.yaml",
-		"up a b":     "one variant at a time",
-		"status a":   "status takes no variant",
+		"nonsense":       "there is no command nonsense",
+		"up nowhere":     "there is no nowhere/kustomization.yaml",
+		"up a b":         "one variant at a time",
+		"down --all a b": "one variant at a time",
+		"up --all":       "there is no --all/kustomization.yaml",
+		"status a":       "status takes no variant",
 	} {
-		output, err := c.command(deploy+"/tapio", strings.Fields(arguments)...).CombinedOutput()
-		assert.Error(c.t, err, arguments)
-		assert.Contains(c.t, string(output), message)
+		c.refuses(message, strings.Fields(arguments)...)
 	}
 	assert.Contains(c.t, c.run(deploy+"/tapio"), "usage:")
 	c.t.Setenv("TAPIO_IMAGE", "registry.example:5000/team/otelcol-tapio:2")
 	rendered := c.run(deploy+"/tapio", "render", "simulator")
 	assert.Equal(c.t, 2, strings.Count(rendered, "image: registry.example:5000/team/otelcol-tapio:2\n"))
 	assert.NotContains(c.t, rendered, "image: otelcol-tapio")
+}
+
+// requireCare: what is not there is not called ready, and agents that send to a gateway go on with it.
+func (c *client) requireCare() {
+	c.t.Helper()
+	c.refuses("nothing runs in the namespace tapio", "up", overlay(c.t, deploy+"/operator", `patches:
+  - target: {kind: OpenTelemetryCollector}
+    patch: |
+      $patch: delete
+      apiVersion: opentelemetry.io/v1beta1
+      kind: OpenTelemetryCollector
+      metadata: {name: agent}`)) // this API server does not know it
+	c.kubectl("apply", "-k", deploy+"/kubernetes/base")
+	c.refuses("the agents of the daemon set agent do not send to the Jaeger", "compare")
+	assert.NotContains(c.t, c.kubectl("-n", "tapio", "get", "daemonset", "agent", "-o", "yaml"), "jaeger")
+	c.refuses("no agent runs in the namespace tapio", "status")
 }
