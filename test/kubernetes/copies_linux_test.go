@@ -4,6 +4,7 @@
 package kubernetes
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -69,6 +70,32 @@ func TestCopies(t *testing.T) {
 	assert.Contains(t, pod["volumes"], chart.Get("extraVolumes").([]any)[0])
 	assert.Contains(t, container["volumeMounts"], operator.Get("spec::volumeMounts").([]any)[0])
 	assert.Contains(t, container["volumeMounts"], chart.Get("extraVolumeMounts").([]any)[0])
+}
+
+// TestTwoJaegers: the Service of the one that stays takes the place of that of the one to try it, and sends to its own only.
+func TestTwoJaegers(t *testing.T) {
+	stays := documents(t, deploy+"/jaeger/statefulset.yaml")
+	forgets := documents(t, deploy+"/kubernetes/jaeger/deployment.yaml")
+	require.Len(t, stays, 2)
+	require.Len(t, forgets, 2)
+	for _, jaeger := range [][]*confmap.Conf{stays, forgets} {
+		assert.Equal(t, jaeger[0].Get("spec::template::metadata::labels"), jaeger[1].Get("spec::selector"))
+	}
+	assert.Equal(t, stays[1].Get("metadata"), forgets[1].Get("metadata"))
+	assert.NotEqual(t, stays[1].Get("spec::selector"), forgets[1].Get("spec::selector"))
+}
+
+// documents of a file with more than one.
+func documents(t *testing.T, file string) (all []*confmap.Conf) {
+	t.Helper()
+	for text := range strings.SplitSeq(readFile(t, file), "\n---\n") {
+		document, err := confmap.NewRetrievedFromYAML([]byte(text))
+		require.NoError(t, err, file)
+		conf, err := document.AsConf()
+		require.NoError(t, err, file)
+		all = append(all, conf)
+	}
+	return all
 }
 
 func load(t *testing.T, file string) *confmap.Conf {

@@ -41,7 +41,7 @@ func TestDeploy(t *testing.T) {
 	c := newClient(t, node.ControlPlane)
 	t.Cleanup(c.explain)
 
-	c.tapio("up", variantOf(t, node, "jaeger"))
+	assert.Equal(t, shownInReadme(t, "up"), withoutHashes(c.tapio("up", variantOf(t, node, "jaeger"))))
 	node.NameServices(t)
 	c.kubectl("apply", "-f", "testdata/shop.yaml")
 	node.NameServices(t)
@@ -59,6 +59,24 @@ func TestDeploy(t *testing.T) {
 		assert.Regexp(t, `(?m)^`+family+` +[1-9]\d* +\d+ +0 +[1-9]\d* +\d+ +0$`, compared, "each has seen some, and lost none")
 	}
 	c.requireStopped(node)
+}
+
+// shownInReadme is what deploy/tapio says to a command, line by line.
+func shownInReadme(t *testing.T, command string) []string {
+	t.Helper()
+	found := regexp.MustCompile("(?s)\n\\$ [^\n]*deploy/tapio " + command + "\n(.*?)```").FindStringSubmatch(readFile(t, readme))
+	require.NotNil(t, found, command)
+	return withoutHashes(found[1])
+}
+
+// withoutHashes has the lines that are the same each time.
+func withoutHashes(said string) (lines []string) {
+	for line := range strings.Lines(said) {
+		if !strings.HasPrefix(line, "Waiting for ") {
+			lines = append(lines, regexp.MustCompile(`(configmap/\S+-config)-\S+`).ReplaceAllString(line, "$1-…"))
+		}
+	}
+	return lines
 }
 
 func buildShop(t *testing.T) (program string) {

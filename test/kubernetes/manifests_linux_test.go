@@ -6,6 +6,7 @@ package kubernetes
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 const (
 	deploy  = "../../deploy"
 	variant = deploy + "/kubernetes/jaeger"
+	readme  = deploy + "/kubernetes/README.md"
 )
 
 // TestManifests: a real API server takes all that is in deploy, and says what is wrong with what is wrong.
@@ -50,6 +52,11 @@ func TestManifests(t *testing.T) {
 			assert.Contains(t, string(output), wrong.message)
 		})
 	}
+	policy := regexp.MustCompile("(?s)```yaml\n([^`]*kind: NetworkPolicy\n.*?)```").FindStringSubmatch(readFile(t, readme))
+	require.NotNil(t, policy)
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(policy[1]), 0o600))
+	c.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", file)
 	c.requireUsage()
 	c.requireCare()
 }
