@@ -150,6 +150,7 @@ func (c *client) requireCare() {
       metadata: {name: agent}`)) // this API server does not know it
 	c.kubectl("apply", "-k", deploy+"/kubernetes/base")
 	c.refuses("the agents of the daemon set agent do not send to the Jaeger", "compare")
+	c.refuses("If they may be: deploy/tapio up jaeger\n", "up")
 	assert.NotContains(c.t, c.kubectl("-n", "tapio", "get", "daemonset", "agent", "-o", "yaml"), "jaeger")
 	c.refuses("no agent runs in the namespace tapio", "status")
 }
