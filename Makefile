@@ -107,10 +107,14 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 test-kernels: ## Test on several kernels in QEMU.
 	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -parallel 2 -timeout 60m $(TESTFLAGS)
 
+# All of it, or a part, as CI has a step for each: make test-kubernetes KUBERNETES_TESTS=Deploy KUBERNETES_IN=./test/kubernetes
+KUBERNETES_TESTS = Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Operator|Deploy
+KUBERNETES_IN    = ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes
+
 .PHONY: test-kubernetes
 # One package at a time: each has a cluster of its own.
 test-kubernetes: ## Test with real Kubernetes, as root: an API server, and a node. Needs bin/otelcol-tapio (make build).
-	TAPIO_KUBERNETES=1 go test ./receiver/tapioebpfreceiver ./receiver/tapioebpfreceiver/internal/identity/kube ./test/kubernetes/... -run 'Test(Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Deploy|Operator)$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
+	TAPIO_KUBERNETES=1 go test $(KUBERNETES_IN) -run 'Test($(KUBERNETES_TESTS))$$' -p 1 -count=1 -timeout 40m $(TESTFLAGS)
 
 .PHONY: test-jaeger
 test-jaeger: ## Test what a real Jaeger shows, as root. Needs bin/otelcol-tapio (make build).

@@ -41,7 +41,7 @@ func TestDeploy(t *testing.T) {
 	c := newClient(t, node.ControlPlane)
 	t.Cleanup(c.explain)
 
-	c.tapio("up", variantOf(t, node, "jaeger"))
+	assert.Equal(t, shownInReadme(t, "up"), withoutHashes(c.tapio("up", variantOf(t, node, "jaeger"))))
 	node.NameServices(t)
 	c.kubectl("apply", "-f", "testdata/shop.yaml")
 	node.NameServices(t)
@@ -59,6 +59,24 @@ func TestDeploy(t *testing.T) {
 		assert.Regexp(t, `(?m)^`+family+` +[1-9]\d* +\d+ +0 +[1-9]\d* +\d+ +0$`, compared, "each has seen some, and lost none")
 	}
 	c.requireStopped(node)
+}
+
+// shownInReadme is what deploy/tapio says to a command, line by line.
+func shownInReadme(t *testing.T, command string) []string {
+	t.Helper()
+	found := regexp.MustCompile("(?s)\n\\$ [^\n]*deploy/tapio " + command + "\n(.*?)```").FindStringSubmatch(readFile(t, readme))
+	require.NotNil(t, found, command)
+	return withoutHashes(found[1])
+}
+
+// withoutHashes has the lines that are the same each time.
+func withoutHashes(said string) (lines []string) {
+	for line := range strings.Lines(said) {
+		if !strings.HasPrefix(line, "Waiting for ") {
+			lines = append(lines, regexp.MustCompile(`(configmap/\S+-config)-\S+`).ReplaceAllString(line, "$1-…"))
+		}
+	}
+	return lines
 }
 
 func buildShop(t *testing.T) (program string) {
@@ -120,9 +138,18 @@ func (c *client) kubectl(arguments ...string) string {
 
 func (c *client) tapio(arguments ...string) string {
 	c.t.Helper()
+	start := time.Now()
 	output := c.run(deploy+"/tapio", arguments...)
-	c.t.Logf("deploy/tapio %s\n%s", strings.Join(arguments, " "), output)
+	c.t.Logf("deploy/tapio %s (%.0f s)\n%s", strings.Join(arguments, " "), time.Since(start).Seconds(), output)
 	return output
+}
+
+// refuses is a command that deploy/tapio does not do, and why.
+func (c *client) refuses(message string, arguments ...string) {
+	c.t.Helper()
+	output, err := c.command(deploy+"/tapio", arguments...).CombinedOutput()
+	assert.Error(c.t, err, arguments)
+	assert.Contains(c.t, string(output), message)
 }
 
 // variantOf is one of those in deploy/kubernetes, with the agents' scope: the containers of the node under test, on a
@@ -239,11 +266,18 @@ func (c *client) requireSecured() {
 	assert.Contains(c.t, status, "Seccomp:\t2\n")
 }
 
-// requireStopped: nothing is left of what "up" has made.
+// requireStopped: nothing is left of what "up" has made, also for a gateway, but its volumes go only if they may.
 func (c *client) requireStopped(node *cluster.Node) {
 	c.t.Helper()
 	c.kubectl("delete", "-f", "testdata/shop.yaml", "--wait=false", "--grace-period=1")
-	c.tapio("down", variantOf(c.t, node, "simulator"))
+	c.kubectl("apply", "-k", deploy+"/gateway/joined")
+	const volumes = "persistentvolumeclaim/state-gateway-sampler-"
+	require.Eventually(c.t, func() bool {
+		return strings.Contains(c.kubectl("-n", "tapio", "get", "persistentvolumeclaims", "-o", "name"), volumes)
+	}, patience, time.Second)
+	agents := variantOf(c.t, node, "simulator")
+	c.refuses(volumes, "down", agents)
+	c.tapio("down", "--all", agents)
 	for _, kind := range []string{"namespaces", "clusterroles", "clusterrolebindings", "priorityclasses"} {
 		left := c.kubectl("get", kind, "-o", "name")
 		assert.NotContains(c.t, left, "tapio")

@@ -6,6 +6,7 @@ package kubernetes
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 const (
 	deploy  = "../../deploy"
 	variant = deploy + "/kubernetes/jaeger"
+	readme  = deploy + "/kubernetes/README.md"
 )
 
 // TestManifests: a real API server takes all that is in deploy, and says what is wrong with what is wrong.
@@ -50,7 +52,13 @@ func TestManifests(t *testing.T) {
 			assert.Contains(t, string(output), wrong.message)
 		})
 	}
+	policy := regexp.MustCompile("(?s)```yaml\n([^`]*kind: NetworkPolicy\n.*?)```").FindStringSubmatch(readFile(t, readme))
+	require.NotNil(t, policy)
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(policy[1]), 0o600))
+	c.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", file)
 	c.requireUsage()
+	c.requireCare()
 }
 
 // kustomizations are all that can be applied as they are.
@@ -114,18 +122,35 @@ func TestComponents(t *testing.T) {
 func (c *client) requireUsage() {
 	c.t.Helper()
 	for arguments, message := range map[string]string{
-		"nonsense":   "there is no command nonsense",
-		"up nowhere": "there is no nowhere/kustomization.yaml",
-		"up a b":     "one variant at a time",
-		"status a":   "status takes no variant",
+		"nonsense":       "there is no command nonsense",
+		"up nowhere":     "there is no nowhere/kustomization.yaml",
+		"up a b":         "one variant at a time",
+		"down --all a b": "one variant at a time",
+		"up --all":       "there is no --all/kustomization.yaml",
+		"status a":       "status takes no variant",
 	} {
-		output, err := c.command(deploy+"/tapio", strings.Fields(arguments)...).CombinedOutput()
-		assert.Error(c.t, err, arguments)
-		assert.Contains(c.t, string(output), message)
+		c.refuses(message, strings.Fields(arguments)...)
 	}
 	assert.Contains(c.t, c.run(deploy+"/tapio"), "usage:")
 	c.t.Setenv("TAPIO_IMAGE", "registry.example:5000/team/otelcol-tapio:2")
 	rendered := c.run(deploy+"/tapio", "render", "simulator")
 	assert.Equal(c.t, 2, strings.Count(rendered, "image: registry.example:5000/team/otelcol-tapio:2\n"))
 	assert.NotContains(c.t, rendered, "image: otelcol-tapio")
+}
+
+// requireCare: what is not there is not called ready, and agents that send to a gateway go on with it.
+func (c *client) requireCare() {
+	c.t.Helper()
+	c.refuses("nothing runs in the namespace tapio", "up", overlay(c.t, deploy+"/operator", `patches:
+  - target: {kind: OpenTelemetryCollector}
+    patch: |
+      $patch: delete
+      apiVersion: opentelemetry.io/v1beta1
+      kind: OpenTelemetryCollector
+      metadata: {name: agent}`)) // this API server does not know it
+	c.kubectl("apply", "-k", deploy+"/kubernetes/base")
+	c.refuses("the agents of the daemon set agent do not send to the Jaeger", "compare")
+	c.refuses("If they may be: deploy/tapio up jaeger\n", "up")
+	assert.NotContains(c.t, c.kubectl("-n", "tapio", "get", "daemonset", "agent", "-o", "yaml"), "jaeger")
+	c.refuses("no agent runs in the namespace tapio", "status")
 }
