@@ -44,24 +44,28 @@ const gatewayConfigs = "../../deploy/gateway/config/"
 // TestConfigsAreValid has them together as their comments say.
 func TestConfigsAreValid(t *testing.T) {
 	requireBinary(t)
-	const names, kafka = gatewayConfigs + "names.yaml", gatewayConfigs + "kafka.yaml"
-	all, err := filepath.Glob(gatewayConfigs + "*.yaml")
-	require.NoError(t, err)
+	const names, kafka, kafkaAgent = gatewayConfigs + "names.yaml", gatewayConfigs + "kafka.yaml", gatewayConfigs + "kafka-agent/kafka-agent.yaml"
 	unseen := map[string]bool{headSampling: true}
-	for _, file := range all {
-		unseen[file] = true
+	for _, pattern := range []string{"*.yaml", "*/*.yaml"} {
+		files, err := filepath.Glob(gatewayConfigs + pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			if filepath.Base(file) != "kustomization.yaml" { // that is kubectl's
+				unseen[file] = true
+			}
+		}
 	}
-	delete(unseen, gatewayConfigs+"kustomization.yaml") // is kubectl's
 	for _, files := range [][]string{
 		{defaultConfig, jaegerConfig},
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
 		{agentConfigs + "base/agent.yaml"},
 		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml"},
+		{agentConfigs + "base/agent.yaml", kafkaAgent, agentConfigs + "kafka/kafka.yaml"},
 		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml", agentConfigs + "simulator/simulator.yaml"},
 		{defaultConfig, gatewayConfigs + "agent.yaml"},
 		{defaultConfig, gatewayConfigs + "agent.yaml", headSampling},
-		{defaultConfig, gatewayConfigs + "kafka-agent.yaml"},
+		{defaultConfig, kafkaAgent},
 		{routerConfig},
 		{routerConfig, joinConfig},
 		{routerConfig, kafka},
