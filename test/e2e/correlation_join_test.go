@@ -29,7 +29,7 @@ const (
 func startGateway(t *testing.T, overrides ...string) *sampler {
 	t.Helper()
 	return startReceiving(t, readFile(t, routerConfig), append([]string{
-		readFile(t, joinConfig), noPorts,
+		readFile(t, joinConfig), noPorts, "processors::tapio_join::max_wait: 10s", // what waits in vain does so for less long
 		"exporters::file::flush_interval: 50ms", "exporters::nop: {}", "service::telemetry::logs: {encoding: json}",
 		"service::pipelines::traces::exporters: [file]", "service::pipelines::logs::exporters: [nop]", "service::pipelines::metrics::exporters: [nop]",
 	}, overrides...)...)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
 )
 
 const (
@@ -41,24 +44,28 @@ const gatewayConfigs = "../../deploy/gateway/config/"
 // TestConfigsAreValid has them together as their comments say.
 func TestConfigsAreValid(t *testing.T) {
 	requireBinary(t)
-	const names, kafka = gatewayConfigs + "names.yaml", gatewayConfigs + "kafka.yaml"
-	all, err := filepath.Glob(gatewayConfigs + "*.yaml")
-	require.NoError(t, err)
+	const names, kafka, kafkaAgent = gatewayConfigs + "names.yaml", gatewayConfigs + "kafka.yaml", gatewayConfigs + "kafka-agent/kafka-agent.yaml"
 	unseen := map[string]bool{headSampling: true}
-	for _, file := range all {
-		unseen[file] = true
+	for _, pattern := range []string{"*.yaml", "*/*.yaml"} {
+		files, err := filepath.Glob(gatewayConfigs + pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			if filepath.Base(file) != "kustomization.yaml" { // that is kubectl's
+				unseen[file] = true
+			}
+		}
 	}
-	delete(unseen, gatewayConfigs+"kustomization.yaml") // is kubectl's
 	for _, files := range [][]string{
 		{defaultConfig, jaegerConfig},
 		{defaultConfig, headSampling},
 		{defaultConfig, jaegerConfig, headSampling},
 		{agentConfigs + "base/agent.yaml"},
 		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml"},
+		{agentConfigs + "base/agent.yaml", kafkaAgent, agentConfigs + "kafka/kafka.yaml"},
 		{agentConfigs + "base/agent.yaml", agentConfigs + "jaeger/jaeger.yaml", agentConfigs + "simulator/simulator.yaml"},
 		{defaultConfig, gatewayConfigs + "agent.yaml"},
 		{defaultConfig, gatewayConfigs + "agent.yaml", headSampling},
-		{defaultConfig, gatewayConfigs + "kafka-agent.yaml"},
+		{defaultConfig, kafkaAgent},
 		{routerConfig},
 		{routerConfig, joinConfig},
 		{routerConfig, kafka},
@@ -87,6 +94,7 @@ func TestConfigsSayWhatIsWrong(t *testing.T) {
 	}{
 		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{tailSampling}},
 		{"TAPIO_OTLP_ENDPOINT=", `exporters::otlp_grpc: requires a non-empty "endpoint"`, []string{defaultConfig, gatewayConfigs + "agent.yaml"}},
+		{"TAPIO_MAX_WAIT=soon", "'decision_wait' time: invalid duration", []string{tailSampling}},
 		{"TAPIO_MEMORY_MIB=2GiB", "'limit_mib' expected type 'uint32'", []string{routerConfig}},
 		{"TAPIO_MEMORY_MIB=", "'limit_mib' or 'limit_percentage' must be greater than zero", []string{agentConfigs + "base/agent.yaml"}},
 		{"TAPIO_KAFKA_PLAINTEXT=maybe", "'tls.insecure' expected type 'bool'", []string{routerConfig, gatewayConfigs + "kafka.yaml"}},
@@ -287,8 +295,8 @@ func addSpan(to ptrace.Traces, id pcommon.TraceID, name string) ptrace.Span {
 	return span
 }
 
-// TestTailSampling: traces with an error and with a slow request are kept whole, and a share of the others,
-// also what comes after the decision.
+// TestTailSampling: traces with an error, with a slow request and with an action that matters for security are kept
+// whole, and a share of the others, also what comes after the decision.
 func TestTailSampling(t *testing.T) {
 	requireBinary(t)
 	t.Setenv("TAPIO_OTLP_ENDPOINT", "127.0.0.1:9") // is not used
@@ -297,7 +305,7 @@ func TestTailSampling(t *testing.T) {
 		"processors::tail_sampling::decision_wait: 1s",
 		"service::pipelines::traces::exporters: [file]")
 	random := rand.New(rand.NewPCG(3, 4))
-	failed, slow := traceIDOf(random), traceIDOf(random)
+	failed, slow, suspicious := traceIDOf(random), traceIDOf(random), traceIDOf(random)
 	spans := ptrace.NewTraces()
 	addSpan(spans, failed, "of a failure").Status().SetCode(ptrace.StatusCodeError)
 	addSpan(spans, failed, "beside a failure")
@@ -305,6 +313,8 @@ func TestTailSampling(t *testing.T) {
 	request.Attributes().PutStr("http.request.method", "GET")
 	lengthen(request)
 	addSpan(spans, slow, "beside a slow request")
+	addSpan(spans, suspicious, "security.ptrace") // and it was allowed
+	addSpan(spans, suspicious, "beside an action")
 	const count = 2000
 	for range count {
 		lengthen(addSpan(spans, traceIDOf(random), "of a program")) // that is no request
@@ -314,8 +324,12 @@ func TestTailSampling(t *testing.T) {
 	}
 	gateway.post(t, spans)
 	gateway.await("what must be kept", func(o *output) bool {
-		return len(named(o.spans, "beside a failure")) == 1 && len(named(o.spans, "beside a slow request")) == 1 &&
-			len(named(o.spans, "of a failure")) == 1 && len(named(o.spans, "of a slow request")) == 1
+		for _, name := range []string{"of a failure", "beside a failure", "of a slow request", "beside a slow request", "security.ptrace", "beside an action"} {
+			if len(named(o.spans, name)) != 1 {
+				return false
+			}
+		}
+		return true
 	})
 	// a decision takes all that was there, so what is not in the file now never will be
 	late := ptrace.NewTraces()
@@ -326,6 +340,18 @@ func TestTailSampling(t *testing.T) {
 	assert.Equal(t, first, second)
 	assert.InDelta(t, count*tailShare, len(first), count*tailShare/3)
 	assert.InDelta(t, count*tailShare, len(gateway.kept("of a program")), count*tailShare/3)
+}
+
+// TestGatewayWaitsForAgents: whoever decides about a trace has what its nodes hold back, as they do by default.
+func TestGatewayWaitsForAgents(t *testing.T) {
+	held := tapioebpfreceiver.NewFactory().CreateDefaultConfig().(*tapioebpfreceiver.Config).Correlation.MaxWait
+	for _, file := range []string{tailSampling, joinConfig, oneGateway} {
+		unset := regexp.MustCompile(`(?m)^ +(?:decision_wait|max_wait): \$\{env:TAPIO_MAX_WAIT:-(\w+)\}$`).FindStringSubmatch(readFile(t, file))
+		require.NotNil(t, unset, file)
+		wait, err := time.ParseDuration(unset[1])
+		require.NoError(t, err, file)
+		assert.Greater(t, wait, held, file)
+	}
 }
 
 func lengthen(span ptrace.Span) {

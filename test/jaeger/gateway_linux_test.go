@@ -32,6 +32,9 @@ const samplerA, samplerB = "127.0.0.41", "127.0.0.42"
 // samplersName is what a router asks for.
 const samplersName = "samplers"
 
+// maxWait of traces is a third of what it is by default, so that tests need not wait for more.
+const maxWait = "TAPIO_MAX_WAIT=10s"
+
 // keepAll in the place of the policies, where a test is not about these.
 const keepAll = "processors::tail_sampling::policies: [{name: all, type: always_sample}]"
 
@@ -61,7 +64,7 @@ func startPart(t *testing.T, files []string, address, port, hosts string, enviro
 		args = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts}, args...)
 	}
 	command := exec.Command(args[0], args[1:]...)
-	command.Env = append(os.Environ(), environment...)
+	command.Env = append(append(os.Environ(), maxWait), environment...)
 	p := &part{process: start(t, command, here), endpoint: address + ":" + port, telemetry: "http://127.0.0.1:" + telemetry + "/metrics"}
 	require.Eventually(t, func() bool { return answers("http://127.0.0.1:"+health) || p.hasEnded() }, patience, pollInterval, "%s are not ready", files)
 	require.False(t, p.hasEnded(), "%s have ended", files)

@@ -33,7 +33,7 @@ func TestKafka(t *testing.T) {
 		startReading(t, broker, hosts, port)
 	}
 	direct := [2]*part{startSamplerOf(t, broker), startSamplerOf(t, broker)}
-	truth := runNodes(t, []string{gatewayFile("kafka-agent.yaml")}, broker.environment(), 600, func() { broker.restart(t) }, broker.auth("exporters"))
+	truth := runNodes(t, []string{gatewayFile("kafka-agent/kafka-agent.yaml")}, broker.environment(), 600, func() { broker.restart(t) }, broker.auth("exporters"))
 	testWays(t, samplers, truth)
 	t.Logf("%v spans came, of %d that there are: some twice, while the broker was away", samplers[0].accepted(t)+samplers[1].accepted(t), truth.spans.spans())
 	testDirect(t, direct, truth)

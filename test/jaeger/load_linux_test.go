@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// loadTime is twice what a trace waits for its decision: then as many come as are decided.
+	// loadTime is twice what a trace waits for its decision (maxWait): then as many come as are decided.
 	loadTime    = 20 * time.Second
 	loadSenders = 2
 	// loadRate of all senders, in spans a second: what two CPUs can give beside what is measured.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -95,7 +96,7 @@ func runNodes(t *testing.T, files, environment []string, traces int, inTheMiddle
 		traces, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces(line)
 		require.NoError(t, err)
 		eachSpan(traces, func(span ptrace.Span) {
-			if isFailureOrSlow(span) {
+			if mustBeKept(span) {
 				truth.mustBe[span.TraceID().String()] = true
 			}
 		})
@@ -122,9 +123,10 @@ func awaitTold(t *testing.T, traces int, files []string) {
 	require.Eventually(t, func() bool { return len(readSpans(t, files...)) >= traces }, 2*patience, time.Second, "the nodes tell too little")
 }
 
-func isFailureOrSlow(span ptrace.Span) bool {
+// mustBeKept says that its trace is: for an error, a slow request, or an action that matters for security.
+func mustBeKept(span ptrace.Span) bool {
 	_, isRequest := span.Attributes().Get("http.request.method")
-	return span.Status().Code() == ptrace.StatusCodeError ||
+	return span.Status().Code() == ptrace.StatusCodeError || strings.HasPrefix(span.Name(), "security.") ||
 		isRequest && span.EndTimestamp()-span.StartTimestamp() > pcommon.Timestamp(time.Second)
 }
 
@@ -174,7 +176,7 @@ func testKept(t *testing.T, jaeger *backend, samplers [2]*part, truth *nodesTrut
 	}), "Jaeger has %d whole traces of %v", len(kept), sampled)
 	others := len(truth.spans) - len(truth.mustBe)
 	for trace := range truth.mustBe {
-		assert.Contains(t, kept, trace, "it has an error, or took long")
+		assert.Contains(t, kept, trace, "it has an error, took long, or matters for security")
 	}
 	t.Logf("%d traces kept: %d for what is in them, %d of %d others", len(kept), len(truth.mustBe), len(kept)-len(truth.mustBe), others)
 	assert.InDelta(t, float64(others)*tailShare, len(kept)-len(truth.mustBe), float64(others)*tailShare*0.8)

@@ -126,6 +126,7 @@ func start(t *testing.T, environment []string, changes ...string) *agent {
 	return startWith(t, config, environment, changes...)
 }
 
+// startWith another config. What begins as a flag is one.
 func startWith(t *testing.T, config string, environment []string, changes ...string) *agent {
 	t.Helper()
 	binary, err := filepath.Abs("../../bin/otelcol-tapio")
@@ -136,7 +137,10 @@ func startWith(t *testing.T, config string, environment []string, changes ...str
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	arguments := []string{"--config", file}
 	for _, change := range changes {
-		arguments = append(arguments, "--config", "yaml:"+change)
+		if !strings.HasPrefix(change, "--") {
+			change = "--config=yaml:" + change
+		}
+		arguments = append(arguments, change)
 	}
 	a := &agent{
 		command: exec.Command(binary, arguments...), ended: make(chan struct{}),

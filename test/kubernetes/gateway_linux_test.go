@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,10 +32,11 @@ const (
 	samplerConfig = gatewayFolder + "config/sampler.yaml"
 	namesConfig   = gatewayFolder + "config/names.yaml"
 	gatewayRole   = gatewayFolder + "base/role.yaml"
+	samplerPod    = gatewayFolder + "base/sampler.yaml"
 )
 
 // TestGateway: with no more rights than it says it needs, the gateway names pods that an agent has sent with
-// their UID alone, and peers on all nodes.
+// their UID alone, and peers on all nodes. It watches the cluster's pods twice, however many pipelines ask for names.
 func TestGateway(t *testing.T) {
 	if !cluster.Enabled() {
 		t.Skip(cluster.Reason)
@@ -43,6 +45,7 @@ func TestGateway(t *testing.T) {
 	plane.Bind(t, cluster.Agent, readFile(t, gatewayRole))
 	front := makePod(t, plane, "front", "node-1", "10.1.0.1")
 	makePod(t, plane, "back", "node-2", "10.1.0.2")
+	watched := podWatches(t, plane)
 	gateway, port := startGateway(t, plane)
 
 	send := spansOf(front)
@@ -51,6 +54,7 @@ func TestGateway(t *testing.T) {
 		spans := gateway.spans(t)
 		return len(spans) > 0 && spans["to back"].resource["k8s.pod.name"] != nil
 	}, patience, time.Second, "it does not know the pods")
+	assert.Equal(t, watched+2, podWatches(t, plane), "for whose it is, and for peers")
 	spans := gateway.spans(t)
 	require.Len(t, spans, 6)
 	for name, span := range spans {
@@ -76,6 +80,18 @@ func TestGateway(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"network.peer.address": "10.1.0.1", "tapio.peer.k8s.pod.name": "front", "tapio.peer.k8s.namespace.name": "default",
 	}, spans["of a host"].attributes)
+}
+
+// podWatches that the API server serves.
+func podWatches(t *testing.T, plane *cluster.ControlPlane) (sum int) {
+	t.Helper()
+	series := regexp.MustCompile(`(?m)^apiserver_longrunning_requests\{.*resource="pods".*verb="WATCH".*\} (\d+)$`)
+	for _, found := range series.FindAllSubmatch(plane.Do(t, http.MethodGet, "/metrics", ""), -1) {
+		watches, err := strconv.Atoi(string(found[1]))
+		require.NoError(t, err)
+		sum += watches
+	}
+	return sum
 }
 
 func makePod(t *testing.T, plane *cluster.ControlPlane, name, node, address string) (uid string) {
@@ -132,9 +148,11 @@ func sendSpans(t *testing.T, port int, traces ptrace.Traces) {
 func startGateway(t *testing.T, plane *cluster.ControlPlane) (gateway *agent, port int) {
 	t.Helper()
 	port = freePort(t)
+	gates := regexp.MustCompile(`--feature-gates=\S+`).FindString(readFile(t, samplerPod))
+	require.NotEmpty(t, gates)
 	gateway = startWith(t, readFile(t, samplerConfig),
 		[]string{"KUBECONFIG=" + plane.Kubeconfig(t, cluster.Agent), "TAPIO_OTLP_ENDPOINT=127.0.0.1:1", "TAPIO_STATE=" + t.TempDir()},
-		readFile(t, namesConfig),
+		gates, readFile(t, namesConfig),
 		"processors::tail_sampling: {decision_wait: 100ms, policies: [{name: all, type: always_sample}]}",
 		"extensions::health_check::endpoint: 127.0.0.1:0", "service::telemetry::metrics: {level: none, readers: []}",
 		"processors::k8s_attributes::auth_type: kubeConfig", "processors::k8s_attributes/peer::auth_type: kubeConfig",

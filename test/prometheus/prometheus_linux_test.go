@@ -6,6 +6,7 @@ package prometheus
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -167,6 +168,7 @@ func testAlerts(t *testing.T, s server) {
 		"TapioEventsLost": true, "TapioEventsLostHeavily": true, "TapioExporterFails": true, "TapioExporterQueueFull": true,
 		"TapioExporterQueueFilling": true, "TapioSeriesOverflow": true, "TapioSecuritySevere": true, "TapioHTTPServerErrors": true,
 		"TapioHTTPClientErrors": true, "TapioConnectFailures": true, "TapioPodNetworkFailures": true, "TapioEtcdPeersFail": true,
+		"TapioTracesDroppedEarly": true,
 	}
 	told := map[string]alert{}
 	assert.True(t, eventually(func() bool {
@@ -207,22 +209,20 @@ func promtool(t *testing.T, arguments ...string) []byte {
 	return answer.Bytes()
 }
 
-// TestKubernetesTargets: of a cluster's pods, agents that run are asked, at their two ports, and have their node's name.
-// Debian's Prometheus is built without Kubernetes, so the pods come from a file, as Kubernetes would tell of them.
+// TestKubernetesTargets: of a cluster's pods, agents are asked, also those that do not run yet, and have their node's name; at
+// the second port just those that have it. And the gateway's are. Debian's Prometheus is built without Kubernetes, so the pods come from a file, as Kubernetes would tell of them.
 func TestKubernetesTargets(t *testing.T) {
 	requirePrometheus(t)
 	folder := t.TempDir()
-	type pods struct {
-		Targets []string          `json:"targets"`
-		Labels  map[string]string `json:"labels"`
-	}
-	pod := func(app, phase, node, ip string) pods {
-		const meta = "__meta_kubernetes_pod_"
-		return pods{[]string{ip + ":80"}, map[string]string{meta + "label_app_kubernetes_io_name": app, meta + "phase": phase, meta + "node_name": node, meta + "ip": ip}}
-	}
-	content, err := json.Marshal([]pods{
-		pod("otelcol-tapio-agent", "Running", "node-1", "10.0.0.1"), pod("otelcol-tapio-agent", "Pending", "node-2", ""), pod("web", "Running", "node-1", "10.0.0.3"),
-	})
+	const agent = "otelcol-tapio-agent"
+	content, err := json.Marshal(slices.Concat(
+		podTargets(agent, "Running", "node-1", "10.0.0.1", "stats", "metrics", "workloads"),
+		podTargets(agent, "Pending", "node-2", "10.0.0.2", "stats", "metrics"),
+		podTargets(agent, "Failed", "node-3", "10.0.0.3", "stats", "metrics", "workloads"),
+		podTargets("gateway-router", "Running", "node-1", "10.0.0.4", "otlp", "metrics", "health"),
+		podTargets("gateway-sampler", "Pending", "node-2", "10.0.0.5", "otlp", "metrics", "health"),
+		podTargets("web", "Running", "node-1", "10.0.0.6", "metrics", "workloads"),
+	))
 	require.NoError(t, err)
 	file := filepath.Join(folder, "pods.json")
 	require.NoError(t, os.WriteFile(file, content, 0o644))
@@ -231,26 +231,52 @@ func TestKubernetesTargets(t *testing.T) {
 	writeChanged(t, "rules.yaml", folder)
 	config := filepath.Join(folder, "prometheus-kubernetes.yaml")
 	promtool(t, "check", "config", config)
-	for job, want := range map[string]map[string]string{
-		"otelcol-tapio":      {"__address__": "10.0.0.1:8888", "instance": "node-1", "host_name": "node-1", "job": "otelcol-tapio"},
-		"otelcol-tapio-data": {"__address__": "10.0.0.1:8889", "instance": "node-1", "job": "otelcol-tapio-data"},
+	for job, want := range map[string][]map[string]string{
+		"otelcol-tapio": {
+			{"__address__": "10.0.0.1:8888", "instance": "node-1", "host_name": "node-1", "job": "otelcol-tapio"},
+			{"__address__": "10.0.0.2:8888", "instance": "node-2", "host_name": "node-2", "job": "otelcol-tapio"},
+		},
+		"otelcol-tapio-data": {{"__address__": "10.0.0.1:8889", "instance": "node-1", "job": "otelcol-tapio-data"}},
+		"otelcol-tapio-gateway": {
+			{"__address__": "10.0.0.4:8888", "instance": "gateway-router-node-1", "job": "otelcol-tapio-gateway"},
+			{"__address__": "10.0.0.5:8888", "instance": "gateway-sampler-node-2", "job": "otelcol-tapio-gateway"},
+		},
 	} {
-		assert.Equal(t, []map[string]string{want}, targets(t, config, job), job)
+		assert.ElementsMatch(t, want, targets(t, config, job), job)
 	}
 }
 
-// targets of a job, with the labels that make a difference.
+// targetGroup as a file has it.
+type targetGroup struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
+}
+
+// podTargets are those of a pod, as Kubernetes would tell them: one for each port that a container has.
+func podTargets(app, phase, node, ip string, ports ...string) (groups []targetGroup) {
+	const meta = "__meta_kubernetes_pod_"
+	for number, port := range ports {
+		groups = append(groups, targetGroup{[]string{fmt.Sprintf("%s:%d", ip, number+1)}, map[string]string{
+			meta + "label_app_kubernetes_io_name": app, meta + "phase": phase, meta + "node_name": node, meta + "ip": ip,
+			meta + "name": app + "-" + node, meta + "container_port_name": port,
+		}})
+	}
+	return groups
+}
+
+// targets of a job, with the labels that make a difference. Prometheus asks just one of those that are alike.
 func targets(t *testing.T, config, job string) (found []map[string]string) {
 	t.Helper()
 	var discovered []struct {
 		Labels map[string]string `json:"labels"`
 	}
-	require.NoError(t, json.Unmarshal(promtool(t, "check", "service-discovery", "--timeout=5s", config, job), &discovered))
+	require.NoError(t, json.Unmarshal(promtool(t, "check", "service-discovery", "--timeout=3s", config, job), &discovered))
 	for _, target := range discovered {
 		maps.DeleteFunc(target.Labels, func(name, _ string) bool {
 			return name != "__address__" && strings.HasPrefix(name, "__")
 		})
-		if len(target.Labels) > 0 {
+		isSame := func(other map[string]string) bool { return maps.Equal(other, target.Labels) }
+		if len(target.Labels) > 0 && !slices.ContainsFunc(found, isSame) {
 			found = append(found, target.Labels)
 		}
 	}

@@ -160,6 +160,70 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
+// TestPromotedAttributes: metrics that come by OTLP have the labels that rules and dashboard ask for, and by which two
+// workloads are told apart.
+func TestPromotedAttributes(t *testing.T) {
+	var file struct {
+		OTLP struct {
+			Promoted []string `yaml:"promote_resource_attributes"`
+		}
+	}
+	readYAML(t, filepath.Join("prometheus", "otlp.yaml"), &file)
+	promoted := labelsOf(t, file.OTLP.Promoted)
+	assert.Subset(t, promoted, labelsOf(t, []string{"host.name", "container.id", "tapio.systemd.unit", "process.executable.path"}), "there is one resource for each")
+	ofResource := append(labelsOf(t, resourceAttributes(t)), "k8s_cluster_name") // which others add
+	assert.Subset(t, ofResource, promoted)
+	check := func(of, expression string) {
+		for _, s := range selectionsOf(t, expression) {
+			if isOfOthers(s.metric) || strings.HasPrefix(s.metric, "otelcol_") {
+				continue // it is asked for, or has all attributes
+			}
+			for _, label := range s.labels {
+				assert.True(t, slices.Contains(promoted, label) || !slices.Contains(ofResource, label), "%s: %s", of, label)
+			}
+		}
+	}
+	for _, rule := range readRules(t) {
+		check(rule.name(), rule.Expr)
+	}
+	read := readDashboard(t)
+	for _, query := range queriesOf(t, read) {
+		check(query.title, query.filled(everything()))
+	}
+	for name, query := range variableQueries(t, read) {
+		check(name, "sum by ("+query[1]+") ("+inPlace(query[0], everything())+")")
+	}
+}
+
+// resourceAttributes are those that the receiver's documentation has.
+func resourceAttributes(t *testing.T) (names []string) {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(root, "receiver", "tapioebpfreceiver", "README.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(readme), "\n### Resource\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n### ")
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.+?) +\\|").FindAllStringSubmatch(section, -1) {
+		for _, name := range regexp.MustCompile("`([a-z][a-z0-9_.]+)`").FindAllStringSubmatch(row[1], -1) {
+			names = append(names, name[1])
+		}
+	}
+	require.Contains(t, names, "service.name")
+	return names
+}
+
+// labelsOf attributes, as Prometheus has them.
+func labelsOf(t *testing.T, attributes []string) (labels []string) {
+	t.Helper()
+	namer := otlptranslator.LabelNamer{}
+	for _, attribute := range attributes {
+		label, err := namer.Build(attribute)
+		require.NoError(t, err)
+		labels = append(labels, label)
+	}
+	return labels
+}
+
 // TestAlerts: who is woken is told what it is about, how urgent it is, and what to do.
 func TestAlerts(t *testing.T) {
 	kept := map[string][]string{}
