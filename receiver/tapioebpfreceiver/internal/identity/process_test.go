@@ -456,7 +456,7 @@ func TestManyShortProcesses(t *testing.T) {
 	x := newIndex(nil)
 	shell := started(t, x, 1, 0, 0, "/bin/sh", "sh")
 	for i := range uint64(processes) {
-		now := second + i*second/1000 // 1000 a second
+		now := second + i*second/2000 // 120,000 a minute
 		pid := uint32(2 + i%30000)
 		forked(x, pid, now, shell)
 		name := fmt.Sprintf("/bin/%d", i)

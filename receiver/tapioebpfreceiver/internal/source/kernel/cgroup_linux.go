@@ -81,7 +81,7 @@ func findCgroup(mount, path string) (cgroup, error) {
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return cgroup{}, fmt.Errorf("cgroup %q: %s is not a cgroup", path, dir)
 	}
-	if err := unix.Access(dir, unix.R_OK); err != nil {
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.R_OK, unix.AT_EACCESS); err != nil {
 		return cgroup{}, fmt.Errorf("cgroup %q: %w (programs for packets are attached by opening it: let the collector's user read it)",
 			path, &os.PathError{Op: "open", Path: dir, Err: err})
 	}
