@@ -67,11 +67,12 @@ func TestEndpointIsAway(t *testing.T) {
 			address := absentEndpoint(t)
 			c := startCollectorAnywhere(t, append(simulating(3000, address, tt.queue), "receivers::tapioebpf::batch::retry_timeout: 20ms")...)
 			require.Eventually(t, func() bool {
-				seen := uint64(0)
+				seen, lost := uint64(0), 0
 				for _, r := range c.stats().Ledger {
 					seen += r.Seen
+					lost += len(r.Lost)
 				}
-				return seen >= 4000
+				return seen >= 4000 && (tt.lost == nil || lost > 0)
 			}, patience, pollInterval)
 			requireJSON(t, c.statsURL+"/readyz", `{"status":"ready"}`)
 			arrived := receiveOTLP(t, address)

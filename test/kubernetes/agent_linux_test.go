@@ -262,9 +262,15 @@ func (a *agent) requireNames(t *testing.T, pod string) {
 	}
 	assert.Len(t, resource["container.id"], 64)
 	assert.NotEmpty(t, resource["k8s.pod.uid"])
-	if name, ok := resource["k8s.container.name"]; ok { // the kubelet may tell the container's id too late
-		assert.Equal(t, "app", name)
-	}
+	require.Eventually(t, func() bool {
+		all := a.executions(t, pod)
+		resource = all[len(all)-1].resource
+		return resource["k8s.container.name"] != nil
+	}, patience, pollInterval, "the kubelet tells the container's id some time after its start")
+	assert.Equal(t, "app", resource["k8s.container.name"])
+	image, tag, _ := strings.Cut(cluster.Image, ":")
+	assert.Equal(t, image, resource["container.image.name"])
+	assert.Equal(t, []any{tag}, resource["container.image.tags"])
 }
 
 // unnamed is how many of a pod's programs went out before its name was known.
