@@ -84,7 +84,7 @@ func (p *process) line() string {
 	case line, ok := <-p.lines:
 		require.True(p.t, ok, "the workload ended without a word")
 		return line
-	case <-time.After(patience):
+	case <-time.After(longPatience):
 		require.Fail(p.t, "the workload prints nothing")
 		return ""
 	}

@@ -412,11 +412,14 @@ func TestTLSLossyNetwork(t *testing.T) {
 	certificate := writeCertificate(t, t.TempDir(), others...)
 	lossyNetwork := newNetwork(t)
 	lossyNetwork.run(strings.TrimSuffix(lossy, `exec "$@"`) + "true")
-	c := startCollector(t, scope)
+	c := startCollector(t, scope, "receivers::tapioebpf::families::network::report_interval: 2s") // twice that, and what is left behind is counted
 	p := scope.startBy(t, lossyNetwork.by(), "shakeHands", certificate, count)
 	var all []shaken
 	require.NoError(t, json.Unmarshal([]byte(p.line()), &all))
-	c.await("the handshakes", func(o *output) bool { return len(named(o.spans, "tls.handshake")) >= count })
+	c.await("each end of each handshake, told or counted", func(o *output) bool {
+		row := c.stats().Ledger["network"] // aggregated are those of the server, of which there are metrics only
+		return len(named(o.spans, "tls.handshake"))+int(row.Aggregated+row.Lost["unreadable"]) >= 2*count
+	})
 	p.wait()
 	rows := c.stop()
 	rows.requireClosed(t)
@@ -424,9 +427,11 @@ func TestTLSLossyNetwork(t *testing.T) {
 	for _, span := range named(c.output.spans, "tls.handshake") {
 		told[span.text("server.address")] = span
 	}
-	require.Len(t, told, count)
 	for _, truth := range all {
-		span := told[truth.Name]
+		span, ok := told[truth.Name]
+		if !ok {
+			continue
+		}
 		assert.Equal(t, true, span.attributes["tls.established"], truth.Name)
 		assert.Equal(t, map[uint16]string{tls.VersionTLS12: "1.2", tls.VersionTLS13: "1.3"}[truth.Version], span.text("tls.protocol.version"))
 		assert.LessOrEqual(t, span.end.AsTime().Sub(span.time.AsTime()), truth.Took+time.Millisecond, truth.Name)
@@ -435,7 +440,7 @@ func TestTLSLossyNetwork(t *testing.T) {
 	// A hello's second segment that comes before the first, and before the connection has a socket, is not seen.
 	unread := int64(rows["network"].Lost["unreadable"])
 	served := total(c.output.points("tapio.tls.handshake.duration"), "tapio.network.role", "server", "error.type", nil)
-	assert.EqualValues(t, count, served+unread)
-	assert.LessOrEqual(t, unread, int64(count/50))
-	t.Logf("of %d handshakes, %d could not be followed at the server", count, unread)
+	assert.EqualValues(t, 2*count, int64(len(told))+served+unread)
+	assert.LessOrEqual(t, unread, int64(2*count/50))
+	t.Logf("of %d handshakes, %d were told of the client and %d of the server, and %d ends could not be followed", count, len(told), served, unread)
 }
