@@ -119,14 +119,21 @@ func static(file string) bool {
 	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
-// cached returns a folder of the cache by name. If there is none, fill makes it, and no half of it
-// is ever seen: a run that is interrupted leaves only a folder that nobody looks into.
-func cached(name string, fill func(dir string) error) (string, error) {
+func cacheFolder() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find the cache folder: %w", err)
 	}
-	base = filepath.Join(base, "otelcol-tapio", "kernels")
+	return filepath.Join(base, "otelcol-tapio", "kernels"), nil
+}
+
+// cached returns a folder of the cache by name. If there is none, fill makes it, and no half of it
+// is ever seen: a run that is interrupted leaves only a folder that nobody looks into.
+func cached(name string, fill func(dir string) error) (string, error) {
+	base, err := cacheFolder()
+	if err != nil {
+		return "", err
+	}
 	dir := filepath.Join(base, name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil

@@ -83,10 +83,35 @@ func (g Guest) Run(ctx context.Context) (string, error) {
 	}
 	for boots := 1; ; boots++ {
 		console, err := g.boot(ctx, qemu, files.Vmlinuz, initramfs)
+		if boots == 1 && wasStuck(console) {
+			if err := g.keep(console); err != nil {
+				return console, err
+			}
+			continue
+		}
 		if boots == maxBoots || !diedOfEmulation(console) {
 			return console, err
 		}
 	}
+}
+
+// A guest whose CPUs were all stuck has been seen once, in some hundred boots, and what for is not known. It is booted again
+// once, since a lock that our programs do not give back would be so the next time, too. What it showed is kept.
+func wasStuck(console string) bool {
+	return strings.Contains(console, "Kernel panic - not syncing: softlockup")
+}
+
+func (g Guest) keep(console string) error {
+	base, err := cacheFolder()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(base, "stuck-"+g.Kernel.Name+".log")
+	if err := os.WriteFile(file, []byte(console), 0o644); err != nil {
+		return fmt.Errorf("keep what a guest showed that was stuck: %w", err)
+	}
+	fmt.Fprintf(os.Stderr, "kernel %s was stuck, see %s; it is booted again\n", g.Kernel.Name, file)
+	return nil
 }
 
 // maxBoots of a guest that dies of its emulation.

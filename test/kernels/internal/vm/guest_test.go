@@ -20,3 +20,13 @@ func TestDiedOfEmulation(t *testing.T) {
 		assert.Equal(t, want, diedOfEmulation(console), console)
 	}
 }
+
+func TestWasStuck(t *testing.T) {
+	for console, want := range map[string]bool{
+		"": false,
+		"[ 1064.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [tests:386]\n[ 1064.100000] Kernel panic - not syncing: softlockup: hung tasks\n": true,
+		"[   12.000000] Kernel panic - not syncing: Fatal exception\n":                                                                                      false,
+	} {
+		assert.Equal(t, want, wasStuck(console), console)
+	}
+}
