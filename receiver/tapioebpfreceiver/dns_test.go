@@ -96,7 +96,8 @@ func TestAClockThatIsSet(t *testing.T) {
 			span := spans.AllTraces()[0].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
 			assert.Equal(t, answerIsSlow, span.EndTimestamp().AsTime().Sub(span.StartTimestamp().AsTime()))
 
-			time.Sleep(housekeepingInterval)
+			before := s.measured.Load() // one that is under way may have asked before
+			require.Eventually(t, func() bool { return s.measured.Load() > before+1 }, 5*time.Second, time.Millisecond)
 			s.send(2, true, queryForA)
 			require.Eventually(t, func() bool { return spans.SpanCount() == 2 }, 5*time.Second, time.Millisecond)
 			span = spans.AllTraces()[1].ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)

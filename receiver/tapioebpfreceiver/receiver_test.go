@@ -60,14 +60,18 @@ type fakeSource struct {
 	stopped  bool
 	patient  bool
 	clockSet atomic.Int64 // by so much, in ns
+	measured atomic.Int64 // how often the clock was asked
 }
 
 func (f *fakeSource) Name() string              { return "ebpf" }
 func (f *fakeSource) HostName() (string, error) { return "node-1", nil }
 func (f *fakeSource) Patient() bool             { return f.patient }
 func (f *fakeSource) Wall() time.Time           { return time.Now().Add(time.Duration(f.clockSet.Load())) }
-func (f *fakeSource) BootTime() (int64, error)  { return fakeBootTime + f.clockSet.Load(), nil }
-func (f *fakeSource) Boot() uint64              { return uint64(time.Now().UnixNano() - fakeBootTime) }
+func (f *fakeSource) BootTime() (int64, error) {
+	defer f.measured.Add(1)
+	return fakeBootTime + f.clockSet.Load(), nil
+}
+func (f *fakeSource) Boot() uint64 { return uint64(time.Now().UnixNano() - fakeBootTime) }
 func (f *fakeSource) Processes() []source.Process {
 	return []source.Process{{PID: 1, Executable: "/sbin/init"}}
 }

@@ -95,12 +95,7 @@ func holdConnections(t *testing.T, scope cgroup, connections int) (closeAll func
 		holders = append(holders, scope.startBy(t, inOwnNetwork(t), "hold", min(connections, maxHeld)))
 	}
 	for _, holder := range holders {
-		select {
-		case line := <-holder.lines:
-			require.Equal(t, "open", line)
-		case <-time.After(longPatience):
-			require.Fail(t, "the connections are not open")
-		}
+		require.Equal(t, "open", holder.line())
 	}
 	return func() {
 		for _, holder := range holders {

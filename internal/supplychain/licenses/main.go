@@ -25,8 +25,9 @@ import (
 	"github.com/google/licenseclassifier/v2/assets"
 )
 
-// allowed are licences, by the classifier's names, which are mostly those of SPDX, that ask for no more than what the notices do: to name authors and
-// conditions and, for the MPL, where the source code is. None has a say in the licence of what it is linked with.
+// allowed are licences, by the classifier's names, which are mostly those of SPDX. They ask for no more than what the
+// notices do: to name authors and conditions and, for the MPL, where the source code is. None has a say in the licence of
+// what it is linked with.
 var allowed = []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "GNU-All-permissive-Copying-License", "ISC", "MIT", "MPL-2.0", "Unlicense"}
 
 // otherwise are files that are named like licences, and are none of code; by module, with slashes.

@@ -22,10 +22,15 @@ func TestDiedOfEmulation(t *testing.T) {
 }
 
 func TestWasStuck(t *testing.T) {
+	const stuck = "[ 1064.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [tests:386]\n[ 1064.100000] Kernel panic - not syncing: softlockup: hung tasks\n"
 	for console, want := range map[string]bool{
-		"": false,
-		"[ 1064.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [tests:386]\n[ 1064.100000] Kernel panic - not syncing: softlockup: hung tasks\n": true,
-		"[   12.000000] Kernel panic - not syncing: Fatal exception\n":                                                                                      false,
+		"":    false,
+		stuck: true,
+		stuck + "[ 1064.2]  native_queued_spin_lock_slowpath+0x1d0/0x200\n":     true,
+		stuck + "[ 1064.2]  bpf_prog_6deef7357e7b4530_packet_sent+0x60/0x100\n": false,
+		stuck + "[ 1064.2]  __htab_percpu_map_update_elem+0x60/0x100\n":         false,
+		"[   11.0]  bpf_prog_load+0x1\n" + stuck:                                true,
+		"[   12.000000] Kernel panic - not syncing: Fatal exception\n":          false,
 	} {
 		assert.Equal(t, want, wasStuck(console), console)
 	}
