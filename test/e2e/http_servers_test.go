@@ -225,7 +225,7 @@ func TestHTTPCut(t *testing.T) {
 		{"/cut/3000000", "connection_closed", "connection_closed", nil},
 		{"/reset/300", "connection_reset", "connection_reset", nil},
 		{"/slow/600", "canceled", "", []string{"--max-time", "0.2"}}, // the server does not notice
-		{"/early/1", "413", "", []string{"--data-binary", "@" + self(t), "-H", "Expect: 100-continue"}},
+		{"/early/0", "413", "", []string{"--data-binary", "@" + self(t), "-H", "Expect: 100-continue"}},
 	} {
 		said := scope.curl(t, append(test.args, server.url(test.target))...)
 		require.Len(t, said, 1)
@@ -242,7 +242,7 @@ func TestHTTPCut(t *testing.T) {
 	checkExchanges(t, &c.output, served, asked)
 }
 
-// TestHTTPEarlyResponse: the server refuses a body that is being sent, and closes. How much of it each
+// TestHTTPEarlyResponse: the server refuses a body of which it has seen the first byte, and closes. How much of it each
 // end saw is not in any log, but both know the answer.
 func TestHTTPEarlyResponse(t *testing.T) {
 	requireBPF(t)

@@ -62,7 +62,9 @@ func (s *goServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	what, argument := path.Split(r.URL.Path)
 	n, _ := strconv.ParseInt(argument, 10, 64)
-	if what != "/early/" {
+	if what == "/early/" { // of the body only so much is read
+		_, _ = io.CopyN(io.Discard, r.Body, n)
+	} else {
 		c.RequestBody, _ = io.Copy(io.Discard, r.Body)
 	}
 	s.answer(w, &c, path.Base(what), n)
@@ -85,7 +87,7 @@ func (s *goServer) answer(w http.ResponseWriter, c *call, what string, n int64) 
 	case "status":
 		c.Status = n
 		w.WriteHeader(int(n))
-	case "early": // the body is not read
+	case "early":
 		c.Status = http.StatusRequestEntityTooLarge
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(int(c.Status))
