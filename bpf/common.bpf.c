@@ -32,6 +32,9 @@ FOR_GO(cni_namespace);
 FOR_GO(etcd_call);
 FOR_GO(etcd_change);
 FOR_GO(event_counters);
+FOR_GO(limit_key);
+FOR_GO(limit_state);
+FOR_GO(throttling);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
 enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
@@ -49,6 +52,7 @@ enum cni_began_flags for_go_cni_began_flags __attribute__((unused));
 enum cni_ended_flags for_go_cni_ended_flags __attribute__((unused));
 enum etcd_operation for_go_etcd_operation __attribute__((unused));
 enum etcd_change_kind for_go_etcd_change_kind __attribute__((unused));
+enum throttling_flags for_go_throttling_flags __attribute__((unused));
 enum etcd_change_flags for_go_etcd_change_flags __attribute__((unused));
 
 /*

@@ -237,6 +237,7 @@ type WireEventCounters struct {
 	RingFull   uint64
 	TableFull  uint64
 	Unreadable uint64
+	Throttled  uint64
 }
 
 type WireEventFamily uint32
@@ -249,6 +250,7 @@ const (
 	WireEventFamilyFAMILY_SECURITY WireEventFamily = 5
 	WireEventFamilyFAMILY_CNI      WireEventFamily = 6
 	WireEventFamilyFAMILY_ETCD     WireEventFamily = 7
+	WireEventFamilyFAMILY_THROTTLE WireEventFamily = 8
 	WireEventFamilyFAMILY_CGROUP   WireEventFamily = 15
 	WireEventFamilyFAMILY_COUNT    WireEventFamily = 16
 )
@@ -284,6 +286,7 @@ const (
 	WireEventTypeCNI_NAMESPACE_REMOVED WireEventType = 1540
 	WireEventTypeETCD_CALL             WireEventType = 1793
 	WireEventTypeETCD_CHANGE           WireEventType = 1794
+	WireEventTypeTHROTTLING            WireEventType = 2049
 	WireEventTypeCGROUP_MADE           WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
 	WireEventTypeCGROUP_JOINED         WireEventType = 3843
@@ -322,6 +325,21 @@ const (
 	WireHttpFlagsHTTP_INVALID_RESPONSE  WireHttpFlags = 64
 	WireHttpFlagsHTTP_TUNNEL            WireHttpFlags = 128
 )
+
+type WireLimitKey struct {
+	_        structs.HostLayout
+	CgroupId uint64
+	Family   uint32
+	Kind     uint32
+}
+
+type WireLimitState struct {
+	_         structs.HostLayout
+	Due       uint64
+	Throttled uint64
+	Began     uint64
+	Last      uint64
+}
 
 type WireProcessExec struct {
 	_        structs.HostLayout
@@ -482,6 +500,25 @@ const (
 	WireSecurityOperationOPERATION_COUNT             WireSecurityOperation = 27
 )
 
+type WireThrottling struct {
+	_      structs.HostLayout
+	Header WireEventHeader
+	Began  uint64
+	Events uint64
+	Total  uint64
+	Limit  uint64
+	Flags  uint32
+	Family uint16
+	Kind   uint16
+}
+
+type WireThrottlingFlags uint32
+
+const (
+	WireThrottlingFlagsTHROTTLING_BEGAN WireThrottlingFlags = 1
+	WireThrottlingFlagsTHROTTLING_ENDED WireThrottlingFlags = 2
+)
+
 type WireTlsFlags uint32
 
 const (
@@ -546,6 +583,8 @@ const (
 	WireVarForGoEventType         = "for_go_event_type"
 	WireVarForGoHttpExchange      = "for_go_http_exchange"
 	WireVarForGoHttpFlags         = "for_go_http_flags"
+	WireVarForGoLimitKey          = "for_go_limit_key"
+	WireVarForGoLimitState        = "for_go_limit_state"
 	WireVarForGoProcessExec       = "for_go_process_exec"
 	WireVarForGoProcessExecFlags  = "for_go_process_exec_flags"
 	WireVarForGoProcessExit       = "for_go_process_exit"
@@ -557,6 +596,8 @@ const (
 	WireVarForGoSecurityFlags     = "for_go_security_flags"
 	WireVarForGoSecurityKind      = "for_go_security_kind"
 	WireVarForGoSecurityOperation = "for_go_security_operation"
+	WireVarForGoThrottling        = "for_go_throttling"
+	WireVarForGoThrottlingFlags   = "for_go_throttling_flags"
 	WireVarForGoTlsFlags          = "for_go_tls_flags"
 	WireVarForGoTlsHandshake      = "for_go_tls_handshake"
 )
@@ -641,6 +682,8 @@ type WireVariableSpecs struct {
 	ForGoEventType         *ebpf.VariableSpec `ebpf:"for_go_event_type"`
 	ForGoHttpExchange      *ebpf.VariableSpec `ebpf:"for_go_http_exchange"`
 	ForGoHttpFlags         *ebpf.VariableSpec `ebpf:"for_go_http_flags"`
+	ForGoLimitKey          *ebpf.VariableSpec `ebpf:"for_go_limit_key"`
+	ForGoLimitState        *ebpf.VariableSpec `ebpf:"for_go_limit_state"`
 	ForGoProcessExec       *ebpf.VariableSpec `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.VariableSpec `ebpf:"for_go_process_exit"`
@@ -652,6 +695,8 @@ type WireVariableSpecs struct {
 	ForGoSecurityFlags     *ebpf.VariableSpec `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.VariableSpec `ebpf:"for_go_security_kind"`
 	ForGoSecurityOperation *ebpf.VariableSpec `ebpf:"for_go_security_operation"`
+	ForGoThrottling        *ebpf.VariableSpec `ebpf:"for_go_throttling"`
+	ForGoThrottlingFlags   *ebpf.VariableSpec `ebpf:"for_go_throttling_flags"`
 	ForGoTlsFlags          *ebpf.VariableSpec `ebpf:"for_go_tls_flags"`
 	ForGoTlsHandshake      *ebpf.VariableSpec `ebpf:"for_go_tls_handshake"`
 }
@@ -710,6 +755,8 @@ type WireVariables struct {
 	ForGoEventType         *ebpf.Variable `ebpf:"for_go_event_type"`
 	ForGoHttpExchange      *ebpf.Variable `ebpf:"for_go_http_exchange"`
 	ForGoHttpFlags         *ebpf.Variable `ebpf:"for_go_http_flags"`
+	ForGoLimitKey          *ebpf.Variable `ebpf:"for_go_limit_key"`
+	ForGoLimitState        *ebpf.Variable `ebpf:"for_go_limit_state"`
 	ForGoProcessExec       *ebpf.Variable `ebpf:"for_go_process_exec"`
 	ForGoProcessExecFlags  *ebpf.Variable `ebpf:"for_go_process_exec_flags"`
 	ForGoProcessExit       *ebpf.Variable `ebpf:"for_go_process_exit"`
@@ -721,6 +768,8 @@ type WireVariables struct {
 	ForGoSecurityFlags     *ebpf.Variable `ebpf:"for_go_security_flags"`
 	ForGoSecurityKind      *ebpf.Variable `ebpf:"for_go_security_kind"`
 	ForGoSecurityOperation *ebpf.Variable `ebpf:"for_go_security_operation"`
+	ForGoThrottling        *ebpf.Variable `ebpf:"for_go_throttling"`
+	ForGoThrottlingFlags   *ebpf.Variable `ebpf:"for_go_throttling_flags"`
 	ForGoTlsFlags          *ebpf.Variable `ebpf:"for_go_tls_flags"`
 	ForGoTlsHandshake      *ebpf.Variable `ebpf:"for_go_tls_handshake"`
 }

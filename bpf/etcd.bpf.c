@@ -7,6 +7,7 @@
 #include "kernel.h"
 #include "call.h"
 #include "event.h"
+#include "limit.h"
 #include "once.h"
 #include "ring.h"
 #include "scope.h"
@@ -247,19 +248,26 @@ static __always_inline void fill_call(struct etcd_call *event, struct task_struc
 	__builtin_memcpy(event->directory, begun->directory, sizeof(event->directory));
 }
 
+static __always_inline void report_call(struct task_struct *task, struct call_begun *begun,
+					long result, __u16 operation)
+{
+	struct etcd_call *event = reserve_event(&traffic_ring, ETCD_CALL, sizeof(*event));
+
+	if (!event)
+		return;
+	fill_call(event, task, begun, result, operation);
+	submit_event(&traffic_ring, event);
+}
+
 static __always_inline void call_left(struct task_struct *task, long result, __u16 operation)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct call_begun *begun = bpf_map_lookup_elem(&calls_begun, &thread);
-	struct etcd_call *event;
 
 	if (!begun)
 		return; /* not etcd's, no file, or it began before we looked */
-	event = reserve_event(&traffic_ring, ETCD_CALL, sizeof(*event));
-	if (event) {
-		fill_call(event, task, begun, result, operation);
-		submit_event(&traffic_ring, event);
-	}
+	if (!is_task_throttled(task, ETCD_CALL, 0))
+		report_call(task, begun, result, operation);
 	bpf_map_delete_elem(&calls_begun, &thread);
 }
 

@@ -22,6 +22,7 @@ const (
 	EtcdMapEtcds                = "etcds"
 	EtcdMapEventCounts          = "event_counts"
 	EtcdMapLifecycleRing        = "lifecycle_ring"
+	EtcdMapLimits               = "limits"
 	EtcdMapReported             = "reported"
 	EtcdMapScopeCgroups         = "scope_cgroups"
 	EtcdMapScopeVerdicts        = "scope_verdicts"
@@ -37,10 +38,12 @@ const (
 	EtcdProgFindEtcds           = "find_etcds"
 	EtcdVarCalls                = "calls"
 	EtcdVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	EtcdVarLimitIntervals       = "limit_intervals"
 	EtcdVarOnlyBuffer           = "only_buffer"
 	EtcdVarOnlyCall             = "only_call"
 	EtcdVarSelfPid              = "self_pid"
 	EtcdVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	EtcdVarUnlimited            = "unlimited"
 	EtcdVarWholeNode            = "whole_node"
 )
 
@@ -107,6 +110,7 @@ type EtcdMapSpecs struct {
 	Etcds           *ebpf.MapSpec `ebpf:"etcds"`
 	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
 	LifecycleRing   *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Limits          *ebpf.MapSpec `ebpf:"limits"`
 	Reported        *ebpf.MapSpec `ebpf:"reported"`
 	ScopeCgroups    *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.MapSpec `ebpf:"scope_verdicts"`
@@ -119,10 +123,12 @@ type EtcdMapSpecs struct {
 type EtcdVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.VariableSpec `ebpf:"unlimited"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -152,6 +158,7 @@ type EtcdMaps struct {
 	Etcds           *ebpf.Map `ebpf:"etcds"`
 	EventCounts     *ebpf.Map `ebpf:"event_counts"`
 	LifecycleRing   *ebpf.Map `ebpf:"lifecycle_ring"`
+	Limits          *ebpf.Map `ebpf:"limits"`
 	Reported        *ebpf.Map `ebpf:"reported"`
 	ScopeCgroups    *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.Map `ebpf:"scope_verdicts"`
@@ -166,6 +173,7 @@ func (m *EtcdMaps) Close() error {
 		m.Etcds,
 		m.EventCounts,
 		m.LifecycleRing,
+		m.Limits,
 		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
@@ -179,10 +187,12 @@ func (m *EtcdMaps) Close() error {
 type EtcdVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.Variable `ebpf:"unlimited"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

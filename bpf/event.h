@@ -18,6 +18,7 @@ enum event_family {
 	FAMILY_SECURITY = 5,
 	FAMILY_CNI = 6,
 	FAMILY_ETCD = 7,
+	FAMILY_THROTTLE = 8,
 	FAMILY_CGROUP = 15, /* facts that identity needs: no events for the user */
 	FAMILY_COUNT = 16,  /* room in the counters, not the number of families */
 };
@@ -41,6 +42,7 @@ enum event_type {
 	CNI_NAMESPACE_REMOVED = 0x0604,
 	ETCD_CALL = 0x0701,
 	ETCD_CHANGE = 0x0702,
+	THROTTLING = 0x0801,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -546,6 +548,27 @@ struct etcd_change {
 	__u16 endpoints_size;
 };
 
+enum throttling_flags {
+	THROTTLING_BEGAN = 1 << 0,
+	THROTTLING_ENDED =
+		1 << 1, /* for a second nothing was beyond the limit, or the collector ends */
+};
+
+/*
+ * Events of a cgroup that were beyond its limit and so were not told: made by the receiver, each second and for each
+ * cgroup and family of which there are some. The header's time is that of the last of them.
+ */
+struct throttling {
+	struct event_header header; /* of no process */
+	__u64 began;  /* CLOCK_BOOTTIME, ns: when the first of them was; they may go on */
+	__u64 events; /* since the last of these records */
+	__u64 total;  /* since the one that says that it began */
+	__u64 limit;  /* events a second */
+	__u32 flags;  /* enum throttling_flags */
+	__u16 family; /* enum event_family */
+	__u16 kind;   /* enum security_kind; 0: any */
+};
+
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */
 
 /*
@@ -567,6 +590,22 @@ struct event_counters {
 	__u64 ring_full;  /* of these, those that the ring had no room for */
 	__u64 table_full; /* of these, those that could not be followed: too many at a time */
 	__u64 unreadable; /* of these, those whose bytes could not be followed to the end */
+	__u64 throttled;  /* of these, those beyond the limit of their cgroup */
+};
+
+/* What has a limit of its own. */
+struct limit_key {
+	__u64 cgroup_id;
+	__u32 family; /* enum event_family */
+	__u32 kind;   /* enum security_kind, so that none of them hides the others; else 0 */
+};
+
+/* Not exact where CPUs write to it at the same time, but for what is counted. */
+struct limit_state {
+	__u64 due;	 /* ns: when all that has passed is paid for; it may be a second ahead */
+	__u64 throttled; /* events, ever; those that are not told */
+	__u64 began;	 /* ns: the first of these since a second without */
+	__u64 last;	 /* ns: the last of these */
 };
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "atomic.h"
 #include "event.h"
+#include "limit.h"
 #include "kernel.h"
 #include "packet.h"
 #include "ring.h"
@@ -315,7 +316,8 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	fill_exchange(&slot->event, state, now,
 		      flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
 	size = slot->event.request_head_size + slot->event.response_head_size;
-	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
+	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state) &&
+	    !is_throttled(state->cgroup_id, HTTP_EXCHANGE, 0))
 		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
 	free_slot(slot, slot_of(&state->http, exchange));
 }

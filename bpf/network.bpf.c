@@ -12,6 +12,7 @@
 #include "dns.h"
 #include "event.h"
 #include "http.h"
+#include "limit.h"
 #include "packet.h"
 #include "ring.h"
 #include "scope.h"
@@ -103,6 +104,11 @@ static __always_inline void fill_tcp_stats(struct connection_stats *event, struc
 	}
 }
 
+static __always_inline bool is_socket_throttled(struct sock *sk, __u16 type)
+{
+	return has_limit(type) && limit_event(cgroup_id_of_socket(sk), type, 0, SECOND);
+}
+
 /* --- TCP: opened, refused, closed ------------------------------------------------------------ */
 
 /* Its first byte will have the numbers that are next now. */
@@ -120,6 +126,8 @@ static __always_inline void send_connect(struct sock *sk, struct socket_state *s
 
 	if (!network_enabled || owned_by_self(state) || !state->opened)
 		return; /* not ours to tell, or the SYN was not seen, or not sent by this side */
+	if (is_socket_throttled(sk, CONNECTION_CONNECT))
+		return;
 	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
 	if (!event)
 		return;
@@ -144,7 +152,7 @@ static __always_inline void send_close(struct sock *sk, struct socket_state *sta
 {
 	struct connection_stats *event;
 
-	if (!network_enabled || owned_by_self(state))
+	if (!network_enabled || owned_by_self(state) || is_socket_throttled(sk, CONNECTION_CLOSE))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_CLOSE, sizeof(*event));
 	if (!event)
@@ -381,7 +389,7 @@ static __always_inline void begin_flow(struct flow *flow, struct socket_state *s
 	struct sock *sk = sock_of(state);
 
 	flow->first = flow->last = bpf_ktime_get_boot_ns();
-	flow->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
+	flow->cgroup_id = cgroup_id_of_socket(sk);
 	flow->netns = netns_of(sk);
 	flow->role = role_of_flow(state, direction);
 }
@@ -416,6 +424,8 @@ static __always_inline bool send_flow(__u16 type, const struct flow_key *key,
 {
 	struct connection_stats *event;
 
+	if (is_throttled(flow->cgroup_id, type, 0))
+		return false;
 	event = reserve_event(&traffic_ring, type, sizeof(*event));
 	if (!event)
 		return false;
@@ -659,9 +669,11 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 		return;
 	if (!is_due(state->reported ? state->reported : state->connected))
 		return;
+	if (is_socket_throttled(sk, CONNECTION_REPORT))
+		return; /* what it would have said is in the next one */
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)
-		return; /* what it would have said is in the next one */
+		return; /* likewise */
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	fill_tcp_stats(event, sk, state);

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapDnsFates                = "dns_fates"
 	NetworkMapEarlySegments           = "early_segments"
 	NetworkMapEmptySegment            = "empty_segment"
 	NetworkMapEventCounts             = "event_counts"
@@ -25,6 +26,7 @@ const (
 	NetworkMapHttpLocks               = "http_locks"
 	NetworkMapHttpSlots               = "http_slots"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
+	NetworkMapLimits                  = "limits"
 	NetworkMapScopeCgroups            = "scope_cgroups"
 	NetworkMapScopeVerdicts           = "scope_verdicts"
 	NetworkMapServingProcesses        = "serving_processes"
@@ -53,17 +55,20 @@ const (
 	NetworkVarDnsEnabled              = "dns_enabled"
 	NetworkVarDnsPortCount            = "dns_port_count"
 	NetworkVarDnsPorts                = "dns_ports"
+	NetworkVarDnsTimeout              = "dns_timeout"
 	NetworkVarHasExchange             = "has_exchange"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
 	NetworkVarHttpResponseHeads       = "http_response_heads"
 	NetworkVarIdleWatch               = "idle_watch"
 	NetworkVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
+	NetworkVarLimitIntervals          = "limit_intervals"
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
 	NetworkVarTlsEnabled              = "tls_enabled"
 	NetworkVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
+	NetworkVarUnlimited               = "unlimited"
 	NetworkVarWholeNode               = "whole_node"
 )
 
@@ -129,6 +134,7 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
+	DnsFates         *ebpf.MapSpec `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.MapSpec `ebpf:"early_segments"`
 	EmptySegment     *ebpf.MapSpec `ebpf:"empty_segment"`
 	EventCounts      *ebpf.MapSpec `ebpf:"event_counts"`
@@ -138,6 +144,7 @@ type NetworkMapSpecs struct {
 	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Limits           *ebpf.MapSpec `ebpf:"limits"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.MapSpec `ebpf:"scope_verdicts"`
 	ServingProcesses *ebpf.MapSpec `ebpf:"serving_processes"`
@@ -158,17 +165,20 @@ type NetworkVariableSpecs struct {
 	DnsEnabled           *ebpf.VariableSpec `ebpf:"dns_enabled"`
 	DnsPortCount         *ebpf.VariableSpec `ebpf:"dns_port_count"`
 	DnsPorts             *ebpf.VariableSpec `ebpf:"dns_ports"`
+	DnsTimeout           *ebpf.VariableSpec `ebpf:"dns_timeout"`
 	HasExchange          *ebpf.VariableSpec `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.VariableSpec `ebpf:"http_enabled"`
 	HttpResponseHeads    *ebpf.VariableSpec `ebpf:"http_response_heads"`
 	IdleWatch            *ebpf.VariableSpec `ebpf:"idle_watch"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.VariableSpec `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.VariableSpec `ebpf:"unlimited"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -192,6 +202,7 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
+	DnsFates         *ebpf.Map `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.Map `ebpf:"early_segments"`
 	EmptySegment     *ebpf.Map `ebpf:"empty_segment"`
 	EventCounts      *ebpf.Map `ebpf:"event_counts"`
@@ -201,6 +212,7 @@ type NetworkMaps struct {
 	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
+	Limits           *ebpf.Map `ebpf:"limits"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts    *ebpf.Map `ebpf:"scope_verdicts"`
 	ServingProcesses *ebpf.Map `ebpf:"serving_processes"`
@@ -215,6 +227,7 @@ type NetworkMaps struct {
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.DnsFates,
 		m.EarlySegments,
 		m.EmptySegment,
 		m.EventCounts,
@@ -224,6 +237,7 @@ func (m *NetworkMaps) Close() error {
 		m.HttpLocks,
 		m.HttpSlots,
 		m.LifecycleRing,
+		m.Limits,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.ServingProcesses,
@@ -245,17 +259,20 @@ type NetworkVariables struct {
 	DnsEnabled           *ebpf.Variable `ebpf:"dns_enabled"`
 	DnsPortCount         *ebpf.Variable `ebpf:"dns_port_count"`
 	DnsPorts             *ebpf.Variable `ebpf:"dns_ports"`
+	DnsTimeout           *ebpf.Variable `ebpf:"dns_timeout"`
 	HasExchange          *ebpf.Variable `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.Variable `ebpf:"http_enabled"`
 	HttpResponseHeads    *ebpf.Variable `ebpf:"http_response_heads"`
 	IdleWatch            *ebpf.Variable `ebpf:"idle_watch"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.Variable `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.Variable `ebpf:"unlimited"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

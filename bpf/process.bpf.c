@@ -6,6 +6,7 @@
 /* Processes: started, forked, gone, killed for memory. */
 #include "kernel.h"
 #include "event.h"
+#include "limit.h"
 #include "once.h"
 #include "ring.h"
 #include "scope.h"
@@ -38,6 +39,70 @@ struct {
 	__type(key, __u32);
 	__type(value, struct exec_buffer);
 } exec_buffers SEC(".maps");
+
+/* --- limits ---------------------------------------------------------------------------------- */
+
+/* Processes that are not told, where there is a limit: start time by pid, until they end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} untold_processes SEC(".maps");
+
+static __always_inline void leave_untold(struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	__u64 start_time = start_time_of(task);
+
+	bpf_map_update_elem(&untold_processes, &pid, &start_time, BPF_ANY);
+}
+
+static __always_inline bool is_untold(struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	__u64 *start_time = bpf_map_lookup_elem(&untold_processes, &pid);
+
+	return start_time && *start_time == start_time_of(task);
+}
+
+/* ahead: as limit_event has it. */
+static __always_inline bool is_process_throttled(struct task_struct *task, __u16 type, __u64 ahead)
+{
+	return limit_event(cgroup_id_of(cgroup_of_task(task)), type, 0, ahead);
+}
+
+static __always_inline bool is_fork_throttled(struct task_struct *child)
+{
+	if (!has_limit(PROCESS_FORK) || !is_process_throttled(child, PROCESS_FORK, SECOND))
+		return false;
+	leave_untold(child);
+	return true;
+}
+
+/*
+ * A process is told from its fork to its end, or not at all. What it then starts may pass while forks may not, so
+ * that it is not left with its parent's name: only who starts one program after the other is beyond both limits.
+ */
+static __always_inline bool is_start_throttled(struct task_struct *task)
+{
+	if (!has_limit(PROCESS_EXEC))
+		return false;
+	if (!is_process_throttled(task, PROCESS_EXEC, is_untold(task) ? 0 : 2 * SECOND))
+		return false;
+	leave_untold(task);
+	return true;
+}
+
+static __always_inline bool is_exit_throttled(struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+
+	if (!has_limit(PROCESS_EXIT) || !is_untold(task))
+		return false;
+	bpf_map_delete_elem(&untold_processes, &pid);
+	return is_process_throttled(task, PROCESS_EXIT, 0);
+}
 
 /* --- started --------------------------------------------------------------------------------- */
 
@@ -89,7 +154,8 @@ static __noinline void report_start(struct task_struct *task, __u32 which)
 	struct exec_buffer *buffer;
 	__u64 tail;
 
-	if (!task_in_scope(task) || !first_to_report(task, PROCESS_EXEC))
+	if (!task_in_scope(task) || !first_to_report(task, PROCESS_EXEC) ||
+	    is_start_throttled(task))
 		return;
 	buffer = bpf_map_lookup_elem(&exec_buffers, &which);
 	if (!buffer)
@@ -128,7 +194,7 @@ static __noinline void report_fork(struct task_struct *child)
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
 		return; /* a thread is not a process */
 	if (is_kernel_thread(child) || !task_in_scope(child) ||
-	    !first_to_report(child, PROCESS_FORK))
+	    !first_to_report(child, PROCESS_FORK) || is_fork_throttled(child))
 		return;
 	event = reserve_event(&lifecycle_ring, PROCESS_FORK, sizeof(*event));
 	if (!event)
@@ -231,7 +297,8 @@ static __noinline void report_exit(struct task_struct *task)
 
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return; /* other threads live on */
-	if (is_kernel_thread(task) || !task_in_scope(task) || !first_to_report(task, PROCESS_EXIT))
+	if (is_kernel_thread(task) || !task_in_scope(task) ||
+	    !first_to_report(task, PROCESS_EXIT) || is_exit_throttled(task))
 		return;
 	event = reserve_event(&lifecycle_ring, PROCESS_EXIT, sizeof(*event));
 	if (!event)

@@ -19,10 +19,12 @@ const (
 	ProcessMapEventCounts          = "event_counts"
 	ProcessMapExecBuffers          = "exec_buffers"
 	ProcessMapLifecycleRing        = "lifecycle_ring"
+	ProcessMapLimits               = "limits"
 	ProcessMapReported             = "reported"
 	ProcessMapScopeCgroups         = "scope_cgroups"
 	ProcessMapScopeVerdicts        = "scope_verdicts"
 	ProcessMapTrafficRing          = "traffic_ring"
+	ProcessMapUntoldProcesses      = "untold_processes"
 	ProcessProgProcessExitMissed   = "process_exit_missed"
 	ProcessProgProcessExited       = "process_exited"
 	ProcessProgProcessForkMissed   = "process_fork_missed"
@@ -31,10 +33,12 @@ const (
 	ProcessProgProcessStartMissed  = "process_start_missed"
 	ProcessProgProcessStarted      = "process_started"
 	ProcessVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
+	ProcessVarLimitIntervals       = "limit_intervals"
 	ProcessVarMaxArgumentBytes     = "max_argument_bytes"
 	ProcessVarPageSize             = "page_size"
 	ProcessVarSelfPid              = "self_pid"
 	ProcessVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
+	ProcessVarUnlimited            = "unlimited"
 	ProcessVarWholeNode            = "whole_node"
 )
 
@@ -93,13 +97,15 @@ type ProcessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessMapSpecs struct {
-	EventCounts   *ebpf.MapSpec `ebpf:"event_counts"`
-	ExecBuffers   *ebpf.MapSpec `ebpf:"exec_buffers"`
-	LifecycleRing *ebpf.MapSpec `ebpf:"lifecycle_ring"`
-	Reported      *ebpf.MapSpec `ebpf:"reported"`
-	ScopeCgroups  *ebpf.MapSpec `ebpf:"scope_cgroups"`
-	ScopeVerdicts *ebpf.MapSpec `ebpf:"scope_verdicts"`
-	TrafficRing   *ebpf.MapSpec `ebpf:"traffic_ring"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	ExecBuffers     *ebpf.MapSpec `ebpf:"exec_buffers"`
+	LifecycleRing   *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Limits          *ebpf.MapSpec `ebpf:"limits"`
+	Reported        *ebpf.MapSpec `ebpf:"reported"`
+	ScopeCgroups    *ebpf.MapSpec `ebpf:"scope_cgroups"`
+	ScopeVerdicts   *ebpf.MapSpec `ebpf:"scope_verdicts"`
+	TrafficRing     *ebpf.MapSpec `ebpf:"traffic_ring"`
+	UntoldProcesses *ebpf.MapSpec `ebpf:"untold_processes"`
 }
 
 // ProcessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -107,10 +113,12 @@ type ProcessMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessVariableSpecs struct {
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.VariableSpec `ebpf:"max_argument_bytes"`
 	PageSize             *ebpf.VariableSpec `ebpf:"page_size"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.VariableSpec `ebpf:"unlimited"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -134,13 +142,15 @@ func (o *ProcessObjects) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessMaps struct {
-	EventCounts   *ebpf.Map `ebpf:"event_counts"`
-	ExecBuffers   *ebpf.Map `ebpf:"exec_buffers"`
-	LifecycleRing *ebpf.Map `ebpf:"lifecycle_ring"`
-	Reported      *ebpf.Map `ebpf:"reported"`
-	ScopeCgroups  *ebpf.Map `ebpf:"scope_cgroups"`
-	ScopeVerdicts *ebpf.Map `ebpf:"scope_verdicts"`
-	TrafficRing   *ebpf.Map `ebpf:"traffic_ring"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	ExecBuffers     *ebpf.Map `ebpf:"exec_buffers"`
+	LifecycleRing   *ebpf.Map `ebpf:"lifecycle_ring"`
+	Limits          *ebpf.Map `ebpf:"limits"`
+	Reported        *ebpf.Map `ebpf:"reported"`
+	ScopeCgroups    *ebpf.Map `ebpf:"scope_cgroups"`
+	ScopeVerdicts   *ebpf.Map `ebpf:"scope_verdicts"`
+	TrafficRing     *ebpf.Map `ebpf:"traffic_ring"`
+	UntoldProcesses *ebpf.Map `ebpf:"untold_processes"`
 }
 
 func (m *ProcessMaps) Close() error {
@@ -148,10 +158,12 @@ func (m *ProcessMaps) Close() error {
 		m.EventCounts,
 		m.ExecBuffers,
 		m.LifecycleRing,
+		m.Limits,
 		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
 		m.TrafficRing,
+		m.UntoldProcesses,
 	)
 }
 
@@ -160,10 +172,12 @@ func (m *ProcessMaps) Close() error {
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessVariables struct {
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.Variable `ebpf:"max_argument_bytes"`
 	PageSize             *ebpf.Variable `ebpf:"page_size"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.Variable `ebpf:"unlimited"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

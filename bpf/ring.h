@@ -92,6 +92,16 @@ static __always_inline void count_unreadable(__u16 type)
 	__sync_fetch_and_add(&counters->unreadable, 1);
 }
 
+static __always_inline void count_throttled(__u16 type)
+{
+	struct event_counters *counters = counters_of(type);
+
+	if (!counters)
+		return;
+	__sync_fetch_and_add(&counters->seen, 1);
+	__sync_fetch_and_add(&counters->throttled, 1);
+}
+
 /* From here on the event is in the ledger, whatever becomes of it. NULL: the ring was full. */
 static __always_inline void *reserve_event(void *ring, __u16 type, __u64 size)
 {

@@ -145,7 +145,6 @@ __noinline int file_opened(__u32 which, __u64 opened)
 	return 0;
 }
 
-#define SECOND 1000000000ULL
 #define MAX_REFUSED_OPENS 256 /* of a process, a second */
 
 struct budget {

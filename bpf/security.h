@@ -8,6 +8,7 @@
 #include "kernel.h"
 #include "call.h"
 #include "event.h"
+#include "limit.h"
 #include "ring.h"
 #include "scope.h"
 #include "task.h"
@@ -95,15 +96,17 @@ static __always_inline void fill_action(struct security_action *action, struct t
 	action->error = error;
 }
 
-/* For a record without a tail. NULL: the ring was full. */
+/* For a record without a tail. NULL: the ring was full, or there were too many of the kind. */
 static __always_inline struct security_action *begin_action(struct task_struct *task,
 							    enum security_kind kind,
 							    enum security_operation operation,
 							    __s32 error)
 {
-	struct security_action *action =
-		reserve_event(&lifecycle_ring, SECURITY_ACTION, sizeof(*action));
+	struct security_action *action;
 
+	if (is_task_throttled(task, SECURITY_ACTION, kind))
+		return NULL;
+	action = reserve_event(&lifecycle_ring, SECURITY_ACTION, sizeof(*action));
 	if (action)
 		fill_action(action, task, kind, operation, error);
 	return action;
@@ -137,6 +140,8 @@ static __always_inline void output_buffer(struct security_buffer *buffer)
 {
 	__u64 tail = buffer->used & TAIL_MASK; /* for the verifier: all parts are less */
 
+	if (is_throttled(buffer->event.header.cgroup_id, SECURITY_ACTION, buffer->event.kind))
+		return;
 	output_event(&lifecycle_ring, SECURITY_ACTION, &buffer->event,
 		     sizeof(buffer->event) + tail);
 }

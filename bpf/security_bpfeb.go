@@ -19,6 +19,7 @@ const (
 	SecurityMapCredentialsBefore       = "credentials_before"
 	SecurityMapEventCounts             = "event_counts"
 	SecurityMapLifecycleRing           = "lifecycle_ring"
+	SecurityMapLimits                  = "limits"
 	SecurityMapRefusedOpens            = "refused_opens"
 	SecurityMapScopeCgroups            = "scope_cgroups"
 	SecurityMapScopeVerdicts           = "scope_verdicts"
@@ -41,6 +42,7 @@ const (
 	SecurityVarEnabledKinds            = "enabled_kinds"
 	SecurityVarEntriesAtOnce           = "entries_at_once"
 	SecurityVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
+	SecurityVarLimitIntervals          = "limit_intervals"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
 	SecurityVarOnlyBuffer              = "only_buffer"
 	SecurityVarOnlyCall                = "only_call"
@@ -52,6 +54,7 @@ const (
 	SecurityVarSensitiveLengths        = "sensitive_lengths"
 	SecurityVarTailDepths              = "tail_depths"
 	SecurityVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
+	SecurityVarUnlimited               = "unlimited"
 	SecurityVarWholeNode               = "whole_node"
 )
 
@@ -117,6 +120,7 @@ type SecurityMapSpecs struct {
 	CredentialsBefore *ebpf.MapSpec `ebpf:"credentials_before"`
 	EventCounts       *ebpf.MapSpec `ebpf:"event_counts"`
 	LifecycleRing     *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Limits            *ebpf.MapSpec `ebpf:"limits"`
 	RefusedOpens      *ebpf.MapSpec `ebpf:"refused_opens"`
 	ScopeCgroups      *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts     *ebpf.MapSpec `ebpf:"scope_verdicts"`
@@ -134,6 +138,7 @@ type SecurityVariableSpecs struct {
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.VariableSpec `ebpf:"entries_at_once"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
@@ -145,6 +150,7 @@ type SecurityVariableSpecs struct {
 	SensitiveLengths     *ebpf.VariableSpec `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.VariableSpec `ebpf:"tail_depths"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.VariableSpec `ebpf:"unlimited"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -171,6 +177,7 @@ type SecurityMaps struct {
 	CredentialsBefore *ebpf.Map `ebpf:"credentials_before"`
 	EventCounts       *ebpf.Map `ebpf:"event_counts"`
 	LifecycleRing     *ebpf.Map `ebpf:"lifecycle_ring"`
+	Limits            *ebpf.Map `ebpf:"limits"`
 	RefusedOpens      *ebpf.Map `ebpf:"refused_opens"`
 	ScopeCgroups      *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts     *ebpf.Map `ebpf:"scope_verdicts"`
@@ -184,6 +191,7 @@ func (m *SecurityMaps) Close() error {
 		m.CredentialsBefore,
 		m.EventCounts,
 		m.LifecycleRing,
+		m.Limits,
 		m.RefusedOpens,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
@@ -202,6 +210,7 @@ type SecurityVariables struct {
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.Variable `ebpf:"entries_at_once"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`
@@ -213,6 +222,7 @@ type SecurityVariables struct {
 	SensitiveLengths     *ebpf.Variable `ebpf:"sensitive_lengths"`
 	TailDepths           *ebpf.Variable `ebpf:"tail_depths"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
+	Unlimited            *ebpf.Variable `ebpf:"unlimited"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

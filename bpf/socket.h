@@ -204,6 +204,11 @@ static __always_inline struct cgroup *cgroup_of_socket(struct sock *sk)
 	return val & 3 ? NULL : (void *)val; /* the low bits say: no pointer, but net_cls ids */
 }
 
+static __always_inline __u64 cgroup_id_of_socket(struct sock *sk)
+{
+	return cgroup_id_of(cgroup_of_socket(sk));
+}
+
 static __always_inline bool socket_in_scope(struct sock *sk)
 {
 	return cgroup_in_scope(cgroup_of_socket(sk));
@@ -298,7 +303,7 @@ static __always_inline void remember_ends(struct socket_state *state)
 	if (state->cgroup_id)
 		return;
 	fill_tcp_ends(&state->ends, sk, state);
-	state->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
+	state->cgroup_id = cgroup_id_of_socket(sk);
 }
 
 static __always_inline void fill_socket_header(struct event_header *header, struct sock *sk,
@@ -306,7 +311,7 @@ static __always_inline void fill_socket_header(struct event_header *header, stru
 {
 	header->pid = state->owner.pid;
 	header->start_time = state->owner.start_time;
-	header->cgroup_id = cgroup_id_of(cgroup_of_socket(sk));
+	header->cgroup_id = cgroup_id_of_socket(sk);
 }
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "event.h"
 #include "http.h"
+#include "limit.h"
 #include "kernel.h"
 #include "ring.h"
 #include "socket.h"
@@ -172,7 +173,8 @@ static __noinline void send_handshake(struct socket_state *state, __u64 now, __u
 		return;
 	fill_handshake(&slot->event, state, now, flags, error);
 	size = slot->event.client_hello_size + slot->event.server_hello_size;
-	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
+	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state) &&
+	    !is_throttled(slot->event.header.cgroup_id, TLS_HANDSHAKE, 0))
 		output_event(&traffic_ring, TLS_HANDSHAKE, slot, sizeof(slot->event) + size);
 	free_handshake(slot, handshake_number(&state->http));
 }

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/http1"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
@@ -34,6 +35,7 @@ type Config struct {
 	Families    FamiliesConfig    `mapstructure:"families"`
 	Scope       ScopeConfig       `mapstructure:"scope"`
 	Ring        RingConfig        `mapstructure:"ring"`
+	RateLimits  RateLimitsConfig  `mapstructure:"rate_limits"`
 	Batch       BatchConfig       `mapstructure:"batch"`
 	Metrics     MetricsConfig     `mapstructure:"metrics"`
 	Identity    IdentityConfig    `mapstructure:"identity"`
@@ -134,6 +136,20 @@ type RingConfig struct {
 	Size ByteSize `mapstructure:"size"`
 	// FlushInterval is how long an event may wait in a ring.
 	FlushInterval time.Duration `mapstructure:"flush_interval"`
+
+	_ struct{}
+}
+
+// RateLimitsConfig has, by family, how many events a second one cgroup may make; 0: as many as it likes. What is beyond is
+// counted and not told.
+type RateLimitsConfig struct {
+	Process uint64 `mapstructure:"process"`
+	Network uint64 `mapstructure:"network"`
+	DNS     uint64 `mapstructure:"dns"`
+	HTTP    uint64 `mapstructure:"http"`
+	// Security is that of each kind of action.
+	Security uint64 `mapstructure:"security"`
+	Etcd     uint64 `mapstructure:"etcd"`
 
 	_ struct{}
 }
@@ -286,6 +302,7 @@ const (
 	minRecordingSize = 64 << 10
 	maxSpeed         = 1000
 	maxRate          = 10_000_000
+	maxRateLimit     = 1_000_000 // more events a second than one CPU can make
 	maxPods          = 1000
 )
 
@@ -353,6 +370,7 @@ func (c *Config) Validate() error {
 		c.Families.validate(),
 		c.Scope.validate(),
 		c.Ring.validate(),
+		c.RateLimits.validate(),
 		c.Batch.validate(),
 		c.Metrics.validate(),
 		c.Identity.validate(),
@@ -383,6 +401,29 @@ func (c *Config) validateRecording() error {
 		return fmt.Errorf("recording::max_size: %v must be at least %v", c.Recording.MaxSize, ByteSize(minRecordingSize))
 	}
 	return nil
+}
+
+// byFamily has those that are set.
+func (c *RateLimitsConfig) byFamily() map[string]uint64 {
+	limits := map[string]uint64{}
+	for family, limit := range map[event.Family]uint64{
+		event.FamilyProcess: c.Process, event.FamilyNetwork: c.Network, event.FamilyDNS: c.DNS,
+		event.FamilyHTTP: c.HTTP, event.FamilySecurity: c.Security, event.FamilyEtcd: c.Etcd,
+	} {
+		if limit > 0 {
+			limits[family.String()] = limit
+		}
+	}
+	return limits
+}
+
+func (c *RateLimitsConfig) validate() error {
+	var errs []error
+	limits := c.byFamily()
+	for _, family := range event.LimitedFamilies {
+		errs = append(errs, within("rate_limits::"+family.String(), limits[family.String()], 0, maxRateLimit))
+	}
+	return errors.Join(errs...)
 }
 
 func (c *IdentityConfig) validate() error {
@@ -563,7 +604,7 @@ func (c *MetricsConfig) validate() error {
 	)
 }
 
-func within[T int | float64 | time.Duration](key string, value, lowest, highest T) error {
+func within[T int | uint64 | float64 | time.Duration](key string, value, lowest, highest T) error {
 	if inRange := value >= lowest && value <= highest; !inRange { // as not-a-number never is
 		return fmt.Errorf("%s: %v must be from %v to %v", key, value, lowest, highest)
 	}

@@ -119,6 +119,9 @@ func TestConfig(t *testing.T) {
 				Errors: 0.5, SearchLists: 1, NXDomainStorm: 1, CrashLoop: 1, NoisyNeighbor: 1, Attack: 1,
 			}}
 		}},
+		{"rate_limits.yaml", func(cfg *Config) {
+			cfg.RateLimits = RateLimitsConfig{Process: 1, Network: 2, DNS: 3, HTTP: 1_000_000, Security: 5, Etcd: 6}
+		}},
 		{"simulator.yaml", func(cfg *Config) { cfg.Source = "simulator" }},
 		{"replay.yaml", func(cfg *Config) {
 			cfg.Source = "replay"
@@ -277,6 +280,7 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"ring_size_zero.yaml", "ring::size: 0B" + ringRange},
 		{"ring_size_not_power_of_two.yaml", "ring::size: 3MiB" + ringRange},
 		{"ring_size_beyond_32_bits.yaml", "ring::size: 4104MiB" + ringRange},
+		{"rate_limit_high.yaml", "rate_limits::http: 1000001 must be from 0 to 1000000"},
 		{"flush_interval_low.yaml", "ring::flush_interval: 999µs must be from 1ms to 10s"},
 		{"flush_interval_high.yaml", "ring::flush_interval: 11s must be from 1ms to 10s"},
 		{"max_events_low.yaml", "batch::max_events: 0 must be from 1 to 1048576"},
@@ -342,6 +346,8 @@ func TestConfigUnreadable(t *testing.T) {
 		{"ring_size_nonsense.yaml", inRingSize + `"lots" is not a size such as 8MiB`},
 		{"ring_size_fraction.yaml", inRingSize + `"1.5MiB" is not a size such as 8MiB`},
 		{"ring_size_beyond_64_bits.yaml", inRingSize + `"18446744073709551615GiB" is not a size such as 8MiB`},
+		{"rate_limit_negative.yaml", inConfig + "'rate_limits.dns' cannot parse value as 'uint64': -1 overflows uint"},
+		{"rate_limit_of_cni.yaml", inConfig + "'rate_limits' has invalid keys: cni"},
 		{"ring_size_negative.yaml", inRingSize + "cannot parse value as 'tapioebpfreceiver.ByteSize': -1 overflows uint"},
 	} {
 		t.Run(tt.file, func(t *testing.T) {

@@ -636,7 +636,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 	all := kernel.Options{
 		Security: security.kernelOptions(),
 		Families: []string{"process", "network", "dns", "http", "security"}, RingSize: 8 << 20, FlushInterval: 50 * time.Millisecond,
-		MaxArgumentBytes: 1024, ReportInterval: time.Minute, TLSHandshakes: true, DNSPorts: []uint16{53}, MaxInFlight: 4096, Causes: true,
+		MaxArgumentBytes: 1024, ReportInterval: time.Minute, RateLimits: map[string]uint64{}, TLSHandshakes: true, DNSPorts: []uint16{53}, DNSTimeout: 5 * time.Second, MaxInFlight: 4096, Causes: true,
 	}
 	for _, c := range []struct {
 		name   string
@@ -658,7 +658,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 			o.TLSHandshakes = false
 		}},
 		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
-			o.Families, o.DNSPorts = []string{"process", "network", "http", "security"}, nil
+			o.Families, o.DNSPorts, o.DNSTimeout = []string{"process", "network", "http", "security"}, nil, 0
 		}},
 		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
 		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
@@ -668,6 +668,13 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"no security", func(c *Config) { c.Families.Security = configoptional.None[SecurityConfig]() }, func(o *kernel.Options) {
 			o.Families, o.Security = []string{"process", "network", "dns", "http"}, kernel.SecurityOptions{}
 		}},
+		{"DNS timeout", func(c *Config) { c.Families.DNS.Get().Timeout = time.Second }, func(o *kernel.Options) { o.DNSTimeout = time.Second }},
+		{"rate limits", func(c *Config) {
+			c.RateLimits = RateLimitsConfig{Process: 1, Network: 2, DNS: 3, HTTP: 4, Security: 5, Etcd: 6}
+		}, func(o *kernel.Options) {
+			o.RateLimits = map[string]uint64{"process": 1, "network": 2, "dns": 3, "http": 4, "security": 5, "etcd": 6}
+		}},
+		{"one rate limit", func(c *Config) { c.RateLimits.HTTP = 1000 }, func(o *kernel.Options) { o.RateLimits = map[string]uint64{"http": 1000} }},
 		{"exchanges", func(c *Config) { c.Families.HTTP.Get().MaxInFlight = 64 }, func(o *kernel.Options) { o.MaxInFlight = 64 }},
 		{"request headers are always there", func(c *Config) { c.Families.HTTP.Get().Headers.Request = []string{"a"} }, func(*kernel.Options) {}},
 		{"response headers", func(c *Config) { c.Families.HTTP.Get().Headers.Response = []string{"a"} }, func(o *kernel.Options) { o.ResponseHeads = true }},

@@ -127,6 +127,7 @@ func optionsOf(cfg *Config) kernel.Options {
 		Cgroups:       cfg.Scope.Cgroups,
 		RingSize:      uint32(cfg.Ring.Size),
 		FlushInterval: cfg.Ring.FlushInterval,
+		RateLimits:    cfg.RateLimits.byFamily(),
 		// without the family network, too: sockets are visited, so that exchanges of those that are
 		// gone are noticed
 		ReportInterval: defaultReportInterval,
@@ -142,6 +143,7 @@ func optionsOf(cfg *Config) kernel.Options {
 	}
 	if dns := cfg.Families.DNS.Get(); dns != nil {
 		options.DNSPorts = dns.Ports
+		options.DNSTimeout = dns.Timeout
 	}
 	if http := cfg.Families.HTTP.Get(); http != nil {
 		options.MaxInFlight = uint32(http.MaxInFlight)

@@ -38,6 +38,7 @@ const (
 	TypeCNINetnsRemoved   = Type(bpf.WireEventTypeCNI_NAMESPACE_REMOVED)
 	TypeEtcdCall          = Type(bpf.WireEventTypeETCD_CALL)
 	TypeEtcdChange        = Type(bpf.WireEventTypeETCD_CHANGE)
+	TypeThrottling        = Type(bpf.WireEventTypeTHROTTLING)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)
@@ -56,6 +57,8 @@ const (
 	FamilySecurity        = Family(bpf.WireEventFamilyFAMILY_SECURITY)
 	FamilyCNI             = Family(bpf.WireEventFamilyFAMILY_CNI)
 	FamilyEtcd            = Family(bpf.WireEventFamilyFAMILY_ETCD)
+	// FamilyThrottle says which events of other families were beyond the limits.
+	FamilyThrottle = Family(bpf.WireEventFamilyFAMILY_THROTTLE)
 	// FamilyCgroup is no family of events: its records tell identity whose a process is.
 	FamilyCgroup = Family(bpf.WireEventFamilyFAMILY_CGROUP)
 	FamilyCount  = Family(bpf.WireEventFamilyFAMILY_COUNT)
@@ -71,6 +74,7 @@ var familyNames = [FamilyCount]string{
 	FamilySecurity: "security",
 	FamilyCNI:      "cni",
 	FamilyEtcd:     "etcd",
+	FamilyThrottle: "throttle",
 	FamilyCgroup:   "cgroup",
 }
 

@@ -103,6 +103,9 @@ var decoders = append([]decoder{
 	{name: "cni_ended", record: eventtest.Record(bpf.WireCniEnded{}), decode: func(record []byte) (any, error) {
 		return event.DecodeCNIEnded(record)
 	}},
+	{name: "throttling", record: eventtest.Record(bpf.WireThrottling{Family: uint16(event.FamilyDNS)}), decode: func(record []byte) (any, error) {
+		return event.DecodeThrottling(record)
+	}},
 }, fixedDecoders...)
 
 func TestDecodeGivesWhatWasSent(t *testing.T) {
@@ -173,6 +176,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeConnectionConnect, event.FamilyNetwork, "network"},
 		{event.TypeConnectionClose, event.FamilyNetwork, "network"},
 		{event.TypeConnectionReport, event.FamilyNetwork, "network"},
+		{event.TypeThrottling, event.FamilyThrottle, "throttle"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},

@@ -32,6 +32,7 @@ const (
 // Reasons that the source counts, the last two also the receiver.
 const (
 	ReasonRingFull   = "ring_full"
+	ReasonThrottled  = "throttled"
 	ReasonTableFull  = "table_full"
 	ReasonUnreadable = "unreadable"
 )
@@ -162,6 +163,9 @@ func (r Row) close(c source.Counters) Row {
 	}
 	if c.RingFull > 0 {
 		r.Lost[ReasonRingFull] = c.RingFull
+	}
+	if c.Throttled > 0 {
+		r.Lost[ReasonThrottled] = c.Throttled
 	}
 	if c.TableFull > 0 {
 		r.Lost[ReasonTableFull] += c.TableFull

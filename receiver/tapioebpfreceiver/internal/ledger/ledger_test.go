@@ -36,12 +36,12 @@ func TestEveryFateHasItsColumn(t *testing.T) {
 	for i, fate := range []Fate{Exported, Aggregated, Filtered, LostQueueFull, LostRefused, LostUndecodable, LostShutdown, LostTableFull} {
 		l.Add(event.FamilyProcess, fate, 1<<i)
 	}
-	rows, err := l.Rows(counted(map[uint8]source.Counters{1: {Seen: 1000, RingFull: 256, TableFull: 3}}))
+	rows, err := l.Rows(counted(map[uint8]source.Counters{1: {Seen: 2000, RingFull: 256, TableFull: 3, Throttled: 512}}))
 	require.NoError(t, err)
 	assert.Equal(t, map[event.Family]Row{event.FamilyProcess: {
-		Seen: 1000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 486,
+		Seen: 2000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 974,
 		Lost: map[string]uint64{
-			"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 256,
+			"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 256, "throttled": 512,
 			"table_full": 128 + 3, // some told by the source
 		},
 	}}, rows)

@@ -61,6 +61,8 @@ type Counters struct {
 	// Unreadable is how many of these were begun but could not be followed to their end: bytes of
 	// the stream were not seen.
 	Unreadable uint64 `json:"unreadable"`
+	// Throttled is how many of these were beyond the limit of their cgroup.
+	Throttled uint64 `json:"throttled,omitempty"`
 	// QueueFull is how many of these, that no program but the source itself has seen, came faster than they were
 	// read.
 	QueueFull uint64 `json:"queue_full,omitempty"`

@@ -214,6 +214,14 @@ const (
 	attrEtcdObjectName     = "tapio.etcd.object.name"
 )
 
+// Of what is beyond the rate limits.
+const (
+	attrThrottleFamily = "tapio.throttle.family"
+	attrThrottleLimit  = "tapio.throttle.limit"
+	attrThrottleCount  = "tapio.throttle.count"
+	attrCgroupID       = "tapio.cgroup.id"
+)
+
 // Of the family cni.
 const (
 	attrCNICommand       = "tapio.cni.command"
@@ -277,4 +285,6 @@ const (
 	eventEtcdFailedWrite  = "tapio.etcd.failed_write"
 	eventEtcdChange       = "tapio.etcd.change"
 	eventEtcdMissed       = "tapio.etcd.changes_missed"
+	eventThrottleStart    = "tapio.throttle.start"
+	eventThrottleStop     = "tapio.throttle.stop"
 )

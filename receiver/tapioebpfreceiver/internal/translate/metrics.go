@@ -40,6 +40,7 @@ type metrics struct {
 	etcdSyncs, etcdWrites table[etcdCallKey, etcdCallSeries]
 	etcdConnections       table[etcdConnectionKey, etcdConnectionSeries]
 	etcdChanges           table[etcdChangeKey, etcdChangeSeries]
+	throttles             table[throttleKey, throttleSeries]
 }
 
 func newMetrics(options Options) metrics {
@@ -67,6 +68,7 @@ func newMetrics(options Options) metrics {
 		etcdWrites:      newTable[etcdCallKey, etcdCallSeries](options.SeriesLimit),
 		etcdConnections: newTable[etcdConnectionKey, etcdConnectionSeries](options.SeriesLimit),
 		etcdChanges:     newTable[etcdChangeKey, etcdChangeSeries](options.SeriesLimit),
+		throttles:       newTable[throttleKey, throttleSeries](options.SeriesLimit),
 	}
 }
 
@@ -245,6 +247,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.etcdWrites.dropStale(now)
 	m.etcdConnections.dropStale(now)
 	m.etcdChanges.dropStale(now)
+	m.throttles.dropStale(now)
 	m.collectProcesses(c, index)
 	m.collectConnections(c)
 	m.collectHandshakes(c)
@@ -253,6 +256,7 @@ func (m *metrics) collect(now pcommon.Timestamp, index *identity.Index) (pmetric
 	m.collectActions(c)
 	m.collectCNI(c)
 	m.collectEtcd(c)
+	m.collectThrottles(c)
 	m.since = now
 	return c.out, c.out.DataPointCount() > 0
 }

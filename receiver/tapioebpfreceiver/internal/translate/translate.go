@@ -199,6 +199,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.etcdCall(record)
 	case event.TypeEtcdChange:
 		return t.etcdChange(record)
+	case event.TypeThrottling:
+		return t.throttling(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

@@ -194,6 +194,7 @@ func (w *world) counters() map[uint8]source.Counters {
 		c.RingFull -= before.RingFull
 		c.TableFull -= before.TableFull
 		c.Unreadable -= before.Unreadable
+		c.Throttled -= before.Throttled
 		if now[family] = c; c == (source.Counters{}) {
 			delete(now, family)
 		}

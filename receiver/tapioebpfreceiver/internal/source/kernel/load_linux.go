@@ -159,6 +159,8 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"dns_enabled":         slices.Contains(s.options.Families, familyDNS),
 			"dns_ports":           paddedPorts(s.options.DNSPorts),
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
+			"dns_timeout":         uint64(s.options.DNSTimeout),
+			"limit_intervals":     limitIntervals(s.options.RateLimits),
 
 			"traffic_wakeup_bytes":   uint64(s.options.RingSize / wakeUpShare),
 			"lifecycle_wakeup_bytes": uint64(lifecycleSize(s.options) / wakeUpShare),
@@ -374,6 +376,7 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	if ring, ok := spec.Maps["lifecycle_ring"]; ok {
 		ring.MaxEntries = lifecycleSize(options)
 	}
+	sizeLimits(spec, options)
 	if sockets, ok := spec.Maps["sockets_by_address"]; ok && !features.socketStorage {
 		sockets.MaxEntries = fallbackSockets
 	}
@@ -390,6 +393,22 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	for name, size := range map[string]uint32{"serving_processes": servingProcesses, "serving_threads": servingThreads} {
 		if m, ok := spec.Maps[name]; ok {
 			m.MaxEntries = size
+		}
+	}
+}
+
+// sizeLimits leaves the maps without room that no limit asks for.
+func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
+	for name, need := range map[string]struct {
+		size     uint32
+		isNeeded bool
+	}{
+		"limits":           {maxLimited, len(options.RateLimits) > 0},
+		"untold_processes": {untoldProcesses, options.RateLimits[familyProcess] > 0},
+		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
+	} {
+		if m, ok := spec.Maps[name]; ok && need.isNeeded {
+			m.MaxEntries = need.size
 		}
 	}
 }

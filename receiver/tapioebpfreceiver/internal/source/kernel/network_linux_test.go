@@ -181,19 +181,22 @@ func echoWorkload(args []string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(connection, connection)
-				connection.Close()
-			}()
-		}
-	}()
+	go serveEchoes(listener)
 	return untilEndOfInput()
+}
+
+// serveEchoes sends back what each connection brings, until it is closed.
+func serveEchoes(listener net.Listener) {
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			io.Copy(connection, connection)
+			connection.Close()
+		}()
+	}
 }
 
 // converseWorkload sends as many bytes as each line says and waits until they are back.

@@ -20,6 +20,9 @@ type Options struct {
 	// RingSize is the size of the ring for traffic in bytes, a power of two; the ring for lifecycle
 	// records has an eighth of it, and at least 64 KiB.
 	RingSize uint32
+	// RateLimits are how many events a second a cgroup may make, by family; families without are not limited.
+	// They are told one by one up to these; what is beyond is counted, and is told at intervals.
+	RateLimits map[string]uint64
 	// FlushInterval is how long a record may wait in a ring.
 	FlushInterval time.Duration
 	// MaxArgumentBytes of a process's arguments are read; 0: none.
@@ -30,6 +33,8 @@ type Options struct {
 	TLSHandshakes bool
 	// DNSPorts are those of the servers whose clients are observed.
 	DNSPorts []uint16
+	// DNSTimeout is how long a query may go unanswered.
+	DNSTimeout time.Duration
 	// MaxInFlight HTTP exchanges are followed at a time, each end counted.
 	MaxInFlight uint32
 	// ResponseHeads says whether the heads of HTTP responses are in the records, too.

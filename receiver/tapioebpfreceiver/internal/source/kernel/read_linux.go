@@ -40,7 +40,10 @@ func (s *Source) Read(handle func(record []byte)) error {
 	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
 		return err
 	}
-	return s.drain(s.traffic, pending, handle)
+	if err := s.drain(s.traffic, pending, handle); err != nil {
+		return err
+	}
+	return s.limits.read(s.Boot(), s.stopped, handle)
 }
 
 // awaitRecords returns when a ring has some, and this was told or it had them at once, or after the flush interval.

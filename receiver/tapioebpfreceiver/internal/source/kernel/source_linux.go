@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
@@ -46,6 +47,7 @@ type Source struct {
 	poll               int            // an epoll of both
 	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
+	limits             *limits
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
@@ -64,6 +66,7 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
+	s.limits = newLimits(s)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -324,10 +327,14 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			sum.RingFull += c.RingFull
 			sum.TableFull += c.TableFull
 			sum.Unreadable += c.Unreadable
+			sum.Throttled += c.Throttled
 		}
 		if sum.Seen > 0 {
 			counters[uint8(family)] = sum
 		}
+	}
+	if made := s.limits.made.Load(); made > 0 {
+		counters[uint8(event.FamilyThrottle)] = source.Counters{Seen: made}
 	}
 	return counters, nil
 }

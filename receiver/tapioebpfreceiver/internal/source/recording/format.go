@@ -35,10 +35,11 @@ import (
 //	2  cgroups and their records
 //	3  records of the family security, which a reader of version 2 would count as undecodable
 //	4  a checksum of a frame's header; records of the families cni and etcd, likewise
+//	5  records of what was beyond the rate limits, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (
-	Version       = 4
+	Version       = 5
 	OldestVersion = 2
 )
 

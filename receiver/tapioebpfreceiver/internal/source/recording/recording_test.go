@@ -141,8 +141,8 @@ func TestForeignFiles(t *testing.T) {
 		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
-		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 5, this collector reads versions 2 to 4"},
-		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 4"},
+		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 6, this collector reads versions 2 to 5"},
+		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 5"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader(bytes.NewReader(tt.file))

@@ -265,7 +265,7 @@ func (s *Source) count(record []byte) bool {
 	if family == event.FamilyOther {
 		return true
 	}
-	if family != event.FamilyCgroup && !slices.Contains(s.options.Families, family.String()) {
+	if !s.isWanted(family, record) {
 		if family == event.FamilyProcess { // the others are asked whose they are
 			s.lives.Learn(record)
 		}
@@ -273,6 +273,18 @@ func (s *Source) count(record []byte) bool {
 	}
 	s.seen[family].Add(1)
 	return true
+}
+
+func (s *Source) isWanted(family event.Family, record []byte) bool {
+	switch family {
+	case event.FamilyCgroup:
+		return true
+	case event.FamilyThrottle: // it says how many of another are missing
+		e, err := event.DecodeThrottling(record)
+		return err != nil || slices.Contains(s.options.Families, e.Limited().String())
+	default:
+		return slices.Contains(s.options.Families, family.String())
+	}
 }
 
 func (s *Source) endTurn(clock recording.Clock) {

@@ -319,6 +319,18 @@ func TestFamiliesThatAreOffAreNotPlayed(t *testing.T) {
 	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyProcess): {Seen: 1}}, counters)
 }
 
+// What was beyond a limit is played with the family whose limit it was.
+func TestWhatWasThrottledIsPlayedWithItsFamily(t *testing.T) {
+	throttling := func(family event.Family) []byte {
+		return eventtest.Record(bpf.WireThrottling{Header: bpf.WireEventHeader{Type: uint16(event.TypeThrottling)}, Family: uint16(family)})
+	}
+	s := open(t, record(t, [][]byte{throttling(event.FamilyHTTP), throttling(event.FamilyProcess), throttling(event.FamilyCgroup)}), 0)
+	assert.Len(t, readTurn(t, s), 2, "one that makes no sense is the ledger's to count")
+	counters, err := s.Counters()
+	require.NoError(t, err)
+	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: 2}}, counters)
+}
+
 func TestCgroupsArePlayedWithEveryFamily(t *testing.T) {
 	s := open(t, record(t, [][]byte{eventtest.CgroupChange(event.TypeCgroupMade, bpf.WireCgroupChange{}, "/a", true)}), 0)
 	assert.Len(t, readTurn(t, s), 1)
@@ -403,7 +415,7 @@ func TestFilesThatCannotBePlayed(t *testing.T) {
 	}{
 		{"damaged", damaged, recording.ErrDamaged, "its checksum does not fit"},
 		{"foreign", []byte("#!/bin/sh\nexit 0\n"), recording.ErrForeign, "not a recording of tapioebpf"},
-		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 4"},
+		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 5"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/* Limits: no cgroup makes more events of a family than it may, so that one cannot blind the node. */
+#ifndef TAPIO_LIMIT_H
+#define TAPIO_LIMIT_H
+
+#include "event.h"
+#include "kernel.h"
+#include "ring.h"
+#include "scope.h"
+
+#define SECOND 1000000000ULL
+
+/* Set by the loader, by family: the time that one event takes of its cgroup's, ns; 0: no limit. */
+const volatile __u64 limit_intervals[FAMILY_COUNT] = {};
+
+/* Filled by the programs; the receiver reads it each second, and takes out who was silent for long. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct limit_key);
+	__type(value, struct limit_state);
+} limits SEC(".maps");
+
+/* What a cgroup begins with. Nothing writes to it; the verifier asks for no stack then. */
+const struct limit_state unlimited = {};
+
+/* NULL: there are too many, and this one has no limit. */
+static __always_inline struct limit_state *limit_state_of(const struct limit_key *key)
+{
+	struct limit_state *state = bpf_map_lookup_elem(&limits, key);
+
+	if (state)
+		return state;
+	bpf_map_update_elem(&limits, key, &unlimited, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&limits, key);
+}
+
+static __always_inline void note_throttled(struct limit_state *state, __u16 type, __u64 now)
+{
+	if (now - state->last > SECOND)
+		state->began = now;
+	state->last = now;
+	__sync_fetch_and_add(&state->throttled, 1);
+	count_throttled(type);
+}
+
+static __always_inline bool may_pass(struct limit_state *state, __u64 interval, __u64 now,
+				     __u64 ahead)
+{
+	if (state->due < now)
+		state->due = now;
+	else if (state->due - now > ahead)
+		return false;
+	__sync_fetch_and_add(&state->due, interval);
+	return true;
+}
+
+/*
+ * Whether what a cgroup has made is not to be told; it is counted then. ahead: how much may have passed that is not
+ * paid for, ns; 0: it is not told in any case. Once inlined, where there is no stack for a function.
+ */
+static __always_inline bool limit_by_key(const struct limit_key *key, __u32 type, __u64 ahead)
+{
+	struct limit_state *state = limit_state_of(key);
+	__u32 family = (type >> 8) & (FAMILY_COUNT - 1); /* for the verifier: it is none beyond */
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!state)
+		return false;
+	if (ahead && may_pass(state, limit_intervals[family], now, ahead))
+		return false;
+	note_throttled(state, type, now);
+	return true;
+}
+
+/* A function by itself, verified once. */
+__noinline int limit_event(__u64 cgroup_id, __u32 type, __u32 kind, __u64 ahead)
+{
+	struct limit_key key = {.cgroup_id = cgroup_id, .family = type >> 8, .kind = kind};
+
+	return limit_by_key(&key, type, ahead);
+}
+
+static __always_inline bool has_limit(__u16 type)
+{
+	return limit_intervals[type >> 8];
+}
+
+/* Whether an event is beyond its cgroup's limit. It is in the account then, and is not to be told. */
+static __always_inline bool is_throttled(__u64 cgroup_id, __u16 type, __u32 kind)
+{
+	return has_limit(type) && limit_event(cgroup_id, type, kind, SECOND);
+}
+
+static __always_inline bool is_task_throttled(struct task_struct *task, __u16 type, __u32 kind)
+{
+	return has_limit(type) &&
+	       limit_event(cgroup_id_of(cgroup_of_task(task)), type, kind, SECOND);
+}
+
+#endif
