@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -102,12 +101,15 @@ func (s *Source) open() error {
 }
 
 func (s *Source) load() ([]program, error) {
+	types, err := readTypes()
+	if err != nil {
+		return nil, err
+	}
 	self, err := ownPID()
 	if err != nil {
 		return nil, explain(err)
 	}
 	s.foreignPIDs = int(self) != os.Getpid()
-	types := btf.NewCache()
 	features, err := detectFeatures(types)
 	if err != nil {
 		return nil, err
