@@ -110,6 +110,9 @@ func (s *Source) load() ([]program, error) {
 		return nil, explain(err)
 	}
 	s.foreignPIDs = int(self) != os.Getpid()
+	if err := checkReading(); err != nil {
+		return nil, explain(err)
+	}
 	features, err := detectFeatures(types)
 	if err != nil {
 		return nil, err
