@@ -116,7 +116,7 @@ func checkReading() error {
 		return fmt.Errorf("load a program that reads the kernel's memory: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("this kernel lets no program read its memory, without which nothing can be seen: %w; it is so with lockdown=confidentiality, not with lockdown=integrity; check with: cat /sys/kernel/security/lockdown; dmesg | grep Lockdown; %s", err, tryWithout)
+		return fmt.Errorf("this kernel lets no program read its memory, without which nothing can be seen: %s; it is so with lockdown=confidentiality, not with lockdown=integrity; check with: cat /sys/kernel/security/lockdown; dmesg | grep Lockdown; %s", reasonOf(err), tryWithout)
 	}
 	return program.Close()
 }

@@ -237,13 +237,17 @@ func unique(lines []string) []string {
 	return slices.Compact(lines)
 }
 
-// reasonOf is one line, also of a verifier's log.
+// reasonOf is one line, also of a verifier's log: the last one, before what it cost, or, since Linux 7, the one below a heading,
+// since advice comes then.
 func reasonOf(err error) string {
 	var verifier *ebpf.VerifierError
 	if !errors.As(err, &verifier) {
 		return err.Error()
 	}
 	reason := verifier.Cause.Error()
+	if i := slices.Index(verifier.Log, "Reason:"); i >= 0 && i+1 < len(verifier.Log) {
+		return reason + ": " + strings.TrimSpace(verifier.Log[i+1])
+	}
 	for _, line := range slices.Backward(verifier.Log) {
 		if line != "" && !strings.HasPrefix(line, "processed ") {
 			return reason + ": " + line

@@ -24,8 +24,8 @@ import (
 
 const securityfs = "/sys/kernel/security"
 
-// TestLockdown: in its mode integrity, as distributions have it with Secure Boot, nothing is lost. In its mode confidentiality
-// nothing could be seen, and that is said at the start.
+// TestLockdown: in its mode integrity nothing is lost. In its mode confidentiality nothing could be seen, and that is said at the
+// start.
 func TestLockdown(t *testing.T) {
 	if os.Getenv("TAPIO_GUEST") != "1" {
 		t.Skip("a kernel stays locked down until it is booted again, so that is done in guests only (make test-kernels)")
