@@ -139,7 +139,7 @@ func (s *Source) wants(family string) bool { return slices.Contains(s.options.Fa
 // explain adds what is most likely behind a refusal in spite of all capabilities.
 func explain(err error) error {
 	if isDenied(err) {
-		return fmt.Errorf("%w (the capabilities are there, but the kernel refuses: a user namespace other than the host's, a seccomp profile that blocks bpf(2), or lockdown)", err)
+		return fmt.Errorf("%w (the capabilities are there, but the kernel refuses: a user namespace other than the host's, or a seccomp profile that blocks bpf(2))", err)
 	}
 	return err
 }
