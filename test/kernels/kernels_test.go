@@ -15,9 +15,10 @@ import (
 	"github.com/tapio-io/otelcol-tapio/test/kernels/internal/vm"
 )
 
-// packages are those whose tests run in each guest.
+// packages are those whose tests run in each guest, in the order of their names.
 var packages = []string{
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel",
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel/lockdown", // the last: what it does lasts
 }
 
 const (
@@ -32,7 +33,7 @@ const (
 // settings of its own, or nearly all others twice. The newest kernel, on which they take least, runs them; on the others,
 // what the shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
-	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
+	"HooksOfThreeCapabilities", "HooksWithoutKprobes", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
 	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted",
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"

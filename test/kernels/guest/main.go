@@ -173,7 +173,7 @@ func runTest(file string, args []string) (int, error) {
 	defer none.Close()
 	child, err := os.StartProcess(file, append([]string{file}, args...), &os.ProcAttr{
 		Dir: file + ".dir",
-		Env: []string{"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_REQUIRE_BPF=1"},
+		Env: []string{"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "TAPIO_REQUIRE_BPF=1", "TAPIO_GUEST=1"},
 		// The console, for what the test prints must be out when the kernel panics.
 		Files: []*os.File{none, os.Stdout, os.Stdout},
 	})

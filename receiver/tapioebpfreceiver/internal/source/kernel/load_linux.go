@@ -100,6 +100,27 @@ func detectFeatures(types *btf.Cache) (kernelFeatures, error) {
 	}, nil
 }
 
+// checkReading returns an error where the kernel lets no program read what is not its own. A few would be attached all the
+// same, those that need not, but none of them makes an event.
+func checkReading() error {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, License: "Dual BSD/GPL", Instructions: asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, -8),
+		asm.Mov.Imm(asm.R2, 8),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnProbeReadKernel.Call(),
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Return(),
+	}})
+	if isDenied(err) {
+		return fmt.Errorf("load a program that reads the kernel's memory: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("this kernel lets no program read its memory, without which nothing can be seen: %s; it is so with lockdown=confidentiality, not with lockdown=integrity; check with: cat /sys/kernel/security/lockdown; dmesg | grep Lockdown; %s", reasonOf(err), tryWithout)
+	}
+	return program.Close()
+}
+
 func canLoad(spec *ebpf.CollectionSpec, program string, types *btf.Cache) bool {
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{program: one.Programs[program]}

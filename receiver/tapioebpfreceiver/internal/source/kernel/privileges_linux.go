@@ -8,13 +8,10 @@ package kernel // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfre
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-const kernelBTF = "/sys/kernel/btf/vmlinux"
 
 // need is a capability and what it is needed for. CAP_SYS_ADMIN, where a process has it anyway,
 // stands for those that were once part of it (capabilities(7)).
@@ -24,6 +21,9 @@ type need struct {
 	ofAdmin bool
 	why     string
 }
+
+// tryWithout is what can be done where eBPF cannot be had.
+const tryWithout = "to try the receiver without, set source: simulator"
 
 var needs = []need{
 	{"CAP_BPF", unix.CAP_BPF, true, "to load eBPF programs"},
@@ -39,13 +39,10 @@ func checkPrivileges() error {
 		return err
 	}
 	if missing := missingCapabilities(effective); len(missing) > 0 {
-		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes); to try the receiver without, set source: simulator",
-			strings.Join(missing, ", "))
+		return fmt.Errorf("eBPF needs capabilities that this process does not have: %s; run it as root, or give it these (setcap, or securityContext.capabilities.add in Kubernetes); %s",
+			strings.Join(missing, ", "), tryWithout)
 	}
-	if _, err := os.Stat(kernelBTF); err != nil {
-		return fmt.Errorf("this kernel does not describe its types, which programs need to find their way in it (CONFIG_DEBUG_INFO_BTF; Linux 5.10 or newer of all larger distributions has it): %w", err)
-	}
-	return nil
+	return checkTypes()
 }
 
 func missingCapabilities(effective uint64) []string {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -105,12 +104,18 @@ func (s *Source) open() error {
 }
 
 func (s *Source) load() ([]program, error) {
+	types, err := readTypes()
+	if err != nil {
+		return nil, err
+	}
 	self, err := ownPID()
 	if err != nil {
 		return nil, explain(err)
 	}
 	s.foreignPIDs = int(self) != os.Getpid()
-	types := btf.NewCache()
+	if err := checkReading(); err != nil {
+		return nil, explain(err)
+	}
 	features, err := detectFeatures(types)
 	if err != nil {
 		return nil, err
@@ -137,7 +142,7 @@ func (s *Source) wants(family string) bool { return slices.Contains(s.options.Fa
 // explain adds what is most likely behind a refusal in spite of all capabilities.
 func explain(err error) error {
 	if isDenied(err) {
-		return fmt.Errorf("%w (the capabilities are there, but the kernel refuses: a user namespace other than the host's, a seccomp profile that blocks bpf(2), or lockdown)", err)
+		return fmt.Errorf("%w (the capabilities are there, but the kernel refuses: a user namespace other than the host's, or a seccomp profile that blocks bpf(2))", err)
 	}
 	return err
 }
@@ -235,13 +240,17 @@ func unique(lines []string) []string {
 	return slices.Compact(lines)
 }
 
-// reasonOf is one line, also of a verifier's log.
+// reasonOf is one line, also of a verifier's log: the last one, before what it cost, or, since Linux 7, the one below a heading,
+// since advice comes then.
 func reasonOf(err error) string {
 	var verifier *ebpf.VerifierError
 	if !errors.As(err, &verifier) {
 		return err.Error()
 	}
 	reason := verifier.Cause.Error()
+	if i := slices.Index(verifier.Log, "Reason:"); i >= 0 && i+1 < len(verifier.Log) {
+		return reason + ": " + strings.TrimSpace(verifier.Log[i+1])
+	}
 	for _, line := range slices.Backward(verifier.Log) {
 		if line != "" && !strings.HasPrefix(line, "processed ") {
 			return reason + ": " + line
