@@ -34,7 +34,7 @@ const (
 // what the shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
 	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
-	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ATLSClientThatTalksNonsenseIsCounted",
+	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ATLSClientThatTalksNonsenseIsCounted",
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 
