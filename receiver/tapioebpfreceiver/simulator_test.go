@@ -23,6 +23,9 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadata"
 )
 
+// simulatorPatience is for what takes seconds where the race detector has a CPU to itself.
+const simulatorPatience = 2 * time.Minute
+
 // TestSimulator takes all that it can make, in all three signals.
 func TestSimulator(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
@@ -38,7 +41,7 @@ func TestSimulator(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
 	r := created.(*tapioReceiver)
-	require.Eventually(t, func() bool { return r.stats().TotalEvents > 50_000 && len(metrics.AllMetrics()) > 2 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents > 50_000 && len(metrics.AllMetrics()) > 2 }, simulatorPatience, 10*time.Millisecond)
 	assert.Equal(t, "simulator", r.stats().Source)
 	require.NoError(t, created.Shutdown(context.Background()))
 
@@ -109,7 +112,7 @@ func TestSimulatedProcessesAreKnownWithoutTheirFamily(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
 	r := created.(*tapioReceiver)
-	require.Eventually(t, func() bool { return r.stats().TotalEvents > 100_000 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents > 100_000 }, simulatorPatience, 10*time.Millisecond)
 	require.NoError(t, created.Shutdown(t.Context()))
 
 	executables := map[string]int{}
@@ -154,7 +157,7 @@ func TestTheSimulatedAttack(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
 	r := created.(*tapioReceiver)
-	require.Eventually(t, func() bool { return r.stats().TotalEvents > 30_000 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents > 30_000 }, simulatorPatience, 10*time.Millisecond)
 	require.NoError(t, created.Shutdown(context.Background()))
 
 	traces := map[pcommon.TraceID][]ptrace.Span{}
