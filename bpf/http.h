@@ -1421,14 +1421,17 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
 	if (!empty || stream->early_segments >= MAX_EARLY_SEGMENTS)
 		return 0;
-	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
+	/* before it can be found, and taken out, by who has the lock */
+	__sync_fetch_and_add(&stream->early_segments, 1);
+	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&stream->early_segments, -1);
 		return 0; /* it came twice */
+	}
 	early = bpf_map_lookup_elem(&early_segments, &key);
 	if (!early)
 		return 0;
-	early->size = size;
 	load_bytes(skb, offset, early->bytes, size, MAX_EARLY_SEGMENT);
-	stream->early_segments++;
+	early->size = size; /* now it is there */
 	return 0;
 }
 
@@ -1472,7 +1475,7 @@ static __always_inline bool place_early(struct http_stream *stream)
 {
 	struct early_segment *early = find_early(stream, stream->next);
 
-	if (!early)
+	if (!early || !early->size)
 		return false;
 	stream->early = stream->next;
 	stream->reading_early = true;
@@ -1486,8 +1489,8 @@ static __always_inline void forget_early(struct http_stream *stream)
 	struct early_key key = early_key(stream, stream->early);
 
 	bpf_map_delete_elem(&early_segments, &key);
-	if (stream->early_segments)
-		stream->early_segments--;
+	if (stream->early_segments) /* else a search has begun meanwhile */
+		__sync_fetch_and_add(&stream->early_segments, -1);
 }
 
 static __always_inline void read_early(struct __sk_buff *skb, struct http_stream *stream,
@@ -1738,15 +1741,16 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 
 	if (http->streams[direction].mode == MODE_OPAQUE || !read_segment(skb, &segment))
 		return;
-	if (!http_lock(skb)) {
+	if (http_lock(skb)) {
+		read_locked(skb, state, &segment, direction);
+		if (http->deferred)
+			http_read_deferred(skb);
+		unlock_connection(state);
+	} else {
 		defer_segment(skb, http, &segment, direction);
-		return;
 	}
-	read_locked(skb, state, &segment, direction);
-	if (http->deferred)
-		http_read_deferred(skb);
-	unlock_connection(state);
-	if (http->deferred && http_lock(skb)) { /* it came a moment before that */
+	/* It came a moment before that, or a moment after whoever had the lock has looked for the last time. */
+	if (http->deferred && http_lock(skb)) {
 		http_read_deferred(skb);
 		unlock_connection(state);
 	}

@@ -44,12 +44,11 @@ struct http_stream {
 	__u32 ahead_end;
 	__u32 early; /* sequence number of the early segment that is read instead of the packet */
 	__u32 end;   /* sequence number behind the stream's last byte, with has_end */
-	__u8 mode;   /* enum http_mode, http.h */
-	__u8 reading_early;  /* it is */
-	__u8 early_segments; /* that were put aside */
+	__u32 early_segments; /* that were put aside, also by who has no lock */
+	__u8 mode;	      /* enum http_mode, http.h */
+	__u8 reading_early;   /* it is */
 	__u8 direction;
 	__u8 has_end; /* a FIN has come, maybe before what stands before it */
-	__u8 reserved[7];
 };
 
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
