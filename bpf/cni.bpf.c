@@ -199,7 +199,7 @@ static __always_inline void note_namespace(struct task_struct *task, __u64 net)
 {
 	struct namespace namespace = {
 		.made = bpf_ktime_get_boot_ns(),
-		.cgroup_id = cgroup_id_of(cgroup_of_task(task)),
+		.cgroup_id = cgroup_id_of_task(task),
 	};
 
 	bpf_map_update_elem(&namespaces, &net, &namespace, BPF_ANY);

@@ -66,7 +66,7 @@ static __always_inline void send_dns(struct __sk_buff *skb, struct socket_state 
 /* Set by the loader: how long a question may go unanswered, ns. */
 const volatile __u64 dns_timeout = 0;
 
-/* A question of a datagram by its id; over TCP all of a connection, of which no part may be missing. */
+/* A question in a datagram by its id; over TCP all of a connection, of which no part may be missing. */
 struct dns_exchange {
 	__u64 socket; /* cookie */
 	__u32 id;
@@ -75,9 +75,12 @@ struct dns_exchange {
 
 enum { ALL_OF_STREAM = 1 << 16 }; /* an id has 16 bits */
 
-#define IS_THROTTLED (1ULL << 63) /* beside the time when it was last asked, ns */
+#define IS_THROTTLED (1ULL << 63) /* of a stream; beside the time when it last asked, ns */
 
-/* Of questions where there is a limit. Those that are asked again, and all answers, share it. */
+/*
+ * Where there is a limit: questions that are told, until they are answered, and streams, told or not. No question then
+ * seems to have gone unanswered, and no answer not to have been asked for.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -85,69 +88,148 @@ struct {
 	__type(value, __u64);
 } dns_fates SEC(".maps");
 
+static __always_inline bool is_question(struct dns_message *message)
+{
+	return message->flags & DNS_SENT;
+}
+
+static __always_inline bool is_of_stream(struct dns_message *message)
+{
+	return message->header.type == DNS_SEGMENT;
+}
+
 static __always_inline void find_exchange(struct dns_exchange *exchange, struct __sk_buff *skb,
 					  struct dns_message *message, __u32 offset)
 {
 	exchange->socket = message->socket;
-	if (message->header.type == DNS_SEGMENT)
+	if (is_of_stream(message))
 		exchange->id = ALL_OF_STREAM;
-	else
-		bpf_skb_load_bytes(skb, offset, &exchange->id,
-				   sizeof(__u16)); /* else all that are too short are one */
+	else /* else all that are too short are one */
+		bpf_skb_load_bytes(skb, offset, &exchange->id, sizeof(__u16));
 }
 
-static __always_inline __u64 *known_fate(struct __sk_buff *skb, struct dns_message *message,
-					 __u32 offset)
+/* NULL: none is known, or it is that of a question that nobody waits for any more. */
+static __always_inline __u64 *fate_of(struct __sk_buff *skb, struct dns_message *message,
+				      __u32 offset)
 {
 	struct dns_exchange exchange = {};
+	__u64 *fate;
 
 	find_exchange(&exchange, skb, message, offset);
-	return bpf_map_lookup_elem(&dns_fates, &exchange);
+	fate = bpf_map_lookup_elem(&dns_fates, &exchange);
+	if (!fate || has_passed(bpf_ktime_get_boot_ns(), *fate & ~IS_THROTTLED, dns_timeout))
+		return NULL;
+	return fate;
 }
 
 static __always_inline void keep_fate(struct __sk_buff *skb, struct dns_message *message,
-				      __u32 offset, __u64 fate)
+				      __u32 offset, __u64 is_throttled)
 {
 	struct dns_exchange exchange = {};
+	__u64 fate = is_throttled | bpf_ktime_get_boot_ns();
 
 	find_exchange(&exchange, skb, message, offset);
 	bpf_map_update_elem(&dns_fates, &exchange, &fate, BPF_ANY);
 }
 
-/* A question that nobody waits for any more is another one with the same id. */
-static __always_inline bool is_still_asked(struct dns_message *message, __u64 fate)
+static __always_inline void forget_fate(struct __sk_buff *skb, struct dns_message *message,
+					__u32 offset)
 {
-	if (message->header.type == DNS_SEGMENT && fate & IS_THROTTLED)
-		return true;
-	return bpf_ktime_get_boot_ns() - (fate & ~IS_THROTTLED) <= dns_timeout;
+	struct dns_exchange exchange = {};
+
+	find_exchange(&exchange, skb, message, offset);
+	bpf_map_delete_elem(&dns_fates, &exchange);
 }
 
-static __always_inline bool is_dns_limited(struct socket_state *state, struct dns_message *message,
-					   __u64 ahead)
-{
-	struct limit_key key = {.cgroup_id = cgroup_id_of_socket(sock_of(state)),
-				.family = FAMILY_DNS};
+#define LIMIT_KEY_OF_DNS(state)                                                                    \
+	{.cgroup_id = cgroup_id_of_socket(sock_of(state)), .family = FAMILY_DNS}
 
-	return limit_by_key(&key, message->header.type, ahead);
+static __always_inline bool is_dns_limited(struct socket_state *state, __u32 type)
+{
+	struct limit_key key = LIMIT_KEY_OF_DNS(state);
+
+	return key.cgroup_id && limit_by_key(&key, type, SECOND);
 }
 
-/* The fate of a question is its answer's, so that none seems to have gone unanswered, or is answered unasked. */
+static __always_inline void leave_out_dns(struct socket_state *state, __u32 type)
+{
+	struct limit_key key = LIMIT_KEY_OF_DNS(state);
+
+	leave_out_by_key(&key, type);
+}
+
+/* What is told in any case is paid for all the same, so that there is less for others; but not for ever. */
+static __always_inline void charge_dns(struct socket_state *state)
+{
+	struct limit_key key = LIMIT_KEY_OF_DNS(state);
+	struct limit_state *limit = limit_state_of(&key);
+
+	if (limit)
+		may_pass(limit, interval_of(DNS_SEGMENT), bpf_ktime_get_boot_ns(), 2 * SECOND);
+}
+
+/* It may be the answer to a question that was not told, if there were such of late; else it counts as any event. */
+static __always_inline bool is_unknown_answer_throttled(struct socket_state *state, __u32 type)
+{
+	struct limit_key key = LIMIT_KEY_OF_DNS(state);
+	struct limit_state *limit;
+
+	if (!key.cgroup_id)
+		return false;
+	limit = limit_state_of(&key);
+	if (!limit || !limit->last || has_passed(bpf_ktime_get_boot_ns(), limit->last, dns_timeout))
+		return limit_by_key(&key, type, SECOND);
+	leave_out_by_key(&key, type);
+	return true;
+}
+
+/* A question that is told may be asked again, and an answer is told with it. */
+static __always_inline bool is_datagram_throttled(struct __sk_buff *skb, struct socket_state *state,
+						  struct dns_message *message, __u32 offset)
+{
+	__u64 *told = fate_of(skb, message, offset);
+
+	if (is_question(message)) {
+		if (is_dns_limited(state, DNS_MESSAGE))
+			return true;
+		keep_fate(skb, message, offset, 0);
+		return false;
+	}
+	if (!told)
+		return is_unknown_answer_throttled(state, DNS_MESSAGE);
+	forget_fate(skb, message, offset);
+	return false;
+}
+
+/* Until nothing was asked for as long as an answer may take, all of it has the fate of the first question. */
+static __always_inline bool is_segment_throttled(struct __sk_buff *skb, struct socket_state *state,
+						 struct dns_message *message, __u32 offset)
+{
+	__u64 *known = fate_of(skb, message, offset), is_throttled;
+
+	if (!known && !is_question(message))
+		return is_unknown_answer_throttled(state, DNS_SEGMENT);
+	if (!known) {
+		is_throttled = is_dns_limited(state, DNS_SEGMENT) ? IS_THROTTLED : 0;
+		keep_fate(skb, message, offset, is_throttled);
+		return is_throttled;
+	}
+	is_throttled = *known & IS_THROTTLED;
+	if (is_question(message))
+		*known = is_throttled | bpf_ktime_get_boot_ns();
+	if (is_throttled)
+		leave_out_dns(state, DNS_SEGMENT);
+	else
+		charge_dns(state);
+	return is_throttled;
+}
+
 static __always_inline bool is_dns_throttled(struct __sk_buff *skb, struct socket_state *state,
 					     struct dns_message *message, __u32 offset)
 {
-	__u64 *known = known_fate(skb, message, offset), fate;
-
-	if (known && is_still_asked(message, *known)) {
-		fate = *known & IS_THROTTLED;
-		if (message->flags & DNS_SENT)
-			*known = fate | bpf_ktime_get_boot_ns();
-		return fate && is_dns_limited(state, message, 0);
-	}
-	if (!(message->flags & DNS_SENT))
-		return false; /* of a question that was told, and has been forgotten */
-	fate = is_dns_limited(state, message, SECOND) ? IS_THROTTLED : 0;
-	keep_fate(skb, message, offset, fate | bpf_ktime_get_boot_ns());
-	return fate;
+	if (is_of_stream(message))
+		return is_segment_throttled(skb, state, message, offset);
+	return is_datagram_throttled(skb, state, message, offset);
 }
 
 /* Nearly all messages are small; a record takes one of four sizes. */

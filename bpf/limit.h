@@ -37,9 +37,15 @@ static __always_inline struct limit_state *limit_state_of(const struct limit_key
 	return bpf_map_lookup_elem(&limits, key);
 }
 
+/* Of what was written by another CPU a moment later, none has passed. */
+static __always_inline bool has_passed(__u64 now, __u64 since, __u64 time)
+{
+	return (__s64)(now - since) > (__s64)time;
+}
+
 static __always_inline void note_throttled(struct limit_state *state, __u16 type, __u64 now)
 {
-	if (now - state->last > SECOND)
+	if (has_passed(now, state->last, SECOND))
 		state->began = now;
 	state->last = now;
 	__sync_fetch_and_add(&state->throttled, 1);
@@ -57,30 +63,51 @@ static __always_inline bool may_pass(struct limit_state *state, __u64 interval, 
 	return true;
 }
 
+static __always_inline __u64 interval_of(__u32 type)
+{
+	return limit_intervals[(type >> 8) &
+			       (FAMILY_COUNT - 1)]; /* for the verifier: none is beyond */
+}
+
 /*
  * Whether what a cgroup has made is not to be told; it is counted then. ahead: how much may have passed that is not
- * paid for, ns; 0: it is not told in any case. Once inlined, where there is no stack for a function.
+ * paid for, ns. Once inlined, where there is no stack for a function.
  */
 static __always_inline bool limit_by_key(const struct limit_key *key, __u32 type, __u64 ahead)
 {
 	struct limit_state *state = limit_state_of(key);
-	__u32 family = (type >> 8) & (FAMILY_COUNT - 1); /* for the verifier: it is none beyond */
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!state)
-		return false;
-	if (ahead && may_pass(state, limit_intervals[family], now, ahead))
+	if (!state || may_pass(state, interval_of(type), now, ahead))
 		return false;
 	note_throttled(state, type, now);
 	return true;
 }
 
-/* A function by itself, verified once. */
+/* What belongs to something that is not told is not told either, although it may not be beyond the limit now. */
+static __always_inline void leave_out_by_key(const struct limit_key *key, __u32 type)
+{
+	struct limit_state *state = limit_state_of(key);
+
+	if (state)
+		__sync_fetch_and_add(&state->throttled, 1);
+	count_throttled(type);
+}
+
+/* Functions by themselves, verified once. A cgroup that is not known has no limit: it would be that of many. */
 __noinline int limit_event(__u64 cgroup_id, __u32 type, __u32 kind, __u64 ahead)
 {
 	struct limit_key key = {.cgroup_id = cgroup_id, .family = type >> 8, .kind = kind};
 
-	return limit_by_key(&key, type, ahead);
+	return cgroup_id && limit_by_key(&key, type, ahead);
+}
+
+__noinline int leave_out_event(__u64 cgroup_id, __u32 type)
+{
+	struct limit_key key = {.cgroup_id = cgroup_id, .family = type >> 8};
+
+	leave_out_by_key(&key, type);
+	return 0;
 }
 
 static __always_inline bool has_limit(__u16 type)
@@ -96,8 +123,7 @@ static __always_inline bool is_throttled(__u64 cgroup_id, __u16 type, __u32 kind
 
 static __always_inline bool is_task_throttled(struct task_struct *task, __u16 type, __u32 kind)
 {
-	return has_limit(type) &&
-	       limit_event(cgroup_id_of(cgroup_of_task(task)), type, kind, SECOND);
+	return has_limit(type) && limit_event(cgroup_id_of_task(task), type, kind, SECOND);
 }
 
 #endif

@@ -424,7 +424,8 @@ static __always_inline bool send_flow(__u16 type, const struct flow_key *key,
 {
 	struct connection_stats *event;
 
-	if (is_throttled(flow->cgroup_id, type, 0))
+	/* reports are as many as there are flows: who makes too many is not known by them */
+	if (type == CONNECTION_CLOSE && is_throttled(flow->cgroup_id, type, 0))
 		return false;
 	event = reserve_event(&traffic_ring, type, sizeof(*event));
 	if (!event)
@@ -669,11 +670,9 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 		return;
 	if (!is_due(state->reported ? state->reported : state->connected))
 		return;
-	if (is_socket_throttled(sk, CONNECTION_REPORT))
-		return; /* what it would have said is in the next one */
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)
-		return; /* likewise */
+		return; /* what it would have said is in the next one */
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	fill_tcp_stats(event, sk, state);

@@ -42,66 +42,107 @@ struct {
 
 /* --- limits ---------------------------------------------------------------------------------- */
 
-/* Processes that are not told, where there is a limit: start time by pid, until they end. */
+struct untold_process {
+	__u64 start_time;
+	__u64 cgroup_id; /* whose limit it was */
+};
+
+/* Processes that are not told, where there is a limit, by pid, until they end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct untold_process);
 } untold_processes SEC(".maps");
 
 static __always_inline void leave_untold(struct task_struct *task)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
-	__u64 start_time = start_time_of(task);
+	struct untold_process untold = {
+		.start_time = start_time_of(task),
+		.cgroup_id = cgroup_id_of_task(task),
+	};
 
-	bpf_map_update_elem(&untold_processes, &pid, &start_time, BPF_ANY);
+	bpf_map_update_elem(&untold_processes, &pid, &untold, BPF_ANY);
 }
 
-static __always_inline bool is_untold(struct task_struct *task)
+static __always_inline struct untold_process *find_untold(struct task_struct *task)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
-	__u64 *start_time = bpf_map_lookup_elem(&untold_processes, &pid);
+	struct untold_process *untold = bpf_map_lookup_elem(&untold_processes, &pid);
 
-	return start_time && *start_time == start_time_of(task);
+	return untold && untold->start_time == start_time_of(task) ? untold : NULL;
 }
 
-/* ahead: as limit_event has it. */
-static __always_inline bool is_process_throttled(struct task_struct *task, __u16 type, __u64 ahead)
+static __always_inline void forget_untold(struct task_struct *task)
 {
-	return limit_event(cgroup_id_of(cgroup_of_task(task)), type, 0, ahead);
+	__u32 pid = BPF_CORE_READ(task, tgid);
+
+	bpf_map_delete_elem(&untold_processes, &pid);
 }
 
 static __always_inline bool is_fork_throttled(struct task_struct *child)
 {
-	if (!has_limit(PROCESS_FORK) || !is_process_throttled(child, PROCESS_FORK, SECOND))
+	if (!has_limit(PROCESS_FORK) ||
+	    !limit_event(cgroup_id_of_task(child), PROCESS_FORK, 0, SECOND))
 		return false;
 	leave_untold(child);
 	return true;
 }
 
 /*
- * A process is told from its fork to its end, or not at all. What it then starts may pass while forks may not, so
- * that it is not left with its parent's name: only who starts one program after the other is beyond both limits.
+ * What a process that is told runs may go beyond the limit of forks, so that it is not left with another program's name:
+ * sh, env and nice are one after the other. It is paid for all the same.
+ */
+#define EXEC_AHEAD (8 * SECOND)
+
+/*
+ * A process is told from its fork to its end, or not at all. But one that was made by another cgroup, as those of a
+ * container are, is told from here on if its own cgroup may: who was beyond the limit was the other one.
  */
 static __always_inline bool is_start_throttled(struct task_struct *task)
 {
+	struct untold_process *untold;
+	__u64 cgroup_id;
+
 	if (!has_limit(PROCESS_EXEC))
 		return false;
-	if (!is_process_throttled(task, PROCESS_EXEC, is_untold(task) ? 0 : 2 * SECOND))
-		return false;
-	leave_untold(task);
-	return true;
+	cgroup_id = cgroup_id_of_task(task);
+	untold = find_untold(task);
+	if (untold && untold->cgroup_id == cgroup_id) {
+		leave_out_event(cgroup_id, PROCESS_EXEC);
+		return true;
+	}
+	if (limit_event(cgroup_id, PROCESS_EXEC, 0, EXEC_AHEAD)) {
+		leave_untold(task);
+		return true;
+	}
+	if (untold)
+		forget_untold(task);
+	return false;
 }
 
 static __always_inline bool is_exit_throttled(struct task_struct *task)
 {
-	__u32 pid = BPF_CORE_READ(task, tgid);
-
-	if (!has_limit(PROCESS_EXIT) || !is_untold(task))
+	if (!has_limit(PROCESS_EXIT) || !find_untold(task))
 		return false;
-	bpf_map_delete_elem(&untold_processes, &pid);
-	return is_process_throttled(task, PROCESS_EXIT, 0);
+	forget_untold(task);
+	leave_out_event(cgroup_id_of_task(task), PROCESS_EXIT);
+	return true;
+}
+
+/* The old form of the event names no cgroup: of a process that was not told it is told here which it is. */
+static __always_inline void fill_untold_victim(struct event_header *header)
+{
+	struct untold_process *untold;
+
+	if (!has_limit(PROCESS_FORK))
+		return;
+	untold = bpf_map_lookup_elem(&untold_processes, &header->pid);
+	if (!untold)
+		return;
+	header->start_time = untold->start_time;
+	header->cgroup_id = untold->cgroup_id;
 }
 
 /* --- started --------------------------------------------------------------------------------- */
@@ -345,8 +386,10 @@ int process_oom_killed(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (has_task)
 		fill_header(&event->header, task);
-	else
+	else {
 		event->header.pid = ctx->args[0];
+		fill_untold_victim(&event->header);
+	}
 	submit_event(&lifecycle_ring, event);
 	return 0;
 }

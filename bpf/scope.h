@@ -88,6 +88,11 @@ static __always_inline struct cgroup *cgroup_of_task(struct task_struct *task)
 	return BPF_CORE_READ(task, cgroups, dfl_cgrp);
 }
 
+static __always_inline __u64 cgroup_id_of_task(struct task_struct *task)
+{
+	return cgroup_id_of(cgroup_of_task(task));
+}
+
 static __always_inline bool task_in_scope(struct task_struct *task)
 {
 	if (BPF_CORE_READ(task, tgid) == self_pid)

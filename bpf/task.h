@@ -23,7 +23,7 @@ static __always_inline void fill_header(struct event_header *header, struct task
 {
 	header->pid = BPF_CORE_READ(task, tgid);
 	header->start_time = start_time_of(task);
-	header->cgroup_id = cgroup_id_of(cgroup_of_task(task));
+	header->cgroup_id = cgroup_id_of_task(task);
 }
 
 /* In the pid namespace that it was made in. */

@@ -38,7 +38,7 @@ type LedgerRow struct {
 	Aggregated uint64 `json:"aggregated"`
 	Filtered   uint64 `json:"filtered"`
 	InFlight   uint64 `json:"in_flight"`
-	// Lost is by reason: ring_full, table_full, unreadable, queue_full, refused, undecodable, shutdown.
+	// Lost is by reason: ring_full, throttled, table_full, unreadable, queue_full, refused, undecodable, shutdown.
 	Lost map[string]uint64 `json:"lost"`
 }
 

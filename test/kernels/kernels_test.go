@@ -34,7 +34,8 @@ const (
 // what the shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
 	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
-	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ATLSClientThatTalksNonsenseIsCounted",
+	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom", "ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited",
+	"ATLSClientThatTalksNonsenseIsCounted",
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 }, "|") + ")$"
 

@@ -72,6 +72,7 @@ type limits struct {
 type throttled struct {
 	counted uint64 // of all that the programs have counted, what was told
 	total   uint64 // of these, those since it began
+	last    uint64 // when it was beyond its limit, as far as was told
 	active  bool
 }
 
@@ -87,7 +88,8 @@ func newLimits(s *Source) *limits {
 // read hands out what was throttled since it was called last, at its interval, and what is left when the programs
 // are detached.
 func (l *limits) read(now uint64, isLast bool, handle func(record []byte)) error {
-	if len(l.source.options.RateLimits) == 0 || !isLast && now-l.lastRead < limitsInterval {
+	m := l.source.loader.shared["limits"] // nil: no family is on that can have any
+	if m == nil || len(l.source.options.RateLimits) == 0 || !isLast && now-l.lastRead < limitsInterval {
 		return nil
 	}
 	l.lastRead = now
@@ -95,7 +97,7 @@ func (l *limits) read(now uint64, isLast bool, handle func(record []byte)) error
 	var cursor ebpf.MapBatchCursor
 	count := 0
 	for done := false; !done; {
-		n, err := l.source.loader.shared["limits"].BatchLookup(&cursor, l.keys, l.states, nil)
+		n, err := m.BatchLookup(&cursor, l.keys, l.states, nil)
 		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
 			return fmt.Errorf("read what was throttled: %w", err)
 		}
@@ -105,7 +107,7 @@ func (l *limits) read(now uint64, isLast bool, handle func(record []byte)) error
 		count += n
 	}
 	l.noteFull(count >= maxLimited)
-	return l.forgetIdle()
+	return l.forgetIdle(m, now)
 }
 
 func (l *limits) noteFull(isFull bool) {
@@ -119,9 +121,13 @@ func (l *limits) visit(key bpf.WireLimitKey, state *bpf.WireLimitState, now uint
 	if state.Throttled > 0 {
 		l.account(key, state, now, isLast, handle)
 	}
-	if max(state.Due, state.Last)+forgetLimitAfter < now {
+	if isIdle(state, now) {
 		l.idle = append(l.idle, key)
 	}
+}
+
+func isIdle(state *bpf.WireLimitState, now uint64) bool {
+	return max(state.Due, state.Last)+forgetLimitAfter < now
 }
 
 func (l *limits) account(key bpf.WireLimitKey, state *bpf.WireLimitState, now uint64, isLast bool, handle func(record []byte)) {
@@ -130,18 +136,23 @@ func (l *limits) account(key bpf.WireLimitKey, state *bpf.WireLimitState, now ui
 		t = &throttled{}
 		l.throttled[key] = t
 	}
-	events, began := state.Throttled-t.counted, !t.active
-	ends := isLast || state.Last+limitsInterval <= now
-	if events == 0 && (began || !ends) {
+	// What belongs to what was not told, as the end of a process, may come when nothing is beyond the limit any more.
+	events, began := state.Throttled-t.counted, !t.active && state.Last > t.last
+	ends := (began || t.active) && (isLast || state.Last+limitsInterval <= now)
+	if events == 0 && !ends {
 		return
 	}
 	if began {
 		t.total = 0
 	}
-	t.counted, t.active = state.Throttled, !ends
+	at := state.Last
+	if !began && !t.active {
+		at = now
+	}
+	t.counted, t.last, t.active = state.Throttled, state.Last, (began || t.active) && !ends
 	t.total += events
 	l.record = bpf.WireThrottling{
-		Header: bpf.WireEventHeader{Time: state.Last, CgroupId: key.CgroupId, Type: uint16(event.TypeThrottling)},
+		Header: bpf.WireEventHeader{Time: at, CgroupId: key.CgroupId, Type: uint16(event.TypeThrottling)},
 		Began:  state.Began, Events: events, Total: t.total,
 		Limit:  l.source.options.RateLimits[event.Family(key.Family).String()],
 		Family: uint16(key.Family), Kind: uint16(key.Kind),
@@ -156,15 +167,28 @@ func (l *limits) account(key bpf.WireLimitKey, state *bpf.WireLimitState, now ui
 	handle(unsafe.Slice((*byte)(unsafe.Pointer(&l.record)), unsafe.Sizeof(l.record)))
 }
 
-func (l *limits) forgetIdle() error {
+// forgetIdle looks again at what was silent: if it is no more, it stays.
+func (l *limits) forgetIdle(m *ebpf.Map, now uint64) error {
 	slices.SortFunc(l.idle, compareLimitKeys) // a batch that was read while others were made may have one twice
 	for _, key := range slices.Compact(l.idle) {
-		if err := l.source.loader.shared["limits"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		var state bpf.WireLimitState
+		err := m.Lookup(key, &state)
+		if err == nil && isIdle(&state, now) && state.Throttled == l.countedOf(key) {
+			err = m.Delete(key)
+			delete(l.throttled, key)
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget a cgroup that is silent: %w", err)
 		}
-		delete(l.throttled, key)
 	}
 	return nil
+}
+
+func (l *limits) countedOf(key bpf.WireLimitKey) uint64 {
+	if t := l.throttled[key]; t != nil {
+		return t.counted
+	}
+	return 0
 }
 
 func compareLimitKeys(a, b bpf.WireLimitKey) int {

@@ -29,6 +29,8 @@ import (
 func init() {
 	workloads["ask-numbered"] = askNumberedWorkload
 	workloads["ask-streams"] = askStreamsWorkload
+	workloads["flood-dns"] = floodDNSWorkload
+	workloads["hold"] = holdWorkload
 	workloads["exec-again"] = execAgainWorkload
 	workloads["read-then-unshare"] = readThenUnshareWorkload
 }
@@ -61,6 +63,60 @@ func askNumberedWorkload(args []string) error {
 		}
 	}
 	return nil
+}
+
+// floodDNSWorkload sends args[2] questions of the same id to a server that does not answer, or has a server send so many
+// answers that nobody asked for.
+func floodDNSWorkload(args []string) error {
+	server, err := net.ListenPacket("udp", args[1])
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	client, err := net.Dial("udp", args[1])
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	send := func() error {
+		_, err := client.Write([]byte("\x00\x07a message"))
+		return err
+	}
+	if args[0] == "unasked" {
+		send = func() error {
+			_, err := server.WriteTo([]byte("\x00\x07a message"), client.LocalAddr())
+			return err
+		}
+	}
+	for range number(args[2]) {
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdWorkload has args[0] connections to itself, and carries a byte over each, until its input ends.
+func holdWorkload(args []string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go serveEchoes(listener)
+	for range number(args[0]) {
+		client, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		_, writeErr := client.Write([]byte{1})
+		_, readErr := io.ReadFull(client, make([]byte, 1))
+		if err := errors.Join(writeErr, readErr); err != nil {
+			return err
+		}
+	}
+	fmt.Println("held")
+	return untilEndOfInput()
 }
 
 // askStreamsWorkload has args[1] connections, one after the other, of which each carries messages of 30 and of 700 bytes
@@ -158,26 +214,33 @@ func (w *world) awaitThrottled(cgroup string, family event.Family, limit uint64)
 	isOver := func() bool {
 		told = w.throttlings(cgroup, family)
 		var sum uint64
+		isActive := true
 		for _, e := range told {
 			sum += e.Events
+			if e.Flags != 0 {
+				isActive = e.Flags&event.ThrottlingEnded == 0
+			}
 		}
-		return len(told) > 0 && told[len(told)-1].Flags&event.ThrottlingEnded != 0 && sum == w.counters()[uint8(family)].Throttled
+		return !isActive && sum == w.counters()[uint8(family)].Throttled
 	}
 	require.Eventually(w.t, isOver, time.Minute, 50*time.Millisecond, "throttling does not end: %v", told)
 	var total uint64
-	began := true // since the last one ended
+	isActive := false
 	for _, e := range told {
-		assert.Equal(w.t, began, e.Flags&event.ThrottlingBegan != 0)
-		if began {
-			total = 0
-		}
 		events += e.Events
-		total += e.Events
-		assert.Equal(w.t, total, e.Total)
 		assert.Equal(w.t, limit, e.Limit)
 		assert.LessOrEqual(w.t, e.Began, e.Header.Time)
 		assert.Zero(w.t, e.Header.Pid)
-		began = e.Flags&event.ThrottlingEnded != 0
+		if e.Flags == 0 && !isActive {
+			continue // what belongs to what was not told before
+		}
+		assert.Equal(w.t, !isActive, e.Flags&event.ThrottlingBegan != 0)
+		if !isActive {
+			total = 0
+		}
+		total += e.Events
+		assert.Equal(w.t, total, e.Total)
+		isActive = e.Flags&event.ThrottlingEnded == 0
 	}
 	assert.NotZero(w.t, told[0].Events)
 	return events
@@ -297,12 +360,15 @@ func TestAnAnswerHasTheFateOfItsQuestion(t *testing.T) {
 			}
 			counters := w.counters()[uint8(event.FamilyDNS)]
 			t.Logf("%d questions are told, %d messages throttled: %+v", len(asked), throttled, counters)
-			assert.Equal(t, asked, answered)
 			for id, times := range asked {
-				assert.Equal(t, 1+btoi(id%3 == 0), times, id)
+				assert.LessOrEqual(t, times, 1+btoi(id%3 == 0), id)
+				assert.NotZero(t, answered[id], id)
+			}
+			for id := range answered {
+				assert.NotZero(t, asked[id], id)
 			}
 			assert.EqualValues(t, 2*(questions+questions/3), counters.Seen)
-			assert.GreaterOrEqual(t, len(asked), 10)
+			assert.GreaterOrEqual(t, len(asked), 5)
 			assert.Less(t, len(asked), questions)
 		})
 	}
@@ -337,7 +403,7 @@ func TestAStreamOfDNSIsToldWholeOrNotAtAll(t *testing.T) {
 	}
 	t.Logf("%d streams are told, %d segments throttled", len(told), throttled)
 	assert.Less(t, len(told), streams)
-	assert.GreaterOrEqual(t, len(told), 10)
+	assert.NotEmpty(t, told)
 }
 
 // TestOneKindOfActionDoesNotHideAnother: each has the whole limit for itself.
@@ -362,6 +428,119 @@ func TestOneKindOfActionDoesNotHideAnother(t *testing.T) {
 	for _, e := range w.throttlings(w.cgroup, event.FamilySecurity) {
 		assert.Equal(t, event.SecurityFileAccess, e.SecurityKind())
 	}
+}
+
+// TestTheSameQuestionAgainIsLimited: neither an id that is used again and again nor answers that nobody asked for are a way
+// around the limit, and when they are over, all is told again.
+func TestTheSameQuestionAgainIsLimited(t *testing.T) {
+	const messages, limit = 400, 10
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(portOfDNS)))
+	for _, mode := range []string{"one id", "unasked"} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, withLimits(t))
+			address = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(portOfDNS)))
+			require.NoError(t, w.workload("flood-dns", mode, address, strconv.Itoa(messages)).Run())
+			throttled := w.awaitThrottled(w.cgroup, event.FamilyDNS, limit)
+			told := len(w.ofType(event.TypeDNSMessage))
+			t.Logf("%d messages are told, %d are throttled", told, throttled)
+			assert.Greater(t, throttled, uint64(messages/2))
+
+			// afterwards: nothing is beyond the limit, whatever the ids are
+			require.NoError(t, w.workload("ask-numbered", "udp", address, "2").Run())
+			w.finish()
+			assert.InDelta(t, told+6, len(w.ofType(event.TypeDNSMessage)), 1, "a second answer may be one to a question that was not told")
+		})
+	}
+}
+
+// TestProgramsInARowKeepTheirName: a process that is told runs one program after the other, and is known by the last.
+func TestProgramsInARowKeepTheirName(t *testing.T) {
+	w := newWorld(t, withLimits(t))
+	script := "i=0; while [ $i -lt 30 ]; do /bin/sh -c 'exec /bin/sh -c \"exec /bin/sh -c \\\"exec /bin/true\\\"\"' & i=$((i+1)); done; wait"
+	require.NoError(t, w.command("/bin/sh", "-c", script).Run())
+	w.awaitThrottled(w.cgroup, event.FamilyProcess, 2)
+	w.finish()
+	execs, exits := map[uint32]int{}, map[uint32]int{}
+	for _, record := range w.ofType(event.TypeProcessExec) {
+		header, err := event.DecodeHeader(record)
+		require.NoError(t, err)
+		execs[header.Pid]++
+	}
+	for _, record := range w.ofType(event.TypeProcessExit) {
+		header, err := event.DecodeHeader(record)
+		require.NoError(t, err)
+		exits[header.Pid]++
+	}
+	t.Logf("programs by process: %v", execs)
+	assert.GreaterOrEqual(t, len(execs), 2)
+	assert.Less(t, len(execs), 30)
+	for pid, n := range execs {
+		assert.Contains(t, []int{1, 4}, n, pid) // the shell that starts them, and they
+		assert.Equal(t, 1, exits[pid], pid)
+	}
+}
+
+// TestAProcessThatAnotherCgroupMakesHasItsOwnLimit: who makes it may be beyond the limit, as a container runtime may.
+func TestAProcessThatAnotherCgroupMakesHasItsOwnLimit(t *testing.T) {
+	w := newWorld(t, withLimits(t))
+	noisy, quiet := newCgroup(t, w.cgroup), newCgroup(t, w.cgroup)
+	script := fmt.Sprintf("i=0; while [ $i -lt 30 ]; do /bin/true; i=$((i+1)); done; (echo 0 > %s/cgroup.procs; exec /bin/true) & wait", quiet)
+	require.NoError(t, commandIn(t, noisy, "/bin/sh", "-c", script).Run())
+	w.awaitThrottled(noisy, event.FamilyProcess, 2)
+	w.finish()
+	id, _ := cgroupID(quiet)
+	told := map[event.Type]int{}
+	for _, kind := range []event.Type{event.TypeProcessFork, event.TypeProcessExec, event.TypeProcessExit} {
+		for _, record := range w.ofType(kind) {
+			if header, err := event.DecodeHeader(record); assert.NoError(t, err) && header.CgroupId == id {
+				told[kind]++
+			}
+		}
+	}
+	assert.Equal(t, map[event.Type]int{event.TypeProcessExec: 1, event.TypeProcessExit: 1}, told)
+	assert.Empty(t, w.throttlings(quiet, event.FamilyProcess))
+}
+
+// TestLateEndsAreNoNewStart: processes that are not told end when nothing is beyond the limit any more.
+func TestLateEndsAreNoNewStart(t *testing.T) {
+	const processes = 20
+	w := newWorld(t, withLimits(t))
+	require.NoError(t, w.command("/bin/sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 4 & i=$((i+1)); done; wait", processes)).Run())
+	w.awaitThrottled(w.cgroup, event.FamilyProcess, 2)
+	w.finish()
+	starts := 0
+	for _, e := range w.throttlings(w.cgroup, event.FamilyProcess) {
+		if e.Flags&event.ThrottlingBegan != 0 {
+			starts++
+		}
+	}
+	assert.Equal(t, 1, starts)
+}
+
+// TestReportsAreNotLimited: they are as many as there are connections, and of one that is throttled nothing is known.
+func TestReportsAreNotLimited(t *testing.T) {
+	const connections = 40
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families, o.RateLimits, o.ReportInterval = []string{familyNetwork}, map[string]uint64{familyNetwork: 5}, time.Second
+	})
+	talk := startTalker(t, w.workload("hold", strconv.Itoa(connections)))
+	talk.hear()
+	w.await(event.TypeConnectionReport, 2*connections)
+	talk.end()
+	w.finish()
+	counters := w.counters()[uint8(event.FamilyNetwork)]
+	reports := len(w.ofType(event.TypeConnectionReport))
+	assert.LessOrEqual(t, counters.Throttled, uint64(3*connections), "connects and closes of both ends: %+v", counters)
+	assert.Equal(t, counters.Seen, counters.Throttled+uint64(reports+len(w.ofType(event.TypeConnectionConnect))+len(w.ofType(event.TypeConnectionClose))))
+}
+
+// TestLimitsOfFamiliesThatAreOff ask nothing of anybody.
+func TestLimitsOfFamiliesThatAreOff(t *testing.T) {
+	w := newUnreadWorld(t, func(o *Options) {
+		o.Families, o.CNI.PluginDirs, o.RateLimits = []string{familyCNI}, []string{"/opt/cni/bin"}, map[string]uint64{familyProcess: 10}
+	})
+	close(w.done)
+	require.NoError(t, w.source.Read(func([]byte) {}))
 }
 
 // TestACgroupThatIsSilentIsForgotten, so that there is room for others.
