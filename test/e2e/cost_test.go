@@ -77,8 +77,10 @@ func TestCost(t *testing.T) {
 	c.workAlone() // warm
 	c.measured = map[string][phases][]costRound{}
 	for round := range rounds {
+		fmt.Printf("%s round %d of %d\n", time.Now().Format(time.TimeOnly), round+1, rounds)
 		c.round(round)
 	}
+	fmt.Println(time.Now().Format(time.TimeOnly), "the collector by itself")
 	figures := slices.Concat(c.throughput(), c.events(), c.programs(), memory(t, c.peaks), startup(t, scope), oneCPU(t, min(rounds, playedRounds)), size(t))
 	fmt.Printf("Load of the machine before: %sand after: %sMedians of %d interleaved rounds, but where there is only one.\n\n%s\n", before, loadAverage(t), rounds, costTable(figures))
 }

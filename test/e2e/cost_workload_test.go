@@ -31,8 +31,8 @@ const (
 	// costDuration of a workload that can end when it should. Those that have a number of things to do take about as long.
 	costDuration  = 2 * time.Second
 	redisRequests = 80_000
-	compiledFiles = 40
-	forkedInEach  = 1500
+	compiledFiles = 30
+	forkedInEach  = 1000
 )
 
 func init() {
@@ -127,16 +127,20 @@ func startRedisLoad(t *testing.T, g cgroup) func() (float64, time.Duration) {
 // startCompile has gcc compile files, two at a time.
 func startCompile(t *testing.T, g cgroup) func() (float64, time.Duration) {
 	dir := t.TempDir()
+	names := ""
 	for i := range compiledFiles {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.c", i)), []byte(sourceToCompile()), 0o600))
+		name := fmt.Sprintf("%d.c", i)
+		names += name + "\n"
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(sourceToCompile()), 0o600))
 	}
-	return g.timed(t, dir, compiledFiles, `printf '%s\n' *.c | xargs -n 1 -P 2 gcc -O2 -c`)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "names"), []byte(names), 0o600))
+	return g.timed(t, dir, compiledFiles, "exec xargs -a names -n 1 -P 2 gcc -O1 -c")
 }
 
 func sourceToCompile() string {
 	source := strings.Builder{}
 	source.WriteString("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n")
-	for i := range 60 {
+	for i := range 10 {
 		fmt.Fprintf(&source, "int sum%d(const int *v, int n) { int s = %d; for (int i = 0; i < n; i++) s += v[i] * v[n - 1 - i]; printf(\"%%d\\n\", s); return s; }\n", i, i)
 	}
 	return source.String()
