@@ -82,7 +82,7 @@ func TestCost(t *testing.T) {
 	}
 	fmt.Println(time.Now().Format(time.TimeOnly), "the collector by itself")
 	figures := slices.Concat(c.throughput(), c.events(), c.programs(), memory(t, c.peaks), startup(t, scope), oneCPU(t, min(rounds, playedRounds)), size(t))
-	fmt.Printf("Load of the machine before: %sand after: %sMedians of %d interleaved rounds, but where there is only one.\n\n%s\n", before, loadAverage(t), rounds, costTable(figures))
+	fmt.Printf("Load of the machine before: %sand after: %sInterleaved rounds, of which medians are shown: %d.\n\n%s\n", before, loadAverage(t), rounds, costTable(figures))
 }
 
 func benchRounds(t *testing.T) int {
@@ -194,7 +194,7 @@ func (c *costs) throughput() (figures []figure) {
 		if c.without == "" {
 			traced.values = ratios(rate(withBPFTrace), rate(alone))
 		}
-		figures = append(figures, figure{what: w.name + ": without", unit: w.unit + "s/s", values: rate(alone)}, ratio, traced)
+		figures = append(figures, figure{what: w.name + ": without", unit: w.rateUnit, values: rate(alone)}, ratio, traced)
 	}
 	return figures
 }

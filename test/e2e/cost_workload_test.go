@@ -44,6 +44,7 @@ func init() {
 // costWorkload is what an application does, as fast as it can, in a cgroup of its own.
 type costWorkload struct {
 	name, unit string
+	rateUnit   string
 	run        func() (units float64, took time.Duration)
 	missing    string // what it would take; empty: it can run
 	goal       goal   // for its rate with the collector, as a part of that without
@@ -59,12 +60,12 @@ func costWorkloads(t *testing.T, scope cgroup) []*costWorkload {
 		costWorkload
 		start func(*testing.T, cgroup) func() (float64, time.Duration)
 	}{
-		{"http", []string{"nginx", "wrk"}, costWorkload{name: "HTTP", unit: "request", goal: atLeast(0.92), bpfGoal: atMost(1500)}, startHTTPLoad},
-		{"redis", []string{"redis-server", "redis-benchmark"}, costWorkload{name: "Redis", unit: "request"}, startRedisLoad},
-		{"compile", []string{"gcc"}, costWorkload{name: "compile", unit: "file"}, startCompile},
-		{"fork", nil, costWorkload{name: "fork storm", unit: "program"}, startForks},
-		{"syscalls", nil, costWorkload{name: "system calls", unit: "call"}, startCalls},
-		{"bulk", nil, costWorkload{name: "bulk TCP", unit: "MiB", goal: atLeast(0.98)}, startBulk},
+		{"http", []string{"nginx", "wrk"}, costWorkload{name: "HTTP", unit: "request", rateUnit: "requests/s", goal: atLeast(0.92), bpfGoal: atMost(1500)}, startHTTPLoad},
+		{"redis", []string{"redis-server", "redis-benchmark"}, costWorkload{name: "Redis", unit: "request", rateUnit: "requests/s"}, startRedisLoad},
+		{"compile", []string{"gcc"}, costWorkload{name: "compile", unit: "file", rateUnit: "files/s"}, startCompile},
+		{"fork", nil, costWorkload{name: "fork storm", unit: "program", rateUnit: "programs/s"}, startForks},
+		{"syscalls", nil, costWorkload{name: "system calls", unit: "call", rateUnit: "calls/s"}, startCalls},
+		{"bulk", nil, costWorkload{name: "bulk TCP", unit: "MiB", rateUnit: "MiB/s", goal: atLeast(0.98)}, startBulk},
 	}
 	chosen := strings.FieldsFunc(os.Getenv("TAPIO_BENCH_WORKLOADS"), func(r rune) bool { return r == ',' })
 	var found []*costWorkload
