@@ -159,12 +159,13 @@ vulncheck: ## Look for known vulnerabilities in what make build has built last, 
 	$(SUPPLY_TOOL) govulncheck -db $(VULNDB) -scan package -C distribution .
 
 .PHONY: bench
-bench: ## Run the benchmarks. BENCHFLAGS adds flags.
-	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...
+# TAPIO_BENCH_ROUNDS=3 takes less time, and TAPIO_BENCH_WORKLOADS=http,bulk is a part of it.
+bench: build ## Print what the collector costs, as root: throughput of applications with and without, eBPF, CPU, memory.
+	@TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCost$$' -count=1 -v -timeout 60m
 
-.PHONY: bench-http
-bench-http: build ## Measure what the collector costs nginx and wrk, as root: throughput, CPU time, memory, loss.
-	TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run TestHTTPLoad -count=1 -v
+.PHONY: bench-go
+bench-go: ## Run the benchmarks of Go. BENCHFLAGS adds flags.
+	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...
 
 .PHONY: bench-pipeline
 bench-pipeline: build ## Measure what one CPU can take of simulated events: to an exporter that does nothing, and as OTLP.

@@ -30,19 +30,9 @@ const rest = 10 * time.Second
 // TestDefaultConfig runs it as it is, but for the ports: something else may listen there.
 func TestDefaultConfig(t *testing.T) {
 	requireBPF(t)
-	content, err := os.ReadFile(defaultConfig)
-	require.NoError(t, err)
 	prometheus := strconv.Itoa(freePort(t))
 	scope := newCgroup(t)
-	stats, telemetry := freePort(t), freePort(t)
-	c := launchConfig(t, binary(t), nil, scope.path, string(content), stats, telemetry,
-		"exporters::prometheus::endpoint: 127.0.0.1:"+prometheus,
-		"extensions::tapio::endpoint: 127.0.0.1:"+strconv.Itoa(stats),
-		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "+strconv.Itoa(telemetry)+"}}}}]}}",
-		"receivers::tapioebpf::metrics::interval: 1s")
-	c.output.path = filepath.Join(filepath.Dir(c.output.path), "tapio-data.jsonl")
-	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
-	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
+	c := startDefault(t, scope, "exporters::prometheus::endpoint: 127.0.0.1:"+prometheus, "receivers::tapioebpf::metrics::interval: 1s")
 	assert.Never(t, c.hasExited, rest, time.Second)
 	memory := c.residentMemory()
 	t.Logf("at rest with %.1f MiB resident", float64(memory)/(1<<20))
@@ -95,8 +85,6 @@ func TestDefaultConfigWithOTLP(t *testing.T) {
 
 // TestDemo is what "make demo" runs, as somebody who may do nothing.
 func TestDemo(t *testing.T) {
-	content, err := os.ReadFile(defaultConfig)
-	require.NoError(t, err)
 	if err := checkBinary(t); err != nil {
 		if os.Getenv("TAPIO_REQUIRE_BPF") == "1" {
 			require.NoError(t, err)
@@ -107,13 +95,8 @@ func TestDemo(t *testing.T) {
 	if os.Geteuid() == 0 {
 		nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}
-	stats, telemetry, prometheus := freePort(t), freePort(t), freePort(t)
-	c := launchConfig(t, publicBinary(t), nobody, "", string(content), stats, telemetry,
-		"exporters::prometheus::endpoint: 127.0.0.1:"+strconv.Itoa(prometheus),
-		"extensions::tapio::endpoint: 127.0.0.1:"+strconv.Itoa(stats),
-		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "+strconv.Itoa(telemetry)+"}}}}]}}",
+	c := launchDefaultAs(t, publicBinary(t), nobody, cgroup{}, "exporters::prometheus::endpoint: 127.0.0.1:"+strconv.Itoa(freePort(t)),
 		"receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 300")
-	c.output.path = filepath.Join(filepath.Dir(c.output.path), "tapio-data.jsonl")
 	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
 	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
 	require.Eventually(t, func() bool { return c.output.read() == nil }, patience, pollInterval, "the file")
@@ -149,4 +132,32 @@ func hasMetrics(o *output, names ...string) bool {
 		}
 	}
 	return !slices.ContainsFunc(names, func(name string) bool { return !found[name] })
+}
+
+// startDefault starts the default configuration, and returns when it is ready.
+func startDefault(t *testing.T, scope cgroup, overrides ...string) *collector {
+	t.Helper()
+	c := launchDefault(t, scope, overrides...)
+	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
+	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
+	return c
+}
+
+// launchDefault only starts it, on ports of its own.
+func launchDefault(t *testing.T, scope cgroup, overrides ...string) *collector {
+	t.Helper()
+	return launchDefaultAs(t, binary(t), nil, scope, overrides...)
+}
+
+func launchDefaultAs(t *testing.T, path string, as *syscall.Credential, scope cgroup, overrides ...string) *collector {
+	t.Helper()
+	content, err := os.ReadFile(defaultConfig)
+	require.NoError(t, err)
+	stats, telemetry := freePort(t), freePort(t)
+	c := launchConfig(t, path, as, scope.path, string(content), stats, telemetry, append([]string{
+		"extensions::tapio::endpoint: 127.0.0.1:" + strconv.Itoa(stats),
+		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: " + strconv.Itoa(telemetry) + "}}}}]}}",
+	}, overrides...)...)
+	c.output.path = filepath.Join(filepath.Dir(c.output.path), "tapio-data.jsonl")
+	return c
 }

@@ -40,7 +40,7 @@ func TestPipelineLoad(t *testing.T) {
 		t.Skip("set TAPIO_BENCH=1 to run it, or: make bench-pipeline")
 	}
 	file := filepath.Join(t.TempDir(), "simulated")
-	recordSimulated(t, file)
+	recordSimulated(t, file, pipelineEvents)
 	port := freePort(t)
 	sink := launch(t, binary(t), nil, "", "receivers::otlp::protocols::grpc::endpoint: 127.0.0.1:"+strconv.Itoa(port), "exporters::nop: {}",
 		"service::pipelines: {traces: {receivers: [otlp], exporters: [nop]}, metrics: {receivers: [otlp], exporters: [nop]}, logs: {receivers: [otlp], exporters: [nop]}}")
@@ -80,13 +80,13 @@ func loadAverage(t *testing.T) string {
 	return string(load)
 }
 
-func recordSimulated(t *testing.T, file string) {
+func recordSimulated(t *testing.T, file string, events uint64) {
 	t.Helper()
 	c := startCollectorAnywhere(t, append([]string{
 		"receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 0",
 		fmt.Sprintf("receivers::tapioebpf::recording: {file: %s, max_size: 4GiB}", file),
 	}, withNop...)...)
-	require.Eventually(t, func() bool { return c.stats().TotalEvents >= pipelineEvents }, 5*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.stats().TotalEvents >= events }, 5*time.Minute, 10*time.Millisecond)
 	c.terminate()
 }
 
