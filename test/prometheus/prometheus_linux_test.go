@@ -126,6 +126,11 @@ var absentHere = map[string]string{
 	"tapio_etcd_sync_duration_seconds_count error_type":  "no disk fails",
 	"tapio_etcd_write_duration_seconds_count error_type": "no disk fails",
 	"tapio_dns_unmatched_answers_total":                  "there is none, see above",
+
+	"tapio_throttle_events_total k8s_namespace_name": "what is throttled here is in no pod, no container and no unit",
+	"tapio_throttle_events_total k8s_pod_name":       "likewise",
+	"tapio_throttle_events_total container_id":       "likewise",
+	"tapio_throttle_events_total tapio_systemd_unit": "likewise",
 }
 
 // testLabels: series are chosen and summed by labels that they have.
