@@ -22,7 +22,7 @@ var packages = []string{
 }
 
 const (
-	newest = "7.3" // of vm.Kernels
+	oldest, newest = "5.10", "7.3" // of vm.Kernels
 
 	guestLimit = 30 * time.Minute // verifying the programs takes seconds a test there
 	// testLimit is shorter, so that a test that hangs says where.
@@ -46,6 +46,11 @@ var slowest = "^Test(" + strings.Join([]string{
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 }, "|") + ")$"
+
+// extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.
+const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
+	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
+	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart)$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {
@@ -88,8 +93,10 @@ func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
 	case os.Getenv("TAPIO_KERNELS") == "all":
 	case kernel.Name == newest:
 		guest.Flags = append(guest.Flags, "-test.skip="+slowest)
-	default:
+	case kernel.Name == oldest:
 		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+slowest)
+	default:
+		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+slowest+"|"+extremes)
 	}
 	for _, pkg := range packages {
 		binary, err := vm.BuildTest(t.Context(), dir, kernel.Arch, pkg)

@@ -40,7 +40,7 @@ type sharedSource struct {
 }
 
 // maxShared sources are there at a time: each has its programs at the hooks of the whole machine.
-const maxShared = 4
+const maxShared = 5
 
 // pool has the sources that are shared, the one that was used last at its end. Tests do not run in
 // parallel here.
