@@ -31,7 +31,6 @@ func init() {
 	workloads["ask-streams"] = askStreamsWorkload
 	workloads["flood-dns"] = floodDNSWorkload
 	workloads["hold"] = holdWorkload
-	workloads["exec-again"] = execAgainWorkload
 	workloads["read-then-unshare"] = readThenUnshareWorkload
 }
 
@@ -145,19 +144,6 @@ func askStreamsWorkload(args []string) error {
 		}
 	}
 	return nil
-}
-
-// execAgainWorkload starts itself anew, args[0] times.
-func execAgainWorkload(args []string) error {
-	left := number(args[0])
-	if left == 0 {
-		return nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	return unix.Exec(self, []string{self, strconv.Itoa(left - 1)}, os.Environ())
 }
 
 // readThenUnshareWorkload reads a file again and again, and then takes a namespace of its own.
@@ -324,9 +310,10 @@ func TestAProcessIsToldFromItsForkToItsEnd(t *testing.T) {
 
 // TestOneProgramAfterTheOtherIsLimited, although no process is made.
 func TestOneProgramAfterTheOtherIsLimited(t *testing.T) {
-	const programs = 40
+	const programs = 200
 	w := newWorld(t, withLimits(t))
-	require.NoError(t, w.workload("exec-again", strconv.Itoa(programs)).Run())
+	script := `[ "$1" -gt 0 ] || exit 0; exec /bin/sh -c "$0" "$0" $(($1-1))`
+	require.NoError(t, w.command("/bin/sh", "-c", script, script, strconv.Itoa(programs)).Run())
 	throttled := w.awaitThrottled(w.cgroup, event.FamilyProcess, 2)
 	w.finish()
 	counters := w.counters()[uint8(event.FamilyProcess)]

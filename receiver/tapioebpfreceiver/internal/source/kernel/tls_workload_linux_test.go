@@ -199,6 +199,7 @@ func (c handshakeCase) ask(connection net.Conn, config *tls.Config, truth *hands
 	if _, err := io.ReadFull(over, make([]byte, len("hello"))); err != nil { // with it, session tickets
 		truth.Client = err.Error()
 	}
+	truth.Took = time.Since(began) // what was written last may have been in the socket for a while
 	return over.Close()
 }
 
