@@ -148,7 +148,7 @@ static __always_inline bool is_dns_limited(struct socket_state *state, __u32 typ
 {
 	struct limit_key key = LIMIT_KEY_OF_DNS(state);
 
-	return key.cgroup_id && limit_by_key(&key, type, SECOND);
+	return limit_by_key(&key, type, SECOND);
 }
 
 static __always_inline void leave_out_dns(struct socket_state *state, __u32 type)
@@ -172,11 +172,8 @@ static __always_inline void charge_dns(struct socket_state *state)
 static __always_inline bool is_unknown_answer_throttled(struct socket_state *state, __u32 type)
 {
 	struct limit_key key = LIMIT_KEY_OF_DNS(state);
-	struct limit_state *limit;
+	struct limit_state *limit = limit_state_of(&key);
 
-	if (!key.cgroup_id)
-		return false;
-	limit = limit_state_of(&key);
 	if (!limit || !limit->last || has_passed(bpf_ktime_get_boot_ns(), limit->last, dns_timeout))
 		return limit_by_key(&key, type, SECOND);
 	leave_out_by_key(&key, type);

@@ -550,13 +550,13 @@ struct etcd_change {
 
 enum throttling_flags {
 	THROTTLING_BEGAN = 1 << 0,
-	THROTTLING_ENDED =
-		1 << 1, /* for a second nothing was beyond the limit, or the collector ends */
+	THROTTLING_ENDED = 1 << 1, /* a second without, or the collector ends */
 };
 
 /*
  * Events of a cgroup that were beyond its limit and so were not told: made by the receiver, each second and for each
- * cgroup and family of which there are some. The header's time is that of the last of them.
+ * cgroup and family of which there are some. The header's time is that of the last of them; of those that belong to
+ * what was not told before, and come when nothing is beyond the limit any more, it is when they are told.
  */
 struct throttling {
 	struct event_header header; /* of no process */
@@ -602,7 +602,7 @@ struct limit_key {
 
 /* Not exact where CPUs write to it at the same time, but for what is counted. */
 struct limit_state {
-	__u64 due;	 /* ns: when all that has passed is paid for; it may be a second ahead */
+	__u64 due;	 /* ns: when all that has passed is paid for; it may be seconds ahead */
 	__u64 throttled; /* events, ever; those that are not told */
 	__u64 began;	 /* ns: the first of these since a second without */
 	__u64 last;	 /* ns: the last of these */

@@ -26,11 +26,14 @@ struct {
 /* What a cgroup begins with. Nothing writes to it; the verifier asks for no stack then. */
 const struct limit_state unlimited = {};
 
-/* NULL: there are too many, and this one has no limit. */
+/* NULL: it has no limit: there are too many, or it is not known, and the limit would be that of many. */
 static __always_inline struct limit_state *limit_state_of(const struct limit_key *key)
 {
-	struct limit_state *state = bpf_map_lookup_elem(&limits, key);
+	struct limit_state *state;
 
+	if (!key->cgroup_id)
+		return NULL;
+	state = bpf_map_lookup_elem(&limits, key);
 	if (state)
 		return state;
 	bpf_map_update_elem(&limits, key, &unlimited, BPF_NOEXIST);
@@ -94,12 +97,12 @@ static __always_inline void leave_out_by_key(const struct limit_key *key, __u32 
 	count_throttled(type);
 }
 
-/* Functions by themselves, verified once. A cgroup that is not known has no limit: it would be that of many. */
+/* Functions by themselves, verified once. */
 __noinline int limit_event(__u64 cgroup_id, __u32 type, __u32 kind, __u64 ahead)
 {
 	struct limit_key key = {.cgroup_id = cgroup_id, .family = type >> 8, .kind = kind};
 
-	return cgroup_id && limit_by_key(&key, type, ahead);
+	return limit_by_key(&key, type, ahead);
 }
 
 __noinline int leave_out_event(__u64 cgroup_id, __u32 type)

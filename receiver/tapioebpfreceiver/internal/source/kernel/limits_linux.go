@@ -48,7 +48,7 @@ const (
 func limitIntervals(limits map[string]uint64) (intervals [bpf.WireEventFamilyFAMILY_COUNT]uint64) {
 	for family := range event.FamilyCount {
 		if limit := limits[family.String()]; limit > 0 {
-			intervals[family] = max(1, uint64(time.Second)/limit)
+			intervals[family] = uint64(time.Second) / limit
 		}
 	}
 	return intervals
@@ -136,35 +136,39 @@ func (l *limits) account(key bpf.WireLimitKey, state *bpf.WireLimitState, now ui
 		t = &throttled{}
 		l.throttled[key] = t
 	}
-	// What belongs to what was not told, as the end of a process, may come when nothing is beyond the limit any more.
-	events, began := state.Throttled-t.counted, !t.active && state.Last > t.last
-	ends := (began || t.active) && (isLast || state.Last+limitsInterval <= now)
-	if events == 0 && !ends {
+	events, flags := t.advance(state, isLast || state.Last+limitsInterval <= now)
+	if events == 0 && flags == 0 {
 		return
 	}
-	if began {
-		t.total = 0
+	at := now
+	if t.active || flags != 0 {
+		at = state.Last
 	}
-	at := state.Last
-	if !began && !t.active {
-		at = now
-	}
-	t.counted, t.last, t.active = state.Throttled, state.Last, (began || t.active) && !ends
-	t.total += events
 	l.record = bpf.WireThrottling{
 		Header: bpf.WireEventHeader{Time: at, CgroupId: key.CgroupId, Type: uint16(event.TypeThrottling)},
-		Began:  state.Began, Events: events, Total: t.total,
+		Began:  state.Began, Events: events, Total: t.total, Flags: flags,
 		Limit:  l.source.options.RateLimits[event.Family(key.Family).String()],
 		Family: uint16(key.Family), Kind: uint16(key.Kind),
 	}
-	if began {
-		l.record.Flags |= event.ThrottlingBegan
-	}
-	if ends {
-		l.record.Flags |= event.ThrottlingEnded
-	}
 	l.made.Add(1)
 	handle(unsafe.Slice((*byte)(unsafe.Pointer(&l.record)), unsafe.Sizeof(l.record)))
+}
+
+// advance to what the programs have counted by now: how many events are new, and whether with them it began, or is over. What belongs
+// to what was not told, as the end of a process, may come when nothing is beyond the limit any more: then it is neither.
+func (t *throttled) advance(state *bpf.WireLimitState, isOver bool) (events uint64, flags uint32) {
+	events = state.Throttled - t.counted
+	if !t.active && state.Last > t.last {
+		t.active, t.total = true, 0
+		flags = event.ThrottlingBegan
+	}
+	if t.active && isOver {
+		t.active = false
+		flags |= event.ThrottlingEnded
+	}
+	t.counted, t.last = state.Throttled, state.Last
+	t.total += events
+	return events, flags
 }
 
 // forgetIdle looks again at what was silent: if it is no more, it stays.
