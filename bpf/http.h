@@ -28,7 +28,7 @@
 #define HEADS_SIZE (MAX_HEADS + 2 * SCRATCH_SIZE)
 #define LINE_LOST 0xffffffff	 /* its beginning is no longer at hand */
 #define MAX_FIRST_LINE 65536	 /* what has no line end until there is not HTTP */
-#define MAX_SCANS 96		 /* words and lines of a window */
+#define MAX_SCANS 96		 /* words and lines of a window that are read together */
 #define CONTENT_LENGTH_DIGITS 32 /* and spaces */
 #define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
 #define STEPS_TOGETHER 256	 /* the verifier follows each of these but once */
@@ -67,17 +67,13 @@ enum http_method { METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
 
 /*
  * The reading of a head or trailer. Its bytes are read where they are kept, among the slot's heads;
- * when there is no room for more, in a scratch area behind them. Positions are kept here, not in
- * registers: the verifier then knows nothing of them and need not follow each value of each.
+ * when there is no room for more, in a scratch area behind them.
  */
 struct http_message {
-	__u64 newlines;	 /* of the word looked at last, those not yet taken: bit 7 of each byte */
 	__u64 length;	 /* Content-Length, or the size of the chunk */
 	__u32 at;	 /* where the stream's next bytes go */
 	__u32 limit;	 /* how far they may */
 	__u32 end;	 /* of the bytes that are there */
-	__u32 word;	 /* where the word with the newlines is */
-	__u32 next;	 /* where the next one is */
 	__u32 line;	 /* where the line begins */
 	__u32 length_at; /* where the value of a Content-Length begins; 0: nowhere in the window */
 	__u32 size;	 /* bytes that were read */
@@ -91,13 +87,9 @@ struct http_message {
 	__u8 reserved;
 };
 
-/* A request and its response, until they are sent. */
+/* A request and its response, until they are sent. What is read at each packet stands together, and first. */
 struct http_slot {
-	struct http_exchange event;
-	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
-	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
-	struct http_message messages[2]; /* by enum http_part */
-	__u64 socket;			 /* whose it is, as in struct http_stream; 0: not in use */
+	__u64 socket;	   /* whose it is, as in struct http_stream; 0: not in use */
 	__u64 server_born; /* as born in struct serving_process, of the one that serves it */
 	__u64 live;	   /* when it was last known to belong to an open socket, ns */
 	__u32 number; /* among the connection's requests; with socket, no other exchange has it */
@@ -109,6 +101,11 @@ struct http_slot {
 	__u8 early;	   /* the connection has no socket of its own yet */
 	__u8 expected;	   /* where the response begins is known */
 	__u8 reserved;
+	__u64 zero;			 /* always; see unknown() */
+	struct http_message messages[2]; /* by enum http_part */
+	struct http_exchange event;
+	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
+	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
 };
 
 /* Set by the loader. */
@@ -318,7 +315,8 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	size = slot->event.request_head_size + slot->event.response_head_size;
 	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state) &&
 	    !is_throttled(state->cgroup_id, HTTP_EXCHANGE, 0))
-		output_event(&traffic_ring, HTTP_EXCHANGE, slot, sizeof(slot->event) + size);
+		output_event(&traffic_ring, HTTP_EXCHANGE, &slot->event,
+			     sizeof(slot->event) + size);
 	free_slot(slot, slot_of(&state->http, exchange));
 }
 
@@ -428,14 +426,20 @@ static __always_inline __u32 first_marked(__u64 marks)
 #define LOWER_CASE 0x2020202020202020ULL
 
 /* Eight bytes of the heads; 0 where there are none. */
-static __always_inline __u64 word_at(struct http_slot *slot, __u32 at)
+static __always_inline __u64 word_at(struct http_slot *slot, __u64 at)
 {
+	/* of a member's bytes the compiler knows that they are not aligned, and would read one after the other */
+	const __u8 *bytes = slot->heads;
+
+	barrier_var(at); /* the pointer is made from what is checked here */
 	if (at > HEADS_SIZE + HTTP_WINDOW - 8)
 		return 0;
-	return in_order(*(__u64 *)&slot->heads[at]);
+	bytes += at;
+	barrier_var(bytes);
+	return in_order(*(const __u64 *)bytes);
 }
 
-static __always_inline __u8 byte_at(struct http_slot *slot, __u32 at)
+static __always_inline __u8 byte_at(struct http_slot *slot, __u64 at)
 {
 	if (at >= HEADS_SIZE + HTTP_WINDOW)
 		return 0;
@@ -453,7 +457,7 @@ static __always_inline bool is_space(__u8 c)
 }
 
 /* end: where the line feed, or the carriage return before it, is. */
-static __always_inline bool is_request_line(struct http_slot *slot, __u32 end)
+static __always_inline bool is_request_line(struct http_slot *slot, __u64 end)
 {
 	return word_at(slot, end - 9) == TEXT8(' ', 'H', 'T', 'T', 'P', '/', '1', '.') &&
 	       is_digit(byte_at(slot, end - 1));
@@ -482,88 +486,55 @@ static __always_inline bool ends_with_chunked(struct http_slot *slot, __u32 end)
 }
 
 /* Those two decide where a message ends; all others are for user space. */
-static __always_inline void read_header(struct http_slot *slot, struct http_message *message,
-					__u32 line, __u32 end)
+static __always_inline bool is_content_length(struct http_slot *slot, __u64 line)
 {
-	__u64 name = word_at(slot, line) | LOWER_CASE;
+	return (word_at(slot, line) | LOWER_CASE) ==
+		       TEXT8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
+	       (word_at(slot, line + 8) | LOWER_CASE) << 8 ==
+		       TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':');
+}
 
-	if (name == TEXT8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-	    (word_at(slot, line + 8) | LOWER_CASE) << 8 ==
-		    TEXT8(0, 'l', 'e', 'n', 'g', 't', 'h', ':'))
-		message->length_at = line + 15;
-	if (name == TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-	    (word_at(slot, line + 8) | LOWER_CASE) ==
-		    TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
-	    ends_with_chunked(slot, end))
-		message->chunked = true;
+static __always_inline bool is_transfer_encoding(struct http_slot *slot, __u64 line)
+{
+	return (word_at(slot, line) | LOWER_CASE) ==
+		       TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
+	       (word_at(slot, line + 8) | LOWER_CASE) ==
+		       TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n');
+}
+
+/* A function by itself, as are the others that are not static: the verifier checks it once, and not for each way to it. */
+__noinline int http_read_coding(__u32 number, __u32 part, __u32 end)
+{
+	struct http_slot *slot = http_slot(number);
+
+	if (slot && ends_with_chunked(slot, end))
+		slot->messages[part & 1].chunked = true;
+	return 0;
 }
 
 /*
- * Reads the line that ends with the newline at that place. A function by itself, as are the others
- * that are not static: the verifier checks it once, and not for each way to it.
+ * The verifier follows a loop in which a position goes on for each value that it may have. Of one that was mixed with what
+ * it does not know, it knows nothing, so that it need not.
  */
-__noinline int http_read_line(__u32 number, __u32 part, __u32 newline)
+static __always_inline __u64 unknown(__u64 position, __u64 zero)
 {
-	struct http_slot *slot = http_slot(number);
-	struct http_message *message;
-	__u32 end = newline;
-	__u32 line;
+	barrier_var(zero);
+	return position ^ zero;
+}
 
-	if (!slot)
-		return 0;
-	message = &slot->messages[part & 1];
-	line = message->line;
-	message->line = newline + 1;
-	if (line != end && byte_at(slot, end - 1) == '\r')
-		end--;
-	if (end == line)
+/* end: where the line feed is, or the carriage return before it. */
+static __always_inline void read_line(struct http_slot *slot, struct http_message *message,
+				      __u64 line, __u64 end, __u32 number, enum http_part part)
+{
+	if (line == end)
 		message->ended =
 			message->first_line; /* empty lines before a message are let pass */
 	else if (!message->first_line)
 		read_first_line(slot, message, end, part);
-	else if (line != LINE_LOST)
-		read_header(slot, message, line, end);
-	return 0;
-}
-
-/* The next word with a line feed in it; of those that have none, four at a time are passed. */
-static __always_inline void look_at_next_words(struct http_slot *slot, struct http_message *message)
-{
-	__u32 at = message->next;
-	__u32 end = message->end;
-	__u64 newlines = 0;
-
-	for (int i = 0; i < 4 && !newlines && at < end; i++, at += 8)
-		newlines = newlines_of(word_at(slot, at));
-	message->newlines = newlines;
-	message->word = at - 8;
-	message->next = at;
-}
-
-/* Most lines are not of interest, which their first byte tells. */
-static __always_inline bool is_other_header(struct http_slot *slot, struct http_message *message)
-{
-	__u8 first = byte_at(slot, message->line) | 0x20;
-
-	return message->first_line && first != 'c' && first != 't' && first > ('\r' | 0x20);
-}
-
-static __always_inline void take_newline(struct http_slot *slot, struct http_message *message,
-					 __u32 number, __u32 part)
-{
-	__u64 marks = message->newlines;
-	__u32 newline = message->word + first_marked(marks);
-
-	message->newlines = marks & (marks - 1);
-	if (newline >= message->end) {
-		message->newlines = 0; /* left from what was there before */
-		return;
-	}
-	message->at = newline + 1;
-	if (is_other_header(slot, message))
-		message->line = newline + 1;
-	else
-		http_read_line(number, part, newline);
+	else if (is_content_length(slot, line))
+		message->length_at = line + 15;
+	else if (is_transfer_encoding(slot, line))
+		http_read_coding(number, part, end);
 }
 
 static __always_inline void read_content_length(struct http_slot *slot,
@@ -590,23 +561,28 @@ static __always_inline void read_content_length(struct http_slot *slot,
 __noinline int http_read_window(__u32 number, __u32 part)
 {
 	struct http_slot *slot = http_slot(number);
+	__u64 at, line, end, newlines, blank;
 	struct http_message *message;
 
 	if (!slot)
 		return 0;
 	message = &slot->messages[part & 1];
-	message->newlines = 0;
-	message->next = message->at;
-	for (int i = 0; i < MAX_SCANS && !message->ended && !message->invalid; i++) {
-		if (message->newlines)
-			take_newline(slot, message, number, part);
-		else if (message->next < message->end)
-			look_at_next_words(slot, message);
-		else
-			break;
+	at = message->at;
+	line = message->line;
+	end = message->end;
+	for (int i = 0; i < MAX_SCANS && at < end && !message->ended; i++) {
+		newlines = newlines_of(word_at(slot, at));
+		at += newlines ? first_marked(newlines) + 1 : 8;
+		if (newlines && at <= end) {
+			blank = byte_at(slot, at - 2) == '\r' && line != at - 1;
+			read_line(slot, message, line, unknown(at - 1 - blank, slot->zero), number,
+				  part);
+			line = unknown(at, slot->zero);
+		}
+		at = unknown(at, slot->zero);
 	}
-	if (!message->ended && !message->newlines && message->next >= message->end)
-		message->at = message->end; /* the rest is the beginning of a line */
+	message->line = line;
+	message->at = at < end ? at : end; /* the rest is the beginning of a line */
 	if (message->length_at)
 		read_content_length(slot, message);
 	return 0;

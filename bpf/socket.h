@@ -53,20 +53,20 @@ struct http_stream {
 
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
 struct http_connection {
-	struct http_stream streams[2]; /* by enum direction */
 	__u64 busy;	/* the CPU that reads it now, plus one; 0: none; see lock_connection */
 	__u32 begun;	/* requests */
 	__u32 answered; /* of these, those whose response is complete */
-	__u16 pending[MAX_PIPELINED]; /* slots of those in between, by number */
-	__u32 reading;		      /* the newest request is not complete */
-	__u8 role;		      /* enum connection_role, by the direction of the requests */
-	__u8 last;		      /* direction of the last payload, plus one */
-	__u8 searching;		      /* no request was recognised since bytes were missed */
-	__u8 confirmed;		      /* a request was recognised: role is certain */
-	__u8 looks;		      /* how often a request was looked for in vain */
-	__u8 deferred;		      /* a segment was put aside, as another one was being read */
-	__u8 early;		      /* it has no socket of its own yet */
-	__u8 reserved[7];
+	__u32 reading;	/* the newest request is not complete */
+	__u8 role;	/* enum connection_role, by the direction of the requests */
+	__u8 last;	/* direction of the last payload, plus one */
+	__u8 searching; /* no request was recognised since bytes were missed */
+	__u8 confirmed; /* a request was recognised: role is certain */
+	__u8 looks;	/* how often a request was looked for in vain */
+	__u8 deferred;	/* a segment was put aside, as another one was being read */
+	__u8 early;	/* it has no socket of its own yet */
+	__u8 reserved[5];
+	struct http_stream streams[2]; /* by enum direction */
+	__u16 pending[MAX_PIPELINED];  /* slots of those between answered and begun, by number */
 };
 
 struct socket_state {
@@ -76,9 +76,12 @@ struct socket_state {
 	 */
 	__u64 address;
 	struct process_ref owner; /* who last read or wrote; before that: who created it */
-	__u64 opened;		  /* TCP client: SYN sent; ns; 0: before the start */
-	__u64 connected;	  /* TCP: established; ns; 0: not yet, or before the start */
-	__u64 reported;		  /* when the last report was sent; 0: none yet */
+	struct http_connection http;
+	__u64 cgroup_id;	     /* together with ends */
+	struct connection_ends ends; /* TCP, once it is established; read when first needed */
+	__u64 opened;		     /* TCP client: SYN sent; ns; 0: before the start */
+	__u64 connected;	     /* TCP: established; ns; 0: not yet, or before the start */
+	__u64 reported;		     /* when the last report was sent; 0: none yet */
 	__u64 sent_bytes_reported;
 	__u64 received_bytes_reported;
 	__u32 retransmits_reported;
@@ -87,10 +90,7 @@ struct socket_state {
 	__u8 followed;		   /* TCP: the *_reported fields are what it had when we met it */
 	__u8 tcp_state;		   /* that it was last seen to enter */
 	struct flow_key last_flow; /* UDP: ended together with the socket */
-	struct http_connection http;
-	struct connection_ends ends; /* TCP, once it is established; read when first needed */
-	__u64 cgroup_id;	     /* together with them */
-	struct cause cause;	     /* TCP client: of the connection */
+	struct cause cause;	   /* TCP client: of the connection */
 };
 
 /* The first choice: goes with the socket, by itself. */
