@@ -880,6 +880,34 @@ static __always_inline int take_back_request(struct http_connection *http)
 	return not_a_request(http);
 }
 
+/* Empty lines before a request are let pass (RFC 9112, section 2.2). */
+static __always_inline bool is_line_end(__u8 c)
+{
+	return c == '\r' || c == '\n';
+}
+
+static __noinline bool skip_line_end(struct __sk_buff *skb, struct http_stream *stream)
+{
+	__u8 first = 0;
+
+	if (!stream->left || !load_stream(skb, stream, &first, 1, 1) || !is_line_end(first))
+		return false;
+	advance(stream, 1);
+	return true;
+}
+
+/* The same where a request was begun with it: on connections that have had one, nobody looks before. */
+static __always_inline int take_back_line_end(struct http_connection *http,
+					      struct http_stream *stream)
+{
+	drop_exchange(http, http->begun - 1, false);
+	http->begun--;
+	http->reading = false;
+	stream->mode = MODE_START;
+	advance(stream, 1);
+	return STEP_MORE;
+}
+
 static __always_inline int read_head(struct __sk_buff *skb, struct socket_state *state,
 				     struct http_stream *stream, struct http_slot *slot,
 				     __u32 number, enum http_part part)
@@ -889,9 +917,11 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 
 	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
+	before = message->at;
+	if (part == REQUEST && !before && is_line_end(byte_at(slot, 0)))
+		return take_back_line_end(&state->http, stream);
 	if (part == RESPONSE && !read_status(slot))
 		return invalid_response(state, stream->now);
-	before = message->at;
 	http_read_window(number, part);
 	if (part == RESPONSE && message->first_line && !slot->event.status)
 		return invalid_response(state, stream->now); /* shorter than any status */
@@ -913,18 +943,6 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (part == REQUEST)
 		return request_head_ended(state, stream, slot);
 	return response_head_ended(state, stream, slot);
-}
-
-/* Empty lines before a request are let pass (RFC 9112, section 2.2). */
-static __noinline bool skip_line_end(struct __sk_buff *skb, struct http_stream *stream)
-{
-	__u8 first = 0;
-
-	if (!stream->left || !load_stream(skb, stream, &first, 1, 1) ||
-	    (first != '\r' && first != '\n'))
-		return false;
-	advance(stream, 1);
-	return true;
 }
 
 /* A method is a token, and a target follows it: no other protocol's first bytes are like that. */
@@ -974,10 +992,12 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 		return is_tls(http) ? STEP_MORE : STEP_DONE;
 	if (!http_enabled)
 		return not_a_request(http);
-	if (skip_line_end(skb, stream))
-		return STEP_MORE;
-	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
-		return not_a_request(http);
+	if ((http->searching || !http->confirmed)) {
+		if (skip_line_end(skb, stream))
+			return STEP_MORE;
+		if (!may_be_request(skb, stream))
+			return not_a_request(http);
+	}
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    bpf_map_pop_elem(&http_free, &number))
 		return too_many(http, stream);
@@ -1228,7 +1248,11 @@ static __always_inline int read_part(struct __sk_buff *skb, struct socket_state 
 		return lose_framing(http);
 	switch (stream->mode) {
 	case MODE_HEAD:
-		return read_head(skb, state, stream, slot, number, part);
+		result = read_head(skb, state, stream, slot, number, part);
+		if (stream->mode != MODE_BODY || !stream->left)
+			return result;
+		return read_body(state, stream, slot,
+				 part); /* often behind it in the same segment */
 	case MODE_BODY:
 		return read_body(state, stream, slot, part);
 	case MODE_CHUNK_SIZE:
@@ -1278,10 +1302,19 @@ __noinline int http_steps(struct __sk_buff *skb, __u32 direction)
 	return result;
 }
 
-/* Reads all of what was placed. */
-static __always_inline void read_placed(struct __sk_buff *skb, enum direction direction,
-					const int rounds)
+/* Most segments are one part of a message, and need no more than one step. */
+static __always_inline int first_step(struct __sk_buff *skb, struct http_stream *stream,
+				      enum direction direction)
 {
+	return is_tls_mode(stream->mode) ? tls_step(skb, direction) : http_step(skb, direction);
+}
+
+/* Reads all of what was placed. */
+static __always_inline void read_placed(struct __sk_buff *skb, struct http_stream *stream,
+					enum direction direction, const int rounds)
+{
+	if (first_step(skb, stream, direction) == STEP_DONE)
+		return;
 	for (int i = 0; i < rounds; i++)
 		if (http_steps(skb, direction) == STEP_DONE)
 			break;
@@ -1475,7 +1508,7 @@ static __always_inline void read_early(struct __sk_buff *skb, struct http_stream
 	for (int i = 0; i < MAX_EARLY_SEGMENTS && stream->early_segments; i++) {
 		if (!place_early(stream))
 			break;
-		read_placed(skb, direction, EARLY_ROUNDS);
+		read_placed(skb, stream, direction, EARLY_ROUNDS);
 		forget_early(stream);
 	}
 	stream->reading_early = false;
@@ -1503,7 +1536,7 @@ static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connec
 	if (!place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
-		read_placed(skb, direction, STEP_ROUNDS);
+		read_placed(skb, stream, direction, STEP_ROUNDS);
 	else
 		lose_framing(http);
 }
@@ -1603,6 +1636,13 @@ __noinline int http_lock(struct __sk_buff *skb)
 	return state && lock_connection(state, LOCK_TRIES);
 }
 
+/* Nearly always the lock is free, and it takes no function to have it. */
+static __always_inline bool lock_for_packet(struct __sk_buff *skb, struct socket_state *state)
+{
+	return (has_exchange && lock_by_word(&state->http, bpf_get_smp_processor_id() + 1, 1)) ||
+	       http_lock(skb);
+}
+
 static __always_inline void unlock_connection(struct socket_state *state)
 {
 	if (has_exchange)
@@ -1639,7 +1679,7 @@ static __always_inline void read_payload(struct __sk_buff *skb, struct socket_st
 		look_for_request(state, stream, segment, direction);
 	if (!has_framing(stream) || !place_segment(skb, stream, segment, direction))
 		return;
-	read_placed(skb, direction, STEP_ROUNDS);
+	read_placed(skb, stream, direction, STEP_ROUNDS);
 	if (stream->left && has_framing(stream))
 		lose_framing(http); /* too many parts in one packet */
 	read_ahead(skb, http, stream, direction);
@@ -1717,7 +1757,7 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 
 	if (http->streams[direction].mode == MODE_OPAQUE || !read_segment(skb, &segment))
 		return;
-	if (http_lock(skb)) {
+	if (lock_for_packet(skb, state)) {
 		read_locked(skb, state, &segment, direction);
 		if (http->deferred)
 			http_read_deferred(skb);
@@ -1766,7 +1806,7 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
 	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
-		read_placed(skb, INGRESS, STEP_ROUNDS);
+		read_placed(skb, &http->streams[INGRESS], INGRESS, STEP_ROUNDS);
 }
 
 /* The connection has a socket now: its exchanges are that socket's. */

@@ -146,12 +146,22 @@ struct ipv4_tcp_headers {
 
 #define PLAIN_IPV4 0x45 /* version 4, five words */
 
+static __always_inline bool load_ipv4_tcp(struct __sk_buff *skb, struct ipv4_tcp_headers *headers)
+{
+	const struct ipv4_tcp_headers *data = (void *)(long)skb->data;
+
+	if ((void *)(data + 1) > (void *)(long)skb->data_end) /* not in one piece */
+		return !bpf_skb_load_bytes(skb, 0, headers, sizeof(*headers));
+	*headers = *data;
+	return true;
+}
+
 static __always_inline __u32 find_tcp_ipv4(struct __sk_buff *skb, struct tcp_header *tcp)
 {
 	struct ipv4_tcp_headers headers;
 	__u32 offset;
 
-	if (bpf_skb_load_bytes(skb, 0, &headers, sizeof(headers)))
+	if (!load_ipv4_tcp(skb, &headers))
 		return 0;
 	if (headers.ip.protocol != IPPROTO_TCP)
 		return 0; /* what IPsec has made of it */
