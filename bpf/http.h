@@ -522,19 +522,36 @@ static __always_inline __u64 unknown(__u64 position, __u64 zero)
 	return position ^ zero;
 }
 
-/* end: where the line feed is, or the carriage return before it. */
-static __always_inline void read_line(struct http_slot *slot, struct http_message *message,
-				      __u64 line, __u64 end, __u32 number, enum http_part part)
+/* Where what a line says ends: newline is where its line feed is. */
+static __always_inline __u64 end_of_line(struct http_slot *slot, __u64 line, __u64 newline)
 {
-	if (line == end)
+	return line != newline && byte_at(slot, newline - 1) == '\r' ? newline - 1 : newline;
+}
+
+static __always_inline void read_line(struct http_slot *slot, struct http_message *message,
+				      __u64 line, __u64 newline, __u32 number, enum http_part part)
+{
+	if (newline - line <= 1 && end_of_line(slot, line, newline) == line)
 		message->ended =
 			message->first_line; /* empty lines before a message are let pass */
 	else if (!message->first_line)
-		read_first_line(slot, message, end, part);
+		read_first_line(slot, message, end_of_line(slot, line, newline), part);
 	else if (is_content_length(slot, line))
 		message->length_at = line + 15;
 	else if (is_transfer_encoding(slot, line))
-		http_read_coding(number, part, end);
+		http_read_coding(number, part, end_of_line(slot, line, newline));
+}
+
+/* The next word with a line feed in it; of those that have none, two are passed together. */
+static __always_inline __u64 next_newlines(struct http_slot *slot, struct http_message *message,
+					   __u64 *at)
+{
+	__u64 newlines = newlines_of(word_at(slot, *at));
+
+	if (newlines || *at + 8 >= message->end)
+		return newlines;
+	*at = unknown(*at + 8, slot->zero);
+	return newlines_of(word_at(slot, *at));
 }
 
 static __always_inline void read_content_length(struct http_slot *slot,
@@ -561,7 +578,7 @@ static __always_inline void read_content_length(struct http_slot *slot,
 __noinline int http_read_window(__u32 number, __u32 part)
 {
 	struct http_slot *slot = http_slot(number);
-	__u64 at, line, end, newlines, blank;
+	__u64 at, line, newlines;
 	struct http_message *message;
 
 	if (!slot)
@@ -569,20 +586,18 @@ __noinline int http_read_window(__u32 number, __u32 part)
 	message = &slot->messages[part & 1];
 	at = message->at;
 	line = message->line;
-	end = message->end;
-	for (int i = 0; i < MAX_SCANS && at < end && !message->ended; i++) {
-		newlines = newlines_of(word_at(slot, at));
+	for (int i = 0; i < MAX_SCANS && at < message->end && !message->ended; i++) {
+		newlines = next_newlines(slot, message, &at);
 		at += newlines ? first_marked(newlines) + 1 : 8;
-		if (newlines && at <= end) {
-			blank = byte_at(slot, at - 2) == '\r' && line != at - 1;
-			read_line(slot, message, line, unknown(at - 1 - blank, slot->zero), number,
-				  part);
+		if (newlines && at <= message->end) {
+			read_line(slot, message, line, unknown(at - 1, slot->zero), number, part);
 			line = unknown(at, slot->zero);
 		}
 		at = unknown(at, slot->zero);
 	}
 	message->line = line;
-	message->at = at < end ? at : end; /* the rest is the beginning of a line */
+	message->at =
+		at < message->end ? at : message->end; /* the rest is the beginning of a line */
 	if (message->length_at)
 		read_content_length(slot, message);
 	return 0;
