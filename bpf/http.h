@@ -70,21 +70,22 @@ enum http_method { METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
  * when there is no room for more, in a scratch area behind them.
  */
 struct http_message {
-	__u64 length;	 /* Content-Length, or the size of the chunk */
-	__u32 at;	 /* where the stream's next bytes go */
-	__u32 limit;	 /* how far they may */
-	__u32 end;	 /* of the bytes that are there */
-	__u32 line;	 /* where the line begins */
-	__u32 length_at; /* where the value of a Content-Length begins; 0: nowhere in the window */
-	__u32 size;	 /* bytes that were read */
-	__u8 first_line; /* was read */
-	__u8 ended;	 /* the empty line was read */
+	__u64 length;	  /* Content-Length, or the size of the chunk */
+	__u32 at;	  /* where the stream's next bytes go */
+	__u32 limit;	  /* how far they may */
+	__u32 end;	  /* of the bytes that are there */
+	__u32 line;	  /* where the line begins */
+	__u32 length_at;  /* where the value of a Content-Length begins; 0: nowhere in the window */
+	__u32 coding_end; /* where a Transfer-Encoding ends; 0: nowhere in the window */
+	__u32 size;	  /* bytes that were read */
+	__u8 first_line;  /* was read */
+	__u8 ended;	  /* the empty line was read */
 	__u8 invalid;
 	__u8 has_length;
 	__u8 chunked;
 	__u8 extension; /* of a chunk: the digits of its size are over */
 	__u8 unkept;	/* the bytes are in the scratch area */
-	__u8 reserved;
+	__u8 reserved[5];
 };
 
 /* A request and its response, until they are sent. What is read at each packet stands together, and first. */
@@ -502,14 +503,11 @@ static __always_inline bool is_transfer_encoding(struct http_slot *slot, __u64 l
 		       TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n');
 }
 
-/* A function by itself, as are the others that are not static: the verifier checks it once, and not for each way to it. */
-__noinline int http_read_coding(__u32 number, __u32 part, __u32 end)
+static __always_inline void read_coding(struct http_slot *slot, struct http_message *message)
 {
-	struct http_slot *slot = http_slot(number);
-
-	if (slot && ends_with_chunked(slot, end))
-		slot->messages[part & 1].chunked = true;
-	return 0;
+	if (ends_with_chunked(slot, message->coding_end))
+		message->chunked = true;
+	message->coding_end = 0;
 }
 
 /*
@@ -529,7 +527,7 @@ static __always_inline __u64 end_of_line(struct http_slot *slot, __u64 line, __u
 }
 
 static __always_inline void read_line(struct http_slot *slot, struct http_message *message,
-				      __u64 line, __u64 newline, __u32 number, enum http_part part)
+				      __u64 line, __u64 newline, enum http_part part)
 {
 	if (newline - line <= 1 && end_of_line(slot, line, newline) == line)
 		message->ended =
@@ -539,7 +537,7 @@ static __always_inline void read_line(struct http_slot *slot, struct http_messag
 	else if (is_content_length(slot, line))
 		message->length_at = line + 15;
 	else if (is_transfer_encoding(slot, line))
-		http_read_coding(number, part, end_of_line(slot, line, newline));
+		message->coding_end = end_of_line(slot, line, newline);
 }
 
 /* The next word with a line feed in it; of those that have none, two are passed together. */
@@ -574,7 +572,10 @@ static __always_inline void read_content_length(struct http_slot *slot,
 	message->length_at = 0;
 }
 
-/* Reads the lines that have come. */
+/*
+ * Reads the lines that have come. A function by itself, as are the others that are not static: the verifier checks it once,
+ * and not for each way to it.
+ */
 __noinline int http_read_window(__u32 number, __u32 part)
 {
 	struct http_slot *slot = http_slot(number);
@@ -590,7 +591,7 @@ __noinline int http_read_window(__u32 number, __u32 part)
 		newlines = next_newlines(slot, message, &at);
 		at += newlines ? first_marked(newlines) + 1 : 8;
 		if (newlines && at <= message->end) {
-			read_line(slot, message, line, unknown(at - 1, slot->zero), number, part);
+			read_line(slot, message, line, unknown(at - 1, slot->zero), part);
 			line = unknown(at, slot->zero);
 		}
 		at = unknown(at, slot->zero);
@@ -600,6 +601,8 @@ __noinline int http_read_window(__u32 number, __u32 part)
 		at < message->end ? at : message->end; /* the rest is the beginning of a line */
 	if (message->length_at)
 		read_content_length(slot, message);
+	if (message->coding_end)
+		read_coding(slot, message);
 	return 0;
 }
 
@@ -1283,17 +1286,20 @@ static __always_inline int read_part(struct __sk_buff *skb, struct socket_state 
 }
 
 /* Reads the next part of a message: the lines of a window, a body's bytes, a chunk's first line. */
+static __noinline int step(struct __sk_buff *skb, struct socket_state *state, __u32 direction)
+{
+	struct http_stream *stream = &state->http.streams[direction & 1];
+	int result;
+
+	result = read_part(skb, state, stream, part_of(&state->http, direction));
+	return stream->left ? result : STEP_DONE;
+}
+
 __noinline int http_step(struct __sk_buff *skb, __u32 direction)
 {
 	struct socket_state *state = state_of_packet(skb);
-	struct http_stream *stream;
-	int result;
 
-	if (!state)
-		return STEP_DONE;
-	stream = &state->http.streams[direction & 1];
-	result = read_part(skb, state, stream, part_of(&state->http, direction));
-	return stream->left ? result : STEP_DONE;
+	return state ? step(skb, state, direction) : STEP_DONE;
 }
 
 __noinline int http_steps(struct __sk_buff *skb, __u32 direction)
@@ -1317,22 +1323,21 @@ __noinline int http_steps(struct __sk_buff *skb, __u32 direction)
 	return result;
 }
 
-/* Most segments are one part of a message, and need no more than one step. */
-static __always_inline int first_step(struct __sk_buff *skb, struct http_stream *stream,
-				      enum direction direction)
-{
-	return is_tls_mode(stream->mode) ? tls_step(skb, direction) : http_step(skb, direction);
-}
-
 /* Reads all of what was placed. */
-static __always_inline void read_placed(struct __sk_buff *skb, struct http_stream *stream,
-					enum direction direction, const int rounds)
+static __always_inline void read_placed(struct __sk_buff *skb, enum direction direction,
+					const int rounds)
 {
-	if (first_step(skb, stream, direction) == STEP_DONE)
-		return;
 	for (int i = 0; i < rounds; i++)
 		if (http_steps(skb, direction) == STEP_DONE)
 			break;
+}
+
+/* The same for a packet, which most often is one part of a message: with a step that has the state at hand. */
+static __always_inline void read_placed_packet(struct __sk_buff *skb, struct socket_state *state,
+					       struct http_stream *stream, enum direction direction)
+{
+	if (is_tls_mode(stream->mode) || step(skb, state, direction) == STEP_MORE)
+		read_placed(skb, direction, STEP_ROUNDS);
 }
 
 /* --- packets --------------------------------------------------------------------------------- */
@@ -1346,9 +1351,9 @@ struct segment {
 	__u64 now;
 	__u32 sequence;
 	__u32 acknowledged;
-	__u16 source_port;
 	__u32 offset; /* of the payload, in the packet */
 	__u32 size;   /* of the payload, bytes */
+	__u16 source_port;
 	bool fin;
 };
 
@@ -1523,7 +1528,7 @@ static __always_inline void read_early(struct __sk_buff *skb, struct http_stream
 	for (int i = 0; i < MAX_EARLY_SEGMENTS && stream->early_segments; i++) {
 		if (!place_early(stream))
 			break;
-		read_placed(skb, stream, direction, EARLY_ROUNDS);
+		read_placed(skb, direction, EARLY_ROUNDS);
 		forget_early(stream);
 	}
 	stream->reading_early = false;
@@ -1551,7 +1556,7 @@ static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connec
 	if (!place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
-		read_placed(skb, stream, direction, STEP_ROUNDS);
+		read_placed(skb, direction, STEP_ROUNDS);
 	else
 		lose_framing(http);
 }
@@ -1694,7 +1699,7 @@ static __always_inline void read_payload(struct __sk_buff *skb, struct socket_st
 		look_for_request(state, stream, segment, direction);
 	if (!has_framing(stream) || !place_segment(skb, stream, segment, direction))
 		return;
-	read_placed(skb, stream, direction, STEP_ROUNDS);
+	read_placed_packet(skb, state, stream, direction);
 	if (stream->left && has_framing(stream))
 		lose_framing(http); /* too many parts in one packet */
 	read_ahead(skb, http, stream, direction);
@@ -1821,7 +1826,7 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
 	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
-		read_placed(skb, &http->streams[INGRESS], INGRESS, STEP_ROUNDS);
+		read_placed(skb, INGRESS, STEP_ROUNDS);
 }
 
 /* The connection has a socket now: its exchanges are that socket's. */

@@ -146,46 +146,45 @@ struct ipv4_tcp_headers {
 
 #define PLAIN_IPV4 0x45 /* version 4, five words */
 
-static __always_inline bool load_ipv4_tcp(struct __sk_buff *skb, struct ipv4_tcp_headers *headers)
-{
-	const struct ipv4_tcp_headers *data = (void *)(long)skb->data;
-
-	if ((void *)(data + 1) > (void *)(long)skb->data_end) /* not in one piece */
-		return !bpf_skb_load_bytes(skb, 0, headers, sizeof(*headers));
-	*headers = *data;
-	return true;
-}
-
 static __always_inline __u32 find_tcp_ipv4(struct __sk_buff *skb, struct tcp_header *tcp)
 {
-	struct ipv4_tcp_headers headers;
+	const struct ipv4_tcp_headers *headers = (void *)(long)skb->data;
+	struct ipv4_header ip;
 	__u32 offset;
 
-	if (!load_ipv4_tcp(skb, &headers))
-		return 0;
-	if (headers.ip.protocol != IPPROTO_TCP)
+	if ((void *)(headers + 1) <= (void *)(long)skb->data_end &&
+	    headers->ip.version_ihl == PLAIN_IPV4) {
+		*tcp = headers->tcp;
+		return headers->ip.protocol == IPPROTO_TCP ? sizeof(headers->ip) : 0;
+	}
+	if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP)
 		return 0; /* what IPsec has made of it */
-	*tcp = headers.tcp;
-	if (headers.ip.version_ihl == PLAIN_IPV4)
-		return sizeof(headers.ip);
-	offset = (headers.ip.version_ihl & 0xf) * 4;
+	offset = (ip.version_ihl & 0xf) * 4;
 	return bpf_skb_load_bytes(skb, offset, tcp, sizeof(*tcp)) ? 0 : offset;
+}
+
+/* A function by itself, as what it needs of the stack is rarely needed. 0: not found. */
+static __noinline __u32 find_tcp_behind_extensions(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	if (!parse_ipv6(skb, &packet) || packet.protocol != IPPROTO_TCP)
+		return 0;
+	return packet.transport_offset;
 }
 
 static __always_inline __u32 find_tcp_ipv6(struct __sk_buff *skb, struct tcp_header *tcp)
 {
 	__u32 offset = sizeof(struct ipv6_header);
-	struct packet packet = {};
 	__u8 next;
 
 	if (bpf_skb_load_bytes(skb, NEXT_HEADER_OFFSET, &next, sizeof(next)))
 		return 0;
-	if (next != IPPROTO_TCP) {
-		if (!parse_ipv6(skb, &packet) || packet.protocol != IPPROTO_TCP)
-			return 0;
-		offset = packet.transport_offset;
-	}
-	return bpf_skb_load_bytes(skb, offset, tcp, sizeof(*tcp)) ? 0 : offset;
+	if (next != IPPROTO_TCP)
+		offset = find_tcp_behind_extensions(skb);
+	if (!offset || bpf_skb_load_bytes(skb, offset, tcp, sizeof(*tcp)))
+		return 0;
+	return offset;
 }
 
 /* Reads the TCP header of a packet of a TCP socket. Where it begins; 0: not found. */
