@@ -30,19 +30,15 @@ const (
 )
 
 // slow is what takes most of a guest's time: tests for which the programs that read HTTP are verified once more, each with
-// settings of its own, or nearly all others twice. The newest kernel, on which they take least, runs them; on the others,
-// what the shared programs are loaded for shows that the kernel takes them.
+// settings of its own, or nearly all others twice; what an emulated CPU needs minutes for; what loads programs to look at the
+// collector more than at them; and one test during which such a CPU once stood still: all instructions that kprobes have
+// changed are changed back while programs are attached. They run on the kernel of whoever runs all tests. In guests, what the
+// shared programs are loaded for shows that the kernel takes them.
 var slow = "^Test(" + strings.Join([]string{
 	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
 	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom",
 	"ATLSClientThatTalksNonsenseIsCounted",
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
-}, "|") + ")$"
-
-// slowest is what an emulated CPU needs minutes for, on any kernel; what loads programs to look at the collector more than at
-// them; and one test during which such a CPU once stood still: all instructions that kprobes have changed are changed back while
-// programs are attached. They run on the kernel of whoever runs all tests.
-var slowest = "^Test(" + strings.Join([]string{
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 }, "|") + ")$"
@@ -91,12 +87,10 @@ func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
 	}
 	switch {
 	case os.Getenv("TAPIO_KERNELS") == "all":
-	case kernel.Name == newest:
-		guest.Flags = append(guest.Flags, "-test.skip="+slowest)
-	case kernel.Name == oldest:
-		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+slowest)
+	case kernel.Name == oldest, kernel.Name == newest:
+		guest.Flags = append(guest.Flags, "-test.skip="+slow)
 	default:
-		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+slowest+"|"+extremes)
+		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+extremes)
 	}
 	for _, pkg := range packages {
 		binary, err := vm.BuildTest(t.Context(), dir, kernel.Arch, pkg)
