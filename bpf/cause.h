@@ -29,13 +29,15 @@ static __always_inline bool uses_io_uring(struct task_struct *task)
 	return bpf_core_field_exists(task->io_uring) && BPF_CORE_READ(task, io_uring);
 }
 
-/* A read waits for this socket's bytes, and for nothing else. */
+/*
+ * A read waits for this socket's bytes, and for nothing else. The socket is one that a program was given, from which the
+ * kernel lets it read without a function.
+ */
 static __always_inline bool blocks(struct task_struct *task, struct sock *sk)
 {
-	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+	struct file *file = sk->sk_socket->file;
 
-	return file && !(BPF_CORE_READ(file, f_flags) & O_NONBLOCK) && !is_polled(file) &&
-	       !uses_io_uring(task);
+	return file && !(file->f_flags & O_NONBLOCK) && !is_polled(file) && !uses_io_uring(task);
 }
 
 /*

@@ -327,7 +327,7 @@ int BPF_PROG(tcp_read, struct sock *sk)
 
 	if (!state)
 		return 0;
-	own_if_held(state);
+	own_if_held(state, bpf_get_current_pid_tgid() >> 32);
 	note_read(sk, state);
 	return 0;
 }
@@ -560,7 +560,8 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (!state)
 		return;
 	if (direction == EGRESS)
-		own_if_held(state);
+		own_if_held(state,
+			    BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), tgid));
 	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
 		see_dns_segment(skb, state, direction);
 	else if (streams_enabled())

@@ -237,13 +237,11 @@ static __always_inline void own_by_current(struct socket_state *state)
 
 /*
  * Where it may also be softirq. Nearly always the owner is the one that it was, which is the
- * cheapest of the questions and holds in any context.
+ * cheapest of the questions and holds in any context. pid: the current process.
  */
-static __always_inline void own_if_held(struct socket_state *state)
+static __always_inline void own_if_held(struct socket_state *state, __u32 pid)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	if (BPF_CORE_READ(task, tgid) != state->owner.pid && held_by_process(sock_of(state)))
+	if (pid != state->owner.pid && held_by_process(sock_of(state)))
 		own_by_current(state);
 }
 
