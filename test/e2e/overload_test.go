@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,8 +125,9 @@ func TestManySockets(t *testing.T) {
 	assert.Equal(t, c.output.events(), rows.exported())
 }
 
-// bomb goes on until nothing can be forked any more, which ends it.
-const bomb = `b() { /bin/true; b & b & wait; }; b`
+// bomb has ten generations, of which the last would be 1024 shells. Without an end to them, what the limit lets live at a time
+// can go on for minutes on a busy machine.
+const bomb = `b() { [ "$1" = 0 ] && return; /bin/true; b $(($1 - 1)) & b $(($1 - 1)) & wait; }; b 10`
 
 // TestForkBomb in scope: the limit of its cgroup keeps the machine alive, and the collector keeps account.
 func TestForkBomb(t *testing.T) {
@@ -143,6 +145,7 @@ func TestForkBomb(t *testing.T) {
 		_ = command.Wait() // which of its shells cannot fork is chance
 		require.Eventually(t, limit.isFree, longPatience, pollInterval)
 	}
+	assert.GreaterOrEqual(t, limit.refused(), rounds, "each bomb has reached the limit")
 	c.quietFor("process", time.Second)
 	stats := c.stats()
 	requireJSON(t, c.statsURL+"/readyz", `{"status":"ready"}`)
@@ -209,6 +212,18 @@ func (l processLimit) put(c *exec.Cmd) {
 func (l processLimit) isFree() bool {
 	current, err := os.ReadFile(filepath.Join(l.dir, "pids.current"))
 	return err == nil && strings.TrimSpace(string(current)) == "0"
+}
+
+var refusedForks = regexp.MustCompile(`(?m)^max (\d+)$`)
+
+// refused is how many forks the limit has refused.
+func (l processLimit) refused() int {
+	l.t.Helper()
+	events, err := os.ReadFile(filepath.Join(l.dir, "pids.events"))
+	require.NoError(l.t, err)
+	match := refusedForks.FindSubmatch(events)
+	require.NotNil(l.t, match, "%s", events)
+	return int(number(string(match[1])))
 }
 
 // cloneArgs are struct clone_args of linux/sched.h, as of Linux 5.5.
