@@ -129,10 +129,11 @@ type Unit struct {
 	program *identity.Program
 	cause   Cause
 	peer    netip.Addr
-	lookup  NameLookup
+	lookup  *NameLookup
 	waiters []*Unit // lookups that wait for this connection
 	began   uint64
 	queued  bool
+	listed  bool // among those that wait for a request
 }
 
 type unitKind uint8
@@ -155,6 +156,7 @@ type Traces struct {
 	lookups  map[identity.Key][]*Unit // that wait for a connection
 	queues   [queueCount]queue
 	held     int
+	free     []*Unit
 	givenUp  *GivenUp
 }
 
@@ -216,8 +218,8 @@ func (t *Traces) Server(r *Request) (Place, *Unit) {
 		place.below(&above, true)
 		return t.placeNow(own, place), nil
 	case t.isLocal(r.Peer) && t.hasRoom():
-		unit := &Unit{kind: unitServer, place: place, peer: r.Peer, began: r.Now}
-		t.setOwn(unit, own)
+		unit := t.unit(Unit{kind: unitServer, place: place, own: own, peer: r.Peer, began: r.Now})
+		t.requests.use(own)
 		t.await(t.request(requestKey{r.Link, false}, r.Now), unit, queueClients)
 		return Place{}, unit
 	default:
@@ -261,8 +263,8 @@ func (t *Traces) Client(r *Request) (Place, *Unit) {
 	}
 	if served := t.served(r.Cause, r.Now); served != nil {
 		if !served.placed && t.hasRoom() {
-			unit := &Unit{kind: unitClient, place: place, program: r.Program, cause: r.Cause, peer: r.Peer, began: r.Now}
-			t.setOwn(unit, own)
+			unit := t.unit(Unit{kind: unitClient, place: place, own: own, program: r.Program, cause: r.Cause, peer: r.Peer, began: r.Now})
+			t.requests.use(own)
 			t.await(served, unit, queueServed)
 			return Place{}, unit
 		}
@@ -330,7 +332,7 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 	if len(t.lookups[c.Process]) == 0 && c.Cause.Link == 0 && adopts(c.Program, c.Now) {
 		return t.placeInProgram(c.Program), nil
 	}
-	unit := &Unit{kind: unitConnection, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
+	unit := t.unit(Unit{kind: unitConnection, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now})
 	t.adoptLookups(unit, c)
 	if !t.placeByCause(unit) && c.Link != 0 {
 		t.placeByRequest(unit)
@@ -341,7 +343,7 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 // Handshake finds the place of what the two ends of a connection agree on before they use it: beside that of
 // its opening. Nothing that comes on the connection can be read then, so neither waits for a first request.
 func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
-	unit := &Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
+	unit := t.unit(Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now})
 	if !t.placeByCause(unit) {
 		t.endWaitOfOpening(c.Link)
 	}
@@ -369,8 +371,9 @@ func (t *Traces) Lookup(l *NameLookup) (Place, *Unit) {
 	}
 	unit := &Unit{kind: unitLookup, place: Place{SpanID: t.ids.SpanID()}, program: l.Program, cause: l.Cause, began: l.End}
 	if !t.placeByCause(unit) && len(t.lookups[l.Process]) < maxLookups && t.hasRoom() {
-		unit.lookup = *l
-		unit.lookup.Answers = slices.Clone(l.Answers)
+		lookup := *l
+		lookup.Answers = slices.Clone(l.Answers)
+		unit.lookup = &lookup
 		t.lookups[l.Process] = append(t.lookups[l.Process], unit)
 		t.enqueue(unit, queueRequests)
 	}
@@ -482,7 +485,7 @@ func namedBy(waiting []*Unit, c *Connection) (name string, ok bool) {
 func isOneLookup(waiting []*Unit, name string, c *Connection) bool {
 	seen := map[uint16]bool{}
 	for _, unit := range waiting {
-		l := &unit.lookup
+		l := unit.lookup
 		if unit.placed || l.Name != name || !l.mayLeadTo(c) {
 			continue
 		}
@@ -516,13 +519,8 @@ func (t *Traces) hasRoom() bool {
 func (t *Traces) await(what *request, unit *Unit, queue int) {
 	t.requests.addWaiter(what, unit)
 	t.requests.use(what)
-	unit.waitsOn = what
+	unit.waitsOn, unit.listed = what, true
 	t.enqueue(unit, queue)
-}
-
-func (t *Traces) setOwn(unit *Unit, own *request) {
-	t.requests.use(own)
-	unit.own = own
 }
 
 func (t *Traces) enqueue(unit *Unit, number int) {
@@ -559,6 +557,7 @@ func (t *Traces) placeNow(own *request, place Place) Place {
 func (t *Traces) wake(what *request) {
 	list := t.requests.takeWaiters(what)
 	for _, unit := range t.requests.waiters[list] {
+		unit.listed = false
 		if !unit.placed {
 			t.resume(unit, what)
 		}
@@ -684,6 +683,7 @@ func (t *Traces) expire(unit *Unit, number int) bool {
 	hasConnection := unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit)
 	switch {
 	case unit.placed:
+		t.reuse(unit)
 	case number != queueSeen && (hasConnection || unit.waitsOn != nil && unit.waitsOn.seen):
 		t.queues[queueSeen].add(unit)
 	default:
@@ -700,6 +700,30 @@ func (t *Traces) Flush() {
 			t.expire(q.take(), i)
 		}
 	}
+}
+
+// maxFreeUnits wait to be used again.
+const maxFreeUnits = 1024
+
+func (t *Traces) unit(of Unit) *Unit {
+	last := len(t.free) - 1
+	if last < 0 {
+		made := of
+		return &made
+	}
+	unit := t.free[last]
+	t.free = t.free[:last]
+	*unit = of
+	return unit
+}
+
+// reuse a unit that has its place and was in a queue to the last, if it is nowhere else.
+func (t *Traces) reuse(unit *Unit) {
+	if unit.listed || unit.kind == unitLookup || len(t.free) >= maxFreeUnits {
+		return
+	}
+	*unit = Unit{}
+	t.free = append(t.free, unit)
 }
 
 // forgetLookup says whether the lookup was still waiting for a connection.

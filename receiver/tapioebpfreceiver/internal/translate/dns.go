@@ -25,8 +25,7 @@ type lookups struct {
 	streams  *dns.Streams
 	pairs    *dns.Pairs
 	searches *correlate.Lookups
-	held     uint64   // events
-	told     heldSpan // used again and again
+	held     uint64 // events
 }
 
 func newLookups(t *Translator, options Options) *lookups {
@@ -154,17 +153,16 @@ func (l *lookups) tick(now uint64) {
 // Alone implements correlate.LookupEvents.
 func (l *lookups) Alone(x *dns.Exchange) {
 	l.noteNames(x, x.Question.Name.Text, x.Answers)
-	events := x.Events
 	if !l.signals.Traces {
-		l.release(events, l.outcomeIf(l.tellFailure(x)))
+		l.release(x.Events, l.outcomeIf(l.tellFailure(x)))
 		l.pairs.Release(x)
 		return
 	}
 	place, unit := l.placeOf(x, x.Question.Name.Folded, x.Question.Type, x.Answers, x.End)
-	told := l.tell(unit, l.resourceOf(x))
+	told := l.newHeld(event.FamilyDNS, x.Events, l.resourceOf(x))
 	l.fillQuery(told.span, x)
 	told.logFailure(l, x, spanIDOf(&place, unit))
-	l.finish(told, &place, unit, events)
+	told.finish(&place, unit)
 	l.pairs.Release(x)
 }
 
@@ -185,16 +183,15 @@ func (l *lookups) Searched(search *correlate.Lookup) {
 
 func (l *lookups) tellSearch(search *correlate.Lookup, first *dns.Exchange) {
 	place, unit := l.placeOf(first, search.Name, 0, search.Answers, search.End)
-	told := l.tell(unit, l.resourceOf(first))
+	told := l.newHeld(event.FamilyDNS, 0, l.resourceOf(first))
 	l.fillSearch(told.span, search, first)
-	var events uint64
 	for _, x := range search.Queries {
-		events += x.Events
+		told.events += x.Events
 		query := told.addBelow(l, x, spanIDOf(&place, unit))
 		told.logFailure(l, x, query)
 		l.pairs.Release(x)
 	}
-	l.finish(told, &place, unit, events)
+	told.finish(&place, unit)
 }
 
 // noteNames of the addresses that were answered.
@@ -226,24 +223,14 @@ func spanIDOf(place *correlate.Place, unit *correlate.Unit) [8]byte {
 	return place.SpanID
 }
 
-// tell begins what is told of a lookup. All of it is held together, and goes to the batch at once if its
-// place is known.
-func (l *lookups) tell(unit *correlate.Unit, r *identity.Resource) *heldSpan {
-	told := &l.told
+// finish what is told of a lookup. All of it is held together, and goes to the batch at once if its place is
+// known.
+func (h *heldSpan) finish(place *correlate.Place, unit *correlate.Unit) {
 	if unit != nil {
-		told = &heldSpan{}
-	}
-	*told = heldSpan{translator: l.Translator, family: event.FamilyDNS, span: ptrace.NewSpan(), resource: r, below: told.below[:0], logs: told.logs[:0]}
-	return told
-}
-
-func (l *lookups) finish(told *heldSpan, place *correlate.Place, unit *correlate.Unit, events uint64) {
-	told.events = events
-	if unit != nil {
-		unit.HoldBy(told)
+		unit.HoldBy(h)
 		return
 	}
-	told.Placed(place)
+	h.Placed(place)
 }
 
 // addBelow adds the span of a query of a search, and returns its id.

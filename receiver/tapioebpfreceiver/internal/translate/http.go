@@ -138,14 +138,16 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 
 func (t *Translator) tellHTTP(x *exchange) outcome {
 	place, unit := t.placeHTTP(x)
-	span := t.newSpan(unit, x.resource)
-	t.fillHTTP(span, x)
 	if unit == nil {
+		span := t.builder.span(x.resource)
+		t.fillHTTP(span, x)
 		setPlace(span, &place)
 		return carried
 	}
 	t.held++
-	t.hold(unit, &heldSpan{family: event.FamilyHTTP, events: 1, span: span, resource: x.resource})
+	holder := t.newHeld(event.FamilyHTTP, 1, x.resource)
+	t.fillHTTP(holder.span, x)
+	unit.HoldBy(holder)
 	return held
 }
 

@@ -66,6 +66,7 @@ type Translator struct {
 	traces    *correlate.Traces
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
+	freeHeld  []*heldSpan
 }
 
 // New returns a Translator. SetBootTime must be called before the first record.
