@@ -4,7 +4,6 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -264,12 +263,14 @@ func (l *lookups) tellFailure(x *dns.Exchange) bool {
 
 func (l *lookups) fillFailure(log plog.LogRecord, x *dns.Exchange) {
 	fillLog(log, eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
-	l.describeQuery(log.Attributes(), x, l.ownerOf(x))
+	l.describeQuery(&l.list, x, l.ownerOf(x))
+	l.list.moveTo(log.Attributes())
 }
 
 func (l *lookups) fillQuery(span ptrace.Span, x *dns.Exchange) {
 	fillSpan(span, spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
-	l.describeQuery(span.Attributes(), x, l.ownerOf(x))
+	l.describeQuery(&l.list, x, l.ownerOf(x))
+	l.list.moveTo(span.Attributes())
 	if x.Failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -277,7 +278,8 @@ func (l *lookups) fillQuery(span ptrace.Span, x *dns.Exchange) {
 
 func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *dns.Exchange) {
 	fillSpan(span, spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
-	l.describeSearch(span.Attributes(), search, first.Header.Pid, l.ownerOf(first))
+	l.describeSearch(&l.list, search, first.Header.Pid, l.ownerOf(first))
+	l.list.moveTo(span.Attributes())
 	if search.ErrorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -286,7 +288,7 @@ func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *
 // queryAttributes is how many there are as a rule.
 const queryAttributes = 12
 
-func (l *lookups) describeQuery(attributes pcommon.Map, x *dns.Exchange, p *identity.Process) {
+func (l *lookups) describeQuery(attributes *attributeList, x *dns.Exchange, p *identity.Process) {
 	attributes.EnsureCapacity(queryAttributes)
 	l.putOwner(attributes, x.Header.Pid, p)
 	attributes.PutStr(attrDNSQuestionName, x.Question.Name.Text)
@@ -306,7 +308,7 @@ func (l *lookups) describeQuery(attributes pcommon.Map, x *dns.Exchange, p *iden
 	}
 }
 
-func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
+func (l *lookups) putServer(attributes *attributeList, x *dns.Exchange) {
 	server, port := l.addresses.of(x.Ends.PeerAddress), int64(x.Ends.PeerPort)
 	attributes.PutStr(attrNetworkTransport, transportOf(&x.Ends))
 	attributes.PutStr(attrNetworkType, typeOf(&x.Ends))
@@ -317,24 +319,24 @@ func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
 	attributes.PutInt(attrServerPort, port)
 }
 
-func putAnswer(attributes pcommon.Map, x *dns.Exchange) {
+func putAnswer(attributes *attributeList, x *dns.Exchange) {
 	attributes.PutStr(attrDNSResponseCode, dns.ResponseCodeName(x.Code))
 	if x.Truncated {
 		attributes.PutBool(attrDNSTruncated, true)
 	}
 	if len(x.Answers) > 0 {
-		putStrings(attributes, attrDNSAnswers, x.Answers)
+		attributes.putStrings(attrDNSAnswers, x.Answers)
 	}
 }
 
-func (l *lookups) describeSearch(attributes pcommon.Map, search *correlate.Lookup, pid uint32, p *identity.Process) {
+func (l *lookups) describeSearch(attributes *attributeList, search *correlate.Lookup, pid uint32, p *identity.Process) {
 	attributes.EnsureCapacity(ownerAttributes + 4)
 	l.putOwner(attributes, pid, p)
 	attributes.PutStr(attrDNSQuestionName, search.Name)
 	attributes.PutInt(attrDNSLookupAttempts, int64(search.Attempts))
 	attributes.PutInt(attrDNSLookupWasted, int64(search.Wasted))
 	if len(search.Answers) > 0 {
-		putStrings(attributes, attrDNSAnswers, search.Answers)
+		attributes.putStrings(attrDNSAnswers, search.Answers)
 	}
 	if search.ErrorType != "" {
 		attributes.PutStr(attrErrorType, search.ErrorType)

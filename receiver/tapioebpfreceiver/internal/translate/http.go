@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
@@ -415,7 +414,8 @@ func (t *Translator) fillHTTP(span ptrace.Span, x *exchange) {
 	if x.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	t.describeHTTP(span.Attributes(), x)
+	t.describeHTTP(&t.list, x)
+	t.list.moveTo(span.Attributes())
 }
 
 // spanName has few values, as the conventions want it.
@@ -434,7 +434,7 @@ func (h *httpReader) spanName(x *exchange) string {
 // httpAttributes is how many there are as a rule.
 const httpAttributes = 18
 
-func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
+func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
 	attributes.EnsureCapacity(httpAttributes)
 	t.putOwner(attributes, x.Header.Pid, x.process)
 	attributes.PutStr(attrHTTPRequestMethod, x.method)
@@ -463,7 +463,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 		attributes.PutDouble(attrHTTPTimeToFirstByte, seconds(x.ResponseStart-x.RequestStart))
 	}
 	for _, header := range x.headers {
-		putStrings(attributes, header.key, header.values)
+		attributes.putStrings(header.key, header.values)
 	}
 	if x.errorType != "" {
 		attributes.PutStr(attrErrorType, x.errorType)
@@ -471,7 +471,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 }
 
 // putURL: a client knows the whole URL, a server what it is asked for, and by whom.
-func (t *Translator) putURL(attributes pcommon.Map, x *exchange) {
+func (t *Translator) putURL(attributes *attributeList, x *exchange) {
 	if x.path != "" {
 		attributes.PutStr(attrURLPath, x.path)
 	}

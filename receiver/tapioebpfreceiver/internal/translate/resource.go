@@ -216,7 +216,7 @@ func (n *peerNames) of(address [16]byte) kube.Peer {
 }
 
 // put says who has an address, beside the address itself.
-func (n *peerNames) put(attributes pcommon.Map, address [16]byte) {
+func (n *peerNames) put(attributes *attributeList, address [16]byte) {
 	if !n.index.HasNames() {
 		return
 	}
@@ -226,8 +226,8 @@ func (n *peerNames) put(attributes pcommon.Map, address [16]byte) {
 		attributes.PutStr(attrPeerPodName, peer.Name)
 		attributes.PutStr(attrPeerNamespaceName, peer.Namespace)
 		if peer.Pod != nil {
-			putKnown(attributes, attrServicePeerName, serviceOfPod(peer.Pod))
-			putKnown(attributes, attrServicePeerNamespace, namespaceOfPod(peer.Pod))
+			attributes.putKnown(attrServicePeerName, serviceOfPod(peer.Pod))
+			attributes.putKnown(attrServicePeerNamespace, namespaceOfPod(peer.Pod))
 		}
 	case kube.PeerService:
 		attributes.PutStr(attrPeerServiceName, peer.Name)

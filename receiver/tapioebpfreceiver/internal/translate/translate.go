@@ -52,6 +52,7 @@ type Translator struct {
 	bootTime int64 // when CLOCK_BOOTTIME was 0, ns since 1970
 
 	builder   builder
+	list      attributeList // used again and again
 	times     timeFormatter
 	addresses addressNames
 	peers     peerNames
