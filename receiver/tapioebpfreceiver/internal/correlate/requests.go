@@ -50,9 +50,8 @@ const slotsOfChunk = 512
 // refers to. A slot is used again when there is no such unit.
 type requests struct {
 	chunks  []*[slotsOfChunk]request
-	free    []uint32             // slots
-	clients map[Link]uint32      // slots of clients' sides
-	servers map[Link]uint32      // slots of servers' sides
+	free    []uint32 // slots
+	index   index
 	order   []uint32             // slots of all that are known, by since
 	waiters [][]*Unit            // lists, by number; that of 0 is empty
 	unused  []uint32             // lists
@@ -61,30 +60,26 @@ type requests struct {
 
 func newRequests() requests {
 	return requests{
-		clients: map[Link]uint32{}, servers: map[Link]uint32{},
-		waiters: make([][]*Unit, 1), rare: map[*request]*rarely{},
+		index: newIndex(), waiters: make([][]*Unit, 1), rare: map[*request]*rarely{},
 	}
 }
 
 // known is how many are known.
 func (r *requests) known() int { return len(r.order) }
 
-func (r *requests) side(server bool) map[Link]uint32 {
-	if server {
-		return r.servers
-	}
-	return r.clients
-}
-
 func (r *requests) at(slot uint32) *request { return &r.chunks[slot/slotsOfChunk][slot%slotsOfChunk] }
 
 // find returns nil if it is not known.
 func (r *requests) find(key requestKey) *request {
-	slot, ok := r.side(key.server)[key.link]
+	at, ok := r.placeInIndex(key)
 	if !ok {
 		return nil
 	}
-	return r.at(slot)
+	return r.at(r.index.entries[at].slot - 1)
+}
+
+func (r *requests) placeInIndex(key requestKey) (at int, ok bool) {
+	return r.index.find(r.index.tagOf(key), func(slot uint32) bool { return r.at(slot).key == key })
 }
 
 // add one that is not known.
@@ -92,7 +87,7 @@ func (r *requests) add(key requestKey, now uint64) *request {
 	slot := r.take()
 	added := r.at(slot)
 	*added = request{key: key, since: now, known: true, slot: slot}
-	r.side(key.server)[key.link] = slot
+	r.index.add(r.index.tagOf(key), slot)
 	r.order = append(r.order, slot)
 	return added
 }
@@ -119,7 +114,9 @@ func (r *requests) keepOldest() { r.order = append(r.order[1:], r.order[0]) }
 func (r *requests) forgetOldest() {
 	oldest := r.oldest()
 	r.order = r.order[1:]
-	delete(r.side(oldest.key.server), oldest.key.link)
+	if at, ok := r.placeInIndex(oldest.key); ok {
+		r.index.remove(at)
+	}
 	oldest.known = false
 	r.freeUnused(oldest)
 }

@@ -500,11 +500,11 @@ func TestRequestsAreForgotten(t *testing.T) {
 		s.Client(&Request{Link: Link(i + 1), Peer: peer, Now: uint64(i)})
 	}
 	assert.Equal(t, maxRequests, s.requests.known())
-	assert.Len(t, s.requests.clients, maxRequests)
+	assert.Equal(t, maxRequests, s.requests.index.used)
 	assert.EqualValues(t, 10, s.givenUp.MaxRequests.Load())
 	s.Tick(1000 * second)
 	assert.Zero(t, s.requests.known())
-	assert.Empty(t, s.requests.clients)
+	assert.Zero(t, s.requests.index.used)
 }
 
 // TestRequestsThatNobodyWaitsForAreForgotten: those whose waiters have given up are no longer kept before others.
