@@ -4,6 +4,7 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -59,6 +60,7 @@ type exchange struct {
 	address   string // server.address
 	port      uint16 // server.port; 0: not known
 	host      string // as in the URL
+	peer      string // network.peer.address
 	userAgent string
 	client    string // client.address of a server
 	forwarded bool   // it is from X-Forwarded-For
@@ -83,6 +85,8 @@ type httpReader struct {
 	response []shownHeader
 	texts    texts
 	hosts    map[string]hostPort
+	lastHost string // most often it comes again
+	last     hostPort
 	scratch  []byte
 	exchange exchange // used again and again
 }
@@ -181,7 +185,7 @@ func (h *httpReader) read(e event.HTTPExchange, addresses *addressNames) (*excha
 	x := &h.exchange
 	*x = exchange{HTTPExchange: e, headers: x.headers[:0], scheme: schemeHTTP, parents: x.parents[:0]}
 	x.method, x.original = h.methodOf(request.Method)
-	x.version = h.texts.of(request.Version)
+	x.version = h.versionOf(request.Version)
 	x.errorType = errorOf(e)
 	h.readFields(x, request.Fields)
 	h.readTarget(x, &request)
@@ -219,6 +223,13 @@ func (h *httpReader) methodOf(method []byte) (name, original string) {
 	default:
 		return otherMethod, h.texts.of(method)
 	}
+}
+
+func (h *httpReader) versionOf(version []byte) string {
+	if string(version) == "1.1" {
+		return "1.1"
+	}
+	return h.texts.of(version)
 }
 
 // errorOf an exchange: what cut it off, else a status that is an error on its side.
@@ -327,6 +338,13 @@ func (h *httpReader) readTarget(x *exchange, request *http1.Request) {
 const maxHosts = 4096
 
 func (h *httpReader) splitHost(host string) hostPort {
+	if host != h.lastHost {
+		h.last, h.lastHost = h.findHost(host), host
+	}
+	return h.last
+}
+
+func (h *httpReader) findHost(host string) hostPort {
 	if known, ok := h.hosts[host]; ok {
 		return known
 	}
@@ -342,12 +360,11 @@ func (h *httpReader) splitHost(host string) hostPort {
 // fillAddresses says who the server is: as the request names it, which is the same on both sides
 // and behind any proxy, else by its address.
 func (h *httpReader) fillAddresses(x *exchange, addresses *addressNames) {
+	x.peer = addresses.of(x.Ends.PeerAddress)
 	server, port := x.Ends.PeerAddress, x.Ends.PeerPort
 	if x.IsServer() {
 		server, port = x.Ends.LocalAddress, x.Ends.LocalPort
-		if x.client == "" {
-			x.client = addresses.of(x.Ends.PeerAddress)
-		}
+		x.client = cmp.Or(x.client, x.peer)
 	}
 	named := h.splitHost(x.host)
 	if named.address == "" {
@@ -446,7 +463,7 @@ func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
 	if x.port != 0 {
 		attributes.PutInt(attrServerPort, int64(x.port))
 	}
-	attributes.PutStr(attrNetworkPeerAddress, t.addresses.of(x.Ends.PeerAddress))
+	attributes.PutStr(attrNetworkPeerAddress, x.peer)
 	attributes.PutInt(attrNetworkPeerPort, int64(x.Ends.PeerPort))
 	t.peers.put(attributes, x.Ends.PeerAddress)
 	if x.version != "" {
