@@ -328,6 +328,9 @@ func benchExchanges(b *testing.B, signals Signals) {
 	}
 }
 
+// benchBatch is the default of batch::max_events.
+const benchBatch = 1024
+
 // BenchmarkHTTPBothEnds has both ends of each exchange on this node, each of a request of its own, as many at a time
 // as there are connections: the server's end comes first and waits for the client's.
 func BenchmarkHTTPBothEnds(b *testing.B) {
@@ -347,7 +350,7 @@ func BenchmarkHTTPBothEnds(b *testing.B) {
 		if connection == 0 {
 			t.Tick(now)
 		}
-		if t.Events() >= 8192 {
+		if t.Events() >= benchBatch {
 			t.Take()
 		}
 	}

@@ -448,11 +448,20 @@ func (h *httpReader) spanName(x *exchange) string {
 	return h.texts.of(h.scratch)
 }
 
-// httpAttributes is how many there are as a rule.
-const httpAttributes = 18
+// httpAttributes is how many there are as a rule: room for more costs memory in every span.
+func httpAttributes(x *exchange) int {
+	n := 15
+	if x.IsServer() {
+		n = 17
+	}
+	if x.userAgent != "" {
+		n++
+	}
+	return n
+}
 
 func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
-	attributes.EnsureCapacity(httpAttributes)
+	attributes.EnsureCapacity(httpAttributes(x))
 	t.putOwner(attributes, x.Header.Pid, x.process)
 	attributes.PutStr(attrHTTPRequestMethod, x.method)
 	if x.original != "" {
