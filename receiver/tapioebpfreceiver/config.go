@@ -327,7 +327,7 @@ func createDefaultConfig() component.Config {
 			Etcd: configoptional.Default(defaultEtcd()),
 		},
 		Ring:    RingConfig{Size: 8 << 20, FlushInterval: 50 * time.Millisecond},
-		Batch:   BatchConfig{MaxEvents: 1024, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
+		Batch:   BatchConfig{MaxEvents: 8192, Timeout: 200 * time.Millisecond, QueueSize: 64, RetryTimeout: 5 * time.Second},
 		Metrics: MetricsConfig{Interval: 10 * time.Second, SeriesLimit: 4096},
 
 		Identity:    IdentityConfig{PodTimeout: 5 * time.Second, MaxWaiting: 8192},

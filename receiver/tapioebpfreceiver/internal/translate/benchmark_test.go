@@ -329,7 +329,7 @@ func benchExchanges(b *testing.B, signals Signals) {
 }
 
 // benchBatch is the default of batch::max_events.
-const benchBatch = 1024
+const benchBatch = 8192
 
 // BenchmarkHTTPBothEnds has both ends of each exchange on this node, each of a request of its own, as many at a time
 // as there are connections: the server's end comes first and waits for the client's.
