@@ -289,7 +289,7 @@ func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *
 const queryAttributes = 12
 
 func (l *lookups) describeQuery(attributes *attributeList, x *dns.Exchange, p *identity.Process) {
-	attributes.EnsureCapacity(queryAttributes)
+	attributes.EnsureCapacity(queryAttributes + l.peers.attributes(x.Ends.PeerAddress))
 	l.putOwner(attributes, x.Header.Pid, p)
 	attributes.PutStr(attrDNSQuestionName, x.Question.Name.Text)
 	attributes.PutStr(attrDNSQuestionType, dns.TypeName(x.Question.Type))

@@ -454,14 +454,16 @@ func httpAttributes(x *exchange) int {
 	if x.IsServer() {
 		n = 17
 	}
-	if x.userAgent != "" {
-		n++
+	for _, is := range [...]bool{x.userAgent != "", x.route != "", x.hasQuery, x.errorType != ""} {
+		if is {
+			n++
+		}
 	}
-	return n
+	return n + len(x.headers)
 }
 
 func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
-	attributes.EnsureCapacity(httpAttributes(x))
+	attributes.EnsureCapacity(httpAttributes(x) + t.peers.attributes(x.Ends.PeerAddress))
 	t.putOwner(attributes, x.Header.Pid, x.process)
 	attributes.PutStr(attrHTTPRequestMethod, x.method)
 	if x.original != "" {

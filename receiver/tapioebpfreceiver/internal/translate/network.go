@@ -104,7 +104,7 @@ func askerOf(header *event.Header, cause *bpf.WireCause) correlate.Asker {
 }
 
 func (t *Translator) describeConnect(attributes *attributeList, c *connect) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&c.Ends))
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&c.Ends))
 	t.putOwner(attributes, c.Header.Pid, c.process)
 	t.putEnds(attributes, &c.Ends, c.name)
 	attributes.putKnown(attrEtcdConnectionType, c.ofEtcd)
@@ -154,7 +154,7 @@ func endOf(e *bpf.WireConnectionStats) string {
 }
 
 func (t *Translator) describeStats(attributes *attributeList, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends) + statsAttributes)
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&e.Ends) + statsAttributes)
 	t.putOwner(attributes, e.Header.Pid, p)
 	t.putEnds(attributes, &e.Ends, t.nameOf(&e.Header, &e.Ends, &bpf.WireCause{}, e.Opened))
 	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
@@ -194,14 +194,15 @@ const (
 	statsAttributes = 5
 )
 
-func endsAttributes(ends *bpf.WireConnectionEnds) int {
+func (t *Translator) endsAttributes(ends *bpf.WireConnectionEnds) int {
+	n := t.peers.attributes(ends.PeerAddress)
 	switch ends.Role {
 	case event.RoleClient:
-		return 9
+		return n + 9
 	case event.RoleServer:
-		return 11
+		return n + 11
 	default:
-		return 6
+		return n + 6
 	}
 }
 

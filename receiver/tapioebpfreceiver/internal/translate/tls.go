@@ -88,7 +88,7 @@ func (h *handshake) fillFailure(t *Translator, log plog.LogRecord, span [8]byte)
 const tlsAttributes = 7
 
 func (t *Translator) describeHandshake(attributes *attributeList, h *handshake) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&h.Ends) + tlsAttributes)
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&h.Ends) + tlsAttributes)
 	t.putOwner(attributes, h.Header.Pid, h.process)
 	t.putEnds(attributes, &h.Ends, h.name) // as the client names it, at both ends
 	attributes.PutBool(attrTLSEstablished, h.IsEstablished())
