@@ -129,10 +129,11 @@ type Unit struct {
 	program *identity.Program
 	cause   Cause
 	peer    netip.Addr
-	lookup  NameLookup
+	lookup  *NameLookup
 	waiters []*Unit // lookups that wait for this connection
 	began   uint64
 	queued  bool
+	listed  bool // among those that wait for a request
 }
 
 type unitKind uint8
@@ -145,36 +146,17 @@ const (
 	unitHandshake
 )
 
-// request is what is known of one side of a request, or waited for.
-type request struct {
-	key      requestKey
-	place    Place
-	seen     bool // it has come, but may wait itself
-	placed   bool
-	answered bool
-	children int
-	waiters  []*Unit
-	since    uint64
-	// opening is where the connection's is that it would be the first of; nil: not known, or not alone.
-	opening *Place
-}
-
-type requestKey struct {
-	link   Link
-	server bool
-}
-
 // Traces finds the places of spans. Where that of another is needed first, a span is held for a while.
 // It belongs to one goroutine.
 type Traces struct {
 	ids      *IDs
 	options  Options
-	requests map[requestKey]*request
-	order    []*request // by since
+	requests requests
 	local    map[netip.Addr]struct{}
 	lookups  map[identity.Key][]*Unit // that wait for a connection
 	queues   [queueCount]queue
 	held     int
+	free     []*Unit
 	givenUp  *GivenUp
 }
 
@@ -200,7 +182,7 @@ const (
 func NewTraces(options Options, ids *IDs) *Traces {
 	t := &Traces{
 		ids: ids, options: options,
-		requests: map[requestKey]*request{},
+		requests: newRequests(),
 		local:    map[netip.Addr]struct{}{},
 		lookups:  map[identity.Key][]*Unit{},
 		givenUp:  cmp.Or(options.GivenUp, &GivenUp{}),
@@ -221,19 +203,23 @@ func (t *Traces) Held() int { return t.held }
 // that is to be given a holder.
 func (t *Traces) Server(r *Request) (Place, *Unit) {
 	own := t.request(requestKey{r.Link, true}, r.Now)
+	t.requests.use(own)
+	defer t.requests.release(own)
 	own.seen, own.answered = true, r.Answered
 	place := Place{SpanID: r.Link.ServerID(), began: r.Began}
 	if r.Header.IsValid() {
 		place.inherit(&r.Header)
 		return t.placeNow(own, place), nil
 	}
-	client := t.requests[requestKey{r.Link, false}]
+	client := t.requests.find(requestKey{r.Link, false})
 	switch {
 	case client != nil && client.placed:
-		place.below(&client.place, true)
+		above := t.requests.placeOf(client)
+		place.below(&above, true)
 		return t.placeNow(own, place), nil
 	case t.isLocal(r.Peer) && t.hasRoom():
-		unit := &Unit{kind: unitServer, place: place, own: own, peer: r.Peer, began: r.Now}
+		unit := t.unit(Unit{kind: unitServer, place: place, own: own, peer: r.Peer, began: r.Now})
+		t.requests.use(own)
 		t.await(t.request(requestKey{r.Link, false}, r.Now), unit, queueClients)
 		return Place{}, unit
 	default:
@@ -267,6 +253,8 @@ func (t *Traces) mayHaveAgent(peer netip.Addr) bool {
 // Client finds the place of a request that was sent, as Server does.
 func (t *Traces) Client(r *Request) (Place, *Unit) {
 	own := t.request(requestKey{r.Link, false}, r.Now)
+	t.requests.use(own)
+	defer t.requests.release(own)
 	own.seen = true
 	place := Place{SpanID: r.Link.ClientID()}
 	if r.Header.IsValid() {
@@ -275,12 +263,14 @@ func (t *Traces) Client(r *Request) (Place, *Unit) {
 	}
 	if served := t.served(r.Cause, r.Now); served != nil {
 		if !served.placed && t.hasRoom() {
-			unit := &Unit{kind: unitClient, place: place, own: own, program: r.Program, cause: r.Cause, peer: r.Peer, began: r.Now}
+			unit := t.unit(Unit{kind: unitClient, place: place, own: own, program: r.Program, cause: r.Cause, peer: r.Peer, began: r.Now})
+			t.requests.use(own)
 			t.await(served, unit, queueServed)
 			return Place{}, unit
 		}
 		if t.isServedBy(served, r.Cause) {
-			t.placeClient(&place, &served.place, own, r.Peer)
+			parent := t.requests.placeOf(served)
+			t.placeClient(&place, &parent, own, r.Peer)
 			return t.placeNow(own, place), nil
 		}
 	}
@@ -302,7 +292,7 @@ func (t *Traces) isServedBy(served *request, cause Cause) bool {
 		return false
 	}
 	switch {
-	case served.place.depth >= maxDepth:
+	case served.spot.depth >= maxDepth:
 		t.givenUp.MaxDepth.Add(1)
 		return false
 	case served.children >= maxChildren:
@@ -317,13 +307,13 @@ func (t *Traces) isServedBy(served *request, cause Cause) bool {
 // that the link leads to.
 func (t *Traces) placeClient(place, parent *Place, own *request, peer netip.Addr) {
 	place.below(parent, false)
-	if !t.isLocal(peer) && !own.isAwaitedByServer() {
+	if !t.isLocal(peer) && !t.isAwaitedByServer(own) {
 		place.Link, place.Linked = own.key.link, true
 	}
 }
 
-func (r *request) isAwaitedByServer() bool {
-	return slices.ContainsFunc(r.waiters, func(unit *Unit) bool { return unit.kind == unitServer })
+func (t *Traces) isAwaitedByServer(r *request) bool {
+	return slices.ContainsFunc(t.requests.waitersOf(r), func(unit *Unit) bool { return unit.kind == unitServer })
 }
 
 func (t *Traces) placeByProgram(place *Place, program *identity.Program, own *request, peer netip.Addr, now uint64) {
@@ -342,7 +332,7 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 	if len(t.lookups[c.Process]) == 0 && c.Cause.Link == 0 && adopts(c.Program, c.Now) {
 		return t.placeInProgram(c.Program), nil
 	}
-	unit := &Unit{kind: unitConnection, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
+	unit := t.unit(Unit{kind: unitConnection, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now})
 	t.adoptLookups(unit, c)
 	if !t.placeByCause(unit) && c.Link != 0 {
 		t.placeByRequest(unit)
@@ -353,7 +343,7 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 // Handshake finds the place of what the two ends of a connection agree on before they use it: beside that of
 // its opening. Nothing that comes on the connection can be read then, so neither waits for a first request.
 func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
-	unit := &Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now}
+	unit := t.unit(Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now})
 	if !t.placeByCause(unit) {
 		t.endWaitOfOpening(c.Link)
 	}
@@ -361,11 +351,13 @@ func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
 }
 
 func (t *Traces) endWaitOfOpening(link Link) {
-	first := t.requests[requestKey{link, false}]
+	first := t.requests.find(requestKey{link, false})
 	if first == nil {
 		return
 	}
-	for _, unit := range first.waiters {
+	t.requests.use(first)
+	defer t.requests.release(first)
+	for _, unit := range t.requests.waitersOf(first) {
 		if unit.kind == unitConnection && !unit.placed {
 			t.giveUp(unit)
 		}
@@ -379,8 +371,9 @@ func (t *Traces) Lookup(l *NameLookup) (Place, *Unit) {
 	}
 	unit := &Unit{kind: unitLookup, place: Place{SpanID: t.ids.SpanID()}, program: l.Program, cause: l.Cause, began: l.End}
 	if !t.placeByCause(unit) && len(t.lookups[l.Process]) < maxLookups && t.hasRoom() {
-		unit.lookup = *l
-		unit.lookup.Answers = slices.Clone(l.Answers)
+		lookup := *l
+		lookup.Answers = slices.Clone(l.Answers)
+		unit.lookup = &lookup
 		t.lookups[l.Process] = append(t.lookups[l.Process], unit)
 		t.enqueue(unit, queueRequests)
 	}
@@ -413,7 +406,8 @@ func (t *Traces) placeByCause(unit *Unit) bool {
 			return true
 		}
 		if t.isServedBy(served, unit.cause) {
-			unit.place.below(&served.place, false)
+			parent := t.requests.placeOf(served)
+			unit.place.below(&parent, false)
 			t.finish(unit)
 			return true
 		}
@@ -435,7 +429,8 @@ func (t *Traces) placeUnitByProgram(unit *Unit) bool {
 func (t *Traces) placeByRequest(unit *Unit) {
 	first := t.request(requestKey{unit.link, false}, unit.began)
 	if first.placed {
-		unit.place.beside(&first.place)
+		sibling := t.requests.placeOf(first)
+		unit.place.beside(&sibling)
 		t.finish(unit)
 	} else if t.hasRoom() {
 		t.await(first, unit, queueRequests)
@@ -490,7 +485,7 @@ func namedBy(waiting []*Unit, c *Connection) (name string, ok bool) {
 func isOneLookup(waiting []*Unit, name string, c *Connection) bool {
 	seen := map[uint16]bool{}
 	for _, unit := range waiting {
-		l := &unit.lookup
+		l := unit.lookup
 		if unit.placed || l.Name != name || !l.mayLeadTo(c) {
 			continue
 		}
@@ -522,8 +517,9 @@ func (t *Traces) hasRoom() bool {
 }
 
 func (t *Traces) await(what *request, unit *Unit, queue int) {
-	what.waiters = append(what.waiters, unit)
-	unit.waitsOn = what
+	t.requests.addWaiter(what, unit)
+	t.requests.use(what)
+	unit.waitsOn, unit.listed = what, true
 	t.enqueue(unit, queue)
 }
 
@@ -553,35 +549,37 @@ func (u *Unit) HoldBy(holder Holder) { u.holder = holder }
 
 // placeNow notes where a request's side is, and places what waits for that.
 func (t *Traces) placeNow(own *request, place Place) Place {
-	own.place, own.placed = place, true
+	t.requests.setPlace(own, &place)
 	t.wake(own)
 	return place
 }
 
 func (t *Traces) wake(what *request) {
-	waiters := what.waiters
-	what.waiters = nil
-	for _, unit := range waiters {
+	list := t.requests.takeWaiters(what)
+	for _, unit := range t.requests.waiters[list] {
+		unit.listed = false
 		if !unit.placed {
 			t.resume(unit, what)
 		}
 	}
+	t.requests.reuse(list)
 }
 
 // resume places a unit, now that what it has waited for has its place.
 func (t *Traces) resume(unit *Unit, what *request) {
+	other := t.requests.placeOf(what)
 	switch {
 	case !what.key.server && unit.kind == unitServer:
-		unit.place.below(&what.place, true)
+		unit.place.below(&other, true)
 	case !what.key.server:
-		unit.place.beside(&what.place)
+		unit.place.beside(&other)
 	case !t.isServedBy(what, unit.cause):
 		t.giveUp(unit)
 		return
 	case unit.kind == unitClient:
-		t.placeClient(&unit.place, &what.place, unit.own, unit.peer)
+		t.placeClient(&unit.place, &other, unit.own, unit.peer)
 	default:
-		unit.place.below(&what.place, false)
+		unit.place.below(&other, false)
 	}
 	t.finish(unit)
 }
@@ -612,7 +610,7 @@ func (t *Traces) placeUnitAlone(unit *Unit) {
 	unit.place.TraceID = unit.link.TraceID()
 	if unit.kind == unitConnection {
 		opening := unit.place
-		t.request(requestKey{unit.link, false}, unit.began).opening = &opening
+		t.requests.rarely(t.request(requestKey{unit.link, false}, unit.began)).opening = &opening
 	}
 }
 
@@ -621,8 +619,8 @@ func (t *Traces) openingOf(unit *Unit) *Place {
 	if unit.kind != unitHandshake {
 		return nil
 	}
-	if first := t.requests[requestKey{unit.link, false}]; first != nil {
-		return first.opening
+	if first := t.requests.find(requestKey{unit.link, false}); first != nil && first.rare {
+		return t.requests.rarely(first).opening
 	}
 	return nil
 }
@@ -649,6 +647,8 @@ func (t *Traces) finish(unit *Unit) {
 	if unit.own != nil {
 		t.placeNow(unit.own, unit.place)
 	}
+	t.requests.release(unit.own)
+	t.requests.release(unit.waitsOn)
 }
 
 // Tick gives up on what has been waited for long enough, when all records older than now (CLOCK_BOOTTIME,
@@ -662,8 +662,8 @@ func (t *Traces) Tick(now uint64) {
 			}
 		}
 	}
-	for len(t.order) > 0 && t.order[0].since+retention+t.queues[queueServed].wait < now {
-		t.forgetOldest()
+	for t.requests.known() > 0 && t.requests.oldest().since+retention+t.queues[queueServed].wait < now {
+		t.requests.forgetOldest()
 	}
 }
 
@@ -683,6 +683,7 @@ func (t *Traces) expire(unit *Unit, number int) bool {
 	hasConnection := unit.kind == unitLookup && unit.waitsOn == nil && !t.forgetLookup(unit)
 	switch {
 	case unit.placed:
+		t.reuse(unit)
 	case number != queueSeen && (hasConnection || unit.waitsOn != nil && unit.waitsOn.seen):
 		t.queues[queueSeen].add(unit)
 	default:
@@ -701,6 +702,30 @@ func (t *Traces) Flush() {
 	}
 }
 
+// maxFreeUnits wait to be used again.
+const maxFreeUnits = 1024
+
+func (t *Traces) unit(of Unit) *Unit {
+	last := len(t.free) - 1
+	if last < 0 {
+		made := of
+		return &made
+	}
+	unit := t.free[last]
+	t.free = t.free[:last]
+	*unit = of
+	return unit
+}
+
+// reuse a unit that has its place and was in a queue to the last, if it is nowhere else.
+func (t *Traces) reuse(unit *Unit) {
+	if unit.listed || unit.kind == unitLookup || len(t.free) >= maxFreeUnits {
+		return
+	}
+	*unit = Unit{}
+	t.free = append(t.free, unit)
+}
+
 // forgetLookup says whether the lookup was still waiting for a connection.
 func (t *Traces) forgetLookup(unit *Unit) bool {
 	process := unit.lookup.Process
@@ -716,44 +741,25 @@ func (t *Traces) forgetLookup(unit *Unit) bool {
 // --- what is known -------------------------------------------------------------------------------
 
 func (t *Traces) request(key requestKey, now uint64) *request {
-	if known := t.requests[key]; known != nil {
+	if known := t.requests.find(key); known != nil {
 		return known
 	}
-	if len(t.requests) >= maxRequests {
+	if t.requests.known() >= maxRequests {
 		t.keepAwaited()
-		t.forgetOldest()
+		t.requests.forgetOldest()
 		t.givenUp.MaxRequests.Add(1)
 	}
-	r := &request{key: key, since: now}
-	t.requests[key] = r
-	t.order = append(t.order, r)
-	return r
+	return t.requests.add(key, now)
 }
 
-// keepAwaited puts those at the end that others wait for, which are no more than may be held.
+// keepAwaited puts those at the end that others wait for, which are no more than may be held. Those whose units
+// have waited long enough are not awaited.
 func (t *Traces) keepAwaited() {
 	for range t.held {
-		r := t.order[0]
-		if !r.isAwaited() {
+		if !t.requests.dropPlaced(t.requests.oldest()) {
 			return
 		}
-		t.order[0] = nil
-		t.order = append(t.order[1:], r)
-	}
-}
-
-// isAwaited says whether a span still waits for the request: those that have waited long enough do not.
-func (r *request) isAwaited() bool {
-	r.waiters = slices.DeleteFunc(r.waiters, func(unit *Unit) bool { return unit.placed })
-	return len(r.waiters) > 0
-}
-
-func (t *Traces) forgetOldest() {
-	r := t.order[0]
-	t.order[0] = nil
-	t.order = t.order[1:]
-	if t.requests[r.key] == r {
-		delete(t.requests, r.key)
+		t.requests.keepOldest()
 	}
 }
 
@@ -762,6 +768,9 @@ const maxLocal = 16384
 
 // Local notes that an address is one of this node's.
 func (t *Traces) Local(address netip.Addr) {
+	if address.IsLoopback() {
+		return // isLocal knows
+	}
 	if _, ok := t.local[address]; ok {
 		return
 	}

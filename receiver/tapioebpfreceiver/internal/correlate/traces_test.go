@@ -499,12 +499,12 @@ func TestRequestsAreForgotten(t *testing.T) {
 	for i := range maxRequests + 10 {
 		s.Client(&Request{Link: Link(i + 1), Peer: peer, Now: uint64(i)})
 	}
-	assert.Len(t, s.requests, maxRequests)
-	assert.Len(t, s.order, maxRequests)
+	assert.Equal(t, maxRequests, s.requests.known())
+	assert.Equal(t, maxRequests, s.requests.index.used)
 	assert.EqualValues(t, 10, s.givenUp.MaxRequests.Load())
 	s.Tick(1000 * second)
-	assert.Empty(t, s.requests)
-	assert.Empty(t, s.order)
+	assert.Zero(t, s.requests.known())
+	assert.Zero(t, s.requests.index.used)
 }
 
 // TestRequestsThatNobodyWaitsForAreForgotten: those whose waiters have given up are no longer kept before others.
@@ -525,7 +525,7 @@ func TestRequestsThatNobodyWaitsForAreForgotten(t *testing.T) {
 	}
 	assert.Equal(t, never, s.Held())
 	for i := range never {
-		assert.NotContains(t, s.requests, requestKey{Link(i + 1), true})
+		assert.Nil(t, s.requests.find(requestKey{Link(i + 1), true}))
 	}
 }
 
@@ -626,7 +626,7 @@ func TestRequestsThatAreWaitedForAreNotForgotten(t *testing.T) {
 	for i := range 2 * maxRequests {
 		s.Client(&Request{Link: Link(i + 10), Peer: peer})
 	}
-	assert.Len(t, s.requests, maxRequests)
+	assert.Equal(t, maxRequests, s.requests.known())
 	s.server("server", Request{Link: 2, Peer: public})
 	s.requireChild("client", "server")
 }

@@ -67,7 +67,9 @@ func (b *builder) take() *Batch {
 	return batch
 }
 
-func (b *builder) span(r *identity.Resource) ptrace.Span {
+func (b *builder) span(r *identity.Resource) ptrace.Span { return b.spansOf(r).AppendEmpty() }
+
+func (b *builder) spansOf(r *identity.Resource) ptrace.SpanSlice {
 	spans, ok := b.spans[r]
 	if !ok {
 		of := b.current().Traces.ResourceSpans().AppendEmpty()
@@ -79,7 +81,7 @@ func (b *builder) span(r *identity.Resource) ptrace.Span {
 		spans = scope.Spans()
 		b.spans[r] = spans
 	}
-	return spans.AppendEmpty()
+	return spans
 }
 
 func (b *builder) record(r *identity.Resource) plog.LogRecord {

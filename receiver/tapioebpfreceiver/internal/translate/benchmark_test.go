@@ -57,7 +57,8 @@ func life(pid uint32, start uint64, argument string) [][]byte {
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
 	index := identity.NewIndex(identity.Options{Resolver: nobodyKnown{}})
 	index.Load([]source.Process{{PID: benchPID, Executable: "/usr/bin/init", StartTicks: 0}})
-	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second},
+	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second,
+		Correlation: correlate.Options{MaxWait: 30 * time.Second, MaxHeld: 16384}},
 		index, correlate.NewIDs(), &ledger.Ledger{})
 	t.SetBootTime(benchBoot)
 	return t, index
@@ -325,4 +326,58 @@ func benchExchanges(b *testing.B, signals Signals) {
 		}
 		t.Handle(records[n])
 	}
+}
+
+// benchBatch is the default of batch::max_events.
+const benchBatch = 8192
+
+// BenchmarkHTTPBothEnds has both ends of each exchange on this node, each of a request of its own, as many at a time
+// as there are connections: the server's end comes first and waits for the client's.
+func BenchmarkHTTPBothEnds(b *testing.B) {
+	const connections, gap = 64, 10_000 // ns
+	t, _ := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
+	servers, clients := loopbackRecords(connections)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n, now := 0, uint64(0); n < b.N; n++ {
+		side, connection := servers, n%connections
+		if n/connections%2 == 1 {
+			side = clients
+		}
+		now += gap
+		moveExchange(side[connection], uint32(n/(2*connections)), now)
+		t.Handle(side[connection])
+		if connection == 0 {
+			t.Tick(now)
+		}
+		if t.Events() >= benchBatch {
+			t.Take()
+		}
+	}
+}
+
+// loopbackRecords are both sides' of an exchange on each of so many connections.
+func loopbackRecords(connections int) (servers, clients [][]byte) {
+	const head = "GET / HTTP/1.1\r\nHost: 127.0.0.1:18099\r\n\r\n"
+	loopback := [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}
+	for i := range connections {
+		on := func(e *bpf.WireHttpExchange) {
+			e.Header.Pid, e.Header.StartTime = benchPID, 0
+			e.Ends.LocalAddress, e.Ends.PeerAddress = loopback, loopback
+			e.RequestSequence = uint32(i)
+		}
+		clients = append(clients, exchangeRecord(head, "", on))
+		servers = append(servers, exchangeRecord(head, "", both(on, ofServer)))
+	}
+	return servers, clients
+}
+
+// moveExchange makes it the next one on its connection.
+func moveExchange(record []byte, number uint32, now uint64) {
+	e := (*bpf.WireHttpExchange)(unsafe.Pointer(unsafe.SliceData(record)))
+	later := benchStart + now - e.Header.Time
+	e.Header.Time += later
+	e.RequestStart, e.RequestEnd = e.RequestStart+later, e.RequestEnd+later
+	e.ResponseStart, e.ResponseEnd = e.ResponseStart+later, e.ResponseEnd+later
+	e.RequestAcknowledged = number
 }

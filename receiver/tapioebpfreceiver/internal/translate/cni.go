@@ -312,7 +312,8 @@ func (o *operations) finish(op *operation) {
 		span := o.builder.span(op.resource)
 		fillSpan(span, spanOfCommand(&op.environment), ptrace.SpanKindInternal, o.wall(op.began), o.wall(op.ended))
 		setPlace(span, &op.place)
-		o.describeOperation(span.Attributes(), op)
+		o.describeOperation(&o.list, op)
+		o.list.moveTo(span.Attributes())
 		if op.failure != nil {
 			span.Status().SetCode(ptrace.StatusCodeError)
 		}
@@ -410,7 +411,8 @@ func (o *operations) tellRun(run *pluginRun, e *event.CNIEnded) outcome {
 		span := o.builder.span(r)
 		fillSpan(span, spanCNIPlugin, ptrace.SpanKindInternal, o.wall(run.began), end)
 		setPlace(span, &run.place)
-		o.describeRun(span.Attributes(), run, e, f, p)
+		o.describeRun(&o.list, run, e, f, p)
+		o.list.moveTo(span.Attributes())
 		if f != nil {
 			span.Status().SetCode(ptrace.StatusCodeError)
 		}
@@ -418,7 +420,8 @@ func (o *operations) tellRun(run *pluginRun, e *event.CNIEnded) outcome {
 	logs := o.signals.Logs && f != nil
 	if logs {
 		log := o.log(r, eventCNIFailure, end, severityOfFailure(run))
-		o.describeRun(log.Attributes(), run, e, f, p)
+		o.describeRun(&o.list, run, e, f, p)
+		o.list.moveTo(log.Attributes())
 		if o.signals.Traces {
 			log.SetTraceID(run.place.TraceID)
 			log.SetSpanID(run.place.SpanID)
@@ -493,7 +496,8 @@ func (o *operations) tellNamespace(e *bpf.WireCniNamespace, change netnsChange, 
 		span := o.builder.span(r)
 		fillSpan(span, change.span, ptrace.SpanKindInternal, now, now)
 		setPlace(span, &place)
-		o.describeNamespace(span.Attributes(), e, change, p)
+		o.describeNamespace(&o.list, e, change, p)
+		o.list.moveTo(span.Attributes())
 		if change.errorType != "" {
 			span.Status().SetCode(ptrace.StatusCodeError)
 		}
@@ -502,7 +506,8 @@ func (o *operations) tellNamespace(e *bpf.WireCniNamespace, change netnsChange, 
 		return
 	}
 	log := o.log(r, eventNetnsFailure, now, plog.SeverityNumberError)
-	o.describeNamespace(log.Attributes(), e, change, p)
+	o.describeNamespace(&o.list, e, change, p)
+	o.list.moveTo(log.Attributes())
 	if o.signals.Traces {
 		log.SetTraceID(place.TraceID)
 		log.SetSpanID(place.SpanID)

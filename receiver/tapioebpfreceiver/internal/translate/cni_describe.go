@@ -4,8 +4,6 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
-	"go.opentelemetry.io/collector/pdata/pcommon"
-
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
@@ -19,25 +17,25 @@ const (
 )
 
 // describeOperation: who does it is the runner.
-func (o *operations) describeOperation(attributes pcommon.Map, op *operation) {
+func (o *operations) describeOperation(attributes *attributeList, op *operation) {
 	attributes.EnsureCapacity(operationAttributes)
 	if op.runnerPID != 0 {
 		attributes.PutInt(attrProcessPID, int64(op.runnerPID))
 	}
-	putKnown(attributes, attrProcessExecutableName, op.runnerName)
+	attributes.putKnown(attrProcessExecutableName, op.runnerName)
 	putEnvironment(attributes, &op.environment, op.netns)
-	putStrings(attributes, attrCNIPlugins, op.plugins)
+	attributes.putStrings(attrCNIPlugins, op.plugins)
 	putFailure(attributes, op.failure)
 }
 
-func (o *operations) describeRun(attributes pcommon.Map, run *pluginRun, e *event.CNIEnded, f *failure, p *identity.Process) {
+func (o *operations) describeRun(attributes *attributeList, run *pluginRun, e *event.CNIEnded, f *failure, p *identity.Process) {
 	attributes.EnsureCapacity(runAttributes)
 	if p != nil {
 		o.identify(attributes, p)
 	} else {
 		o.putOwner(attributes, e.Header.Pid, nil)
 	}
-	putKnown(attributes, attrCNIPluginName, run.plugin)
+	attributes.putKnown(attrCNIPluginName, run.plugin)
 	putEnvironment(attributes, &run.environment, e.Netns)
 	if ending := statusEnding(e.Status); ending.signal != "" {
 		attributes.PutStr(attrProcessExitSignal, ending.signal)
@@ -50,20 +48,20 @@ func (o *operations) describeRun(attributes pcommon.Map, run *pluginRun, e *even
 	}
 }
 
-func putEnvironment(attributes pcommon.Map, e *cni.Environment, netns uint32) {
-	putKnown(attributes, attrCNICommand, e.Command)
-	putKnown(attributes, attrContainerID, e.ContainerID)
-	putKnown(attributes, attrNetworkInterface, e.Interface)
-	putKnown(attributes, attrCNINetnsPath, e.Netns)
+func putEnvironment(attributes *attributeList, e *cni.Environment, netns uint32) {
+	attributes.putKnown(attrCNICommand, e.Command)
+	attributes.putKnown(attrContainerID, e.ContainerID)
+	attributes.putKnown(attrNetworkInterface, e.Interface)
+	attributes.putKnown(attrCNINetnsPath, e.Netns)
 	if netns != 0 {
 		attributes.PutInt(attrCNINetnsInode, int64(netns))
 	}
-	putKnown(attributes, attrK8sNamespaceName, e.Pod.Namespace)
-	putKnown(attributes, attrK8sPodName, e.Pod.Name)
-	putKnown(attributes, attrK8sPodUID, e.Pod.UID)
+	attributes.putKnown(attrK8sNamespaceName, e.Pod.Namespace)
+	attributes.putKnown(attrK8sPodName, e.Pod.Name)
+	attributes.putKnown(attrK8sPodUID, e.Pod.UID)
 }
 
-func putFailure(attributes pcommon.Map, f *failure) {
+func putFailure(attributes *attributeList, f *failure) {
 	if f == nil {
 		return
 	}
@@ -71,14 +69,14 @@ func putFailure(attributes pcommon.Map, f *failure) {
 	if f.Code != 0 {
 		attributes.PutInt(attrCNIErrorCode, f.Code)
 	}
-	putKnown(attributes, attrCNIErrorMessage, f.Message)
-	putKnown(attributes, attrCNIErrorDetails, f.Details)
+	attributes.putKnown(attrCNIErrorMessage, f.Message)
+	attributes.putKnown(attrCNIErrorDetails, f.Details)
 	if f.Plain {
 		attributes.PutBool(attrCNIErrorUnparsed, true)
 	}
 }
 
-func (o *operations) describeNamespace(attributes pcommon.Map, e *bpf.WireCniNamespace, change netnsChange, p *identity.Process) {
+func (o *operations) describeNamespace(attributes *attributeList, e *bpf.WireCniNamespace, change netnsChange, p *identity.Process) {
 	if p != nil {
 		o.identify(attributes, p)
 	} else {
@@ -88,10 +86,10 @@ func (o *operations) describeNamespace(attributes pcommon.Map, e *bpf.WireCniNam
 		attributes.PutInt(attrCNINetnsInode, int64(e.Inode))
 	}
 	if change.name == changeDelete {
-		putKnown(attributes, attrCNINetnsPath, o.paths[e.Inode])
+		attributes.putKnown(attrCNINetnsPath, o.paths[e.Inode])
 		if e.Made != 0 {
 			attributes.PutDouble(attrCNINetnsAge, elapsed(e.Made, e.Header.Time))
 		}
 	}
-	putKnown(attributes, attrErrorType, change.errorType)
+	attributes.putKnown(attrErrorType, change.errorType)
 }

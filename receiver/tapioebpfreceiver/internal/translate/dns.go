@@ -4,7 +4,6 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -25,8 +24,7 @@ type lookups struct {
 	streams  *dns.Streams
 	pairs    *dns.Pairs
 	searches *correlate.Lookups
-	held     uint64   // events
-	told     heldSpan // used again and again
+	held     uint64 // events
 }
 
 func newLookups(t *Translator, options Options) *lookups {
@@ -154,17 +152,16 @@ func (l *lookups) tick(now uint64) {
 // Alone implements correlate.LookupEvents.
 func (l *lookups) Alone(x *dns.Exchange) {
 	l.noteNames(x, x.Question.Name.Text, x.Answers)
-	events := x.Events
 	if !l.signals.Traces {
-		l.release(events, l.outcomeIf(l.tellFailure(x)))
+		l.release(x.Events, l.outcomeIf(l.tellFailure(x)))
 		l.pairs.Release(x)
 		return
 	}
 	place, unit := l.placeOf(x, x.Question.Name.Folded, x.Question.Type, x.Answers, x.End)
-	told := l.tell(unit, l.resourceOf(x))
+	told := l.newHeld(event.FamilyDNS, x.Events, l.resourceOf(x))
 	l.fillQuery(told.span, x)
 	told.logFailure(l, x, spanIDOf(&place, unit))
-	l.finish(told, &place, unit, events)
+	told.finish(&place, unit)
 	l.pairs.Release(x)
 }
 
@@ -185,16 +182,15 @@ func (l *lookups) Searched(search *correlate.Lookup) {
 
 func (l *lookups) tellSearch(search *correlate.Lookup, first *dns.Exchange) {
 	place, unit := l.placeOf(first, search.Name, 0, search.Answers, search.End)
-	told := l.tell(unit, l.resourceOf(first))
+	told := l.newHeld(event.FamilyDNS, 0, l.resourceOf(first))
 	l.fillSearch(told.span, search, first)
-	var events uint64
 	for _, x := range search.Queries {
-		events += x.Events
+		told.events += x.Events
 		query := told.addBelow(l, x, spanIDOf(&place, unit))
 		told.logFailure(l, x, query)
 		l.pairs.Release(x)
 	}
-	l.finish(told, &place, unit, events)
+	told.finish(&place, unit)
 }
 
 // noteNames of the addresses that were answered.
@@ -226,24 +222,14 @@ func spanIDOf(place *correlate.Place, unit *correlate.Unit) [8]byte {
 	return place.SpanID
 }
 
-// tell begins what is told of a lookup. All of it is held together, and goes to the batch at once if its
-// place is known.
-func (l *lookups) tell(unit *correlate.Unit, r *identity.Resource) *heldSpan {
-	told := &l.told
+// finish what is told of a lookup. All of it is held together, and goes to the batch at once if its place is
+// known.
+func (h *heldSpan) finish(place *correlate.Place, unit *correlate.Unit) {
 	if unit != nil {
-		told = &heldSpan{}
-	}
-	*told = heldSpan{translator: l.Translator, family: event.FamilyDNS, span: ptrace.NewSpan(), resource: r, below: told.below[:0], logs: told.logs[:0]}
-	return told
-}
-
-func (l *lookups) finish(told *heldSpan, place *correlate.Place, unit *correlate.Unit, events uint64) {
-	told.events = events
-	if unit != nil {
-		unit.HoldBy(told)
+		unit.HoldBy(h)
 		return
 	}
-	told.Placed(place)
+	h.Placed(place)
 }
 
 // addBelow adds the span of a query of a search, and returns its id.
@@ -277,12 +263,14 @@ func (l *lookups) tellFailure(x *dns.Exchange) bool {
 
 func (l *lookups) fillFailure(log plog.LogRecord, x *dns.Exchange) {
 	fillLog(log, eventDNSFailure, l.wall(x.End), plog.SeverityNumberWarn)
-	l.describeQuery(log.Attributes(), x, l.ownerOf(x))
+	l.describeQuery(&l.list, x, l.ownerOf(x))
+	l.list.moveTo(log.Attributes())
 }
 
 func (l *lookups) fillQuery(span ptrace.Span, x *dns.Exchange) {
 	fillSpan(span, spanDNSQuery, ptrace.SpanKindClient, l.wall(x.Start), l.wall(x.End))
-	l.describeQuery(span.Attributes(), x, l.ownerOf(x))
+	l.describeQuery(&l.list, x, l.ownerOf(x))
+	l.list.moveTo(span.Attributes())
 	if x.Failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -290,7 +278,8 @@ func (l *lookups) fillQuery(span ptrace.Span, x *dns.Exchange) {
 
 func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *dns.Exchange) {
 	fillSpan(span, spanDNSLookup, ptrace.SpanKindInternal, l.wall(search.Start), l.wall(search.End))
-	l.describeSearch(span.Attributes(), search, first.Header.Pid, l.ownerOf(first))
+	l.describeSearch(&l.list, search, first.Header.Pid, l.ownerOf(first))
+	l.list.moveTo(span.Attributes())
 	if search.ErrorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -299,8 +288,8 @@ func (l *lookups) fillSearch(span ptrace.Span, search *correlate.Lookup, first *
 // queryAttributes is how many there are as a rule.
 const queryAttributes = 12
 
-func (l *lookups) describeQuery(attributes pcommon.Map, x *dns.Exchange, p *identity.Process) {
-	attributes.EnsureCapacity(queryAttributes)
+func (l *lookups) describeQuery(attributes *attributeList, x *dns.Exchange, p *identity.Process) {
+	attributes.EnsureCapacity(queryAttributes + l.peers.attributes(x.Ends.PeerAddress))
 	l.putOwner(attributes, x.Header.Pid, p)
 	attributes.PutStr(attrDNSQuestionName, x.Question.Name.Text)
 	attributes.PutStr(attrDNSQuestionType, dns.TypeName(x.Question.Type))
@@ -319,7 +308,7 @@ func (l *lookups) describeQuery(attributes pcommon.Map, x *dns.Exchange, p *iden
 	}
 }
 
-func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
+func (l *lookups) putServer(attributes *attributeList, x *dns.Exchange) {
 	server, port := l.addresses.of(x.Ends.PeerAddress), int64(x.Ends.PeerPort)
 	attributes.PutStr(attrNetworkTransport, transportOf(&x.Ends))
 	attributes.PutStr(attrNetworkType, typeOf(&x.Ends))
@@ -330,24 +319,24 @@ func (l *lookups) putServer(attributes pcommon.Map, x *dns.Exchange) {
 	attributes.PutInt(attrServerPort, port)
 }
 
-func putAnswer(attributes pcommon.Map, x *dns.Exchange) {
+func putAnswer(attributes *attributeList, x *dns.Exchange) {
 	attributes.PutStr(attrDNSResponseCode, dns.ResponseCodeName(x.Code))
 	if x.Truncated {
 		attributes.PutBool(attrDNSTruncated, true)
 	}
 	if len(x.Answers) > 0 {
-		putStrings(attributes, attrDNSAnswers, x.Answers)
+		attributes.putStrings(attrDNSAnswers, x.Answers)
 	}
 }
 
-func (l *lookups) describeSearch(attributes pcommon.Map, search *correlate.Lookup, pid uint32, p *identity.Process) {
+func (l *lookups) describeSearch(attributes *attributeList, search *correlate.Lookup, pid uint32, p *identity.Process) {
 	attributes.EnsureCapacity(ownerAttributes + 4)
 	l.putOwner(attributes, pid, p)
 	attributes.PutStr(attrDNSQuestionName, search.Name)
 	attributes.PutInt(attrDNSLookupAttempts, int64(search.Attempts))
 	attributes.PutInt(attrDNSLookupWasted, int64(search.Wasted))
 	if len(search.Answers) > 0 {
-		putStrings(attributes, attrDNSAnswers, search.Answers)
+		attributes.putStrings(attrDNSAnswers, search.Answers)
 	}
 	if search.ErrorType != "" {
 		attributes.PutStr(attrErrorType, search.ErrorType)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
@@ -57,7 +56,8 @@ func (t *Translator) etcdCall(record []byte) (outcome, error) {
 	isTold := t.signals.Logs && name != ""
 	if isTold {
 		log := t.log(r, name, t.wall(e.Header.Time), severity)
-		t.describeEtcdCall(log.Attributes(), p, &e)
+		t.describeEtcdCall(&t.list, p, &e)
+		t.list.moveTo(log.Attributes())
 		if p != nil {
 			setTraceContext(log, p)
 		}
@@ -83,18 +83,18 @@ func (x *etcd) eventOf(e *event.EtcdCall) (name string, severity plog.SeverityNu
 	}
 }
 
-func (t *Translator) describeEtcdCall(attributes pcommon.Map, p *identity.Process, e *event.EtcdCall) {
+func (t *Translator) describeEtcdCall(attributes *attributeList, p *identity.Process, e *event.EtcdCall) {
 	t.putOwner(attributes, e.Header.Pid, p)
 	attributes.PutStr(attrEtcdFileType, e.File().String())
 	attributes.PutStr(attrEtcdCall, event.EtcdOperation(e.Operation).String())
 	attributes.PutDouble(attrEtcdDuration, seconds(e.Header.Time-e.Began))
-	putKnown(attributes, attrFileName, t.etcd.texts.of(e.Name))
-	putKnown(attributes, attrEtcdFileDirectory, t.etcd.texts.of(e.Directory))
+	attributes.putKnown(attrFileName, t.etcd.texts.of(e.Name))
+	attributes.putKnown(attrEtcdFileDirectory, t.etcd.texts.of(e.Directory))
 	attributes.PutStr(attrFileInode, strconv.FormatUint(e.Inode, 10))
 	if !event.EtcdOperation(e.Operation).IsSync() && e.Error == 0 {
 		attributes.PutInt(attrEtcdWriteSize, int64(e.Bytes))
 	}
-	putKnown(attributes, attrErrorType, event.ErrnoName(e.Error))
+	attributes.putKnown(attrErrorType, event.ErrnoName(e.Error))
 }
 
 // --- connections -----------------------------------------------------------------------------------
@@ -165,13 +165,18 @@ func (x *etcd) cluster(endpoints []byte) *identity.Resource {
 func (t *Translator) tellEtcdChange(r *identity.Resource, e *event.EtcdChange, object registry.Object, isObject bool) {
 	if event.EtcdChangeKind(e.Kind) == event.EtcdMissed {
 		log := t.log(r, eventEtcdMissed, t.wall(e.Header.Time), plog.SeverityNumberWarn)
-		log.Attributes().PutInt(attrEtcdRevisionFirst, int64(e.Revision))
-		log.Attributes().PutInt(attrEtcdRevisionLast, int64(e.LastRevision))
-		putCluster(log.Attributes(), e)
+		t.list.PutInt(attrEtcdRevisionFirst, int64(e.Revision))
+		t.list.PutInt(attrEtcdRevisionLast, int64(e.LastRevision))
+		putCluster(&t.list, e)
+		t.list.moveTo(log.Attributes())
 		return
 	}
 	log := t.log(r, eventEtcdChange, t.wall(e.Header.Time), plog.SeverityNumberInfo)
-	attributes := log.Attributes()
+	t.describeEtcdChange(&t.list, e, object, isObject)
+	t.list.moveTo(log.Attributes())
+}
+
+func (t *Translator) describeEtcdChange(attributes *attributeList, e *event.EtcdChange, object registry.Object, isObject bool) {
 	attributes.PutStr(attrEtcdChangeType, event.EtcdChangeKind(e.Kind).String())
 	attributes.PutInt(attrEtcdRevision, int64(e.Revision))
 	putCluster(attributes, e)
@@ -181,14 +186,14 @@ func (t *Translator) tellEtcdChange(r *identity.Resource, e *event.EtcdChange, o
 		return // its name would be another one's
 	}
 	if isObject {
-		putKnown(attributes, attrEtcdObjectGroup, object.Group)
+		attributes.putKnown(attrEtcdObjectGroup, object.Group)
 		attributes.PutStr(attrEtcdObjectResource, object.Resource)
-		putKnown(attributes, attrK8sNamespaceName, object.Namespace)
+		attributes.putKnown(attrK8sNamespaceName, object.Namespace)
 		attributes.PutStr(attrEtcdObjectName, object.Name)
 	}
 }
 
-func putCluster(attributes pcommon.Map, e *event.EtcdChange) {
+func putCluster(attributes *attributeList, e *event.EtcdChange) {
 	if e.ClusterId != 0 {
 		attributes.PutStr(attrEtcdClusterID, strconv.FormatUint(e.ClusterId, 16))
 	}

@@ -21,10 +21,42 @@ type heldSpan struct {
 	family     event.Family
 	events     uint64
 
+	spans    ptrace.SpanSlice // has only this one, which need not be copied then
 	span     ptrace.Span
 	resource *identity.Resource
 	below    []spanBelow
 	logs     []heldLog
+}
+
+// maxFreeHeld spans' holders wait to be used again.
+const maxFreeHeld = 1024
+
+// newHeld begins one.
+func (t *Translator) newHeld(family event.Family, events uint64, r *identity.Resource) *heldSpan {
+	h := t.takeHeld()
+	h.family, h.events, h.resource, h.span = family, events, r, h.spans.AppendEmpty()
+	return h
+}
+
+func (t *Translator) takeHeld() *heldSpan {
+	last := len(t.freeHeld) - 1
+	if last < 0 {
+		return &heldSpan{translator: t, spans: ptrace.NewSpanSlice()}
+	}
+	h := t.freeHeld[last]
+	t.freeHeld = t.freeHeld[:last]
+	return h
+}
+
+// free lets go of what was held.
+func (h *heldSpan) free() {
+	t := h.translator
+	clear(h.below)
+	clear(h.logs)
+	*h = heldSpan{translator: t, spans: h.spans, below: h.below[:0], logs: h.logs[:0]}
+	if len(t.freeHeld) < maxFreeHeld {
+		t.freeHeld = append(t.freeHeld, h)
+	}
 }
 
 type spanBelow struct {
@@ -41,7 +73,7 @@ type heldLog struct {
 func (h *heldSpan) Placed(place *correlate.Place) {
 	t := h.translator
 	setPlace(h.span, place)
-	h.span.MoveTo(t.builder.span(h.resource))
+	h.spans.MoveAndAppendTo(t.builder.spansOf(h.resource))
 	for _, below := range h.below {
 		setTrace(below.span, place)
 		below.span.MoveTo(t.builder.span(below.resource))
@@ -51,6 +83,7 @@ func (h *heldSpan) Placed(place *correlate.Place) {
 		log.record.MoveTo(t.builder.record(log.resource))
 	}
 	t.releaseHeld(h.family, h.events)
+	h.free()
 	t.waiting.released()
 }
 
@@ -63,12 +96,6 @@ func (t *Translator) releaseHeld(family event.Family, events uint64) {
 	t.account(family, events, carried)
 }
 
-// hold has a unit tell the span.
-func (t *Translator) hold(unit *correlate.Unit, h *heldSpan) {
-	h.translator = t
-	unit.HoldBy(h)
-}
-
 // attempt is what a client tried: it has a span and, if it failed, a log record, too.
 type attempt interface {
 	owner() *identity.Resource
@@ -79,9 +106,10 @@ type attempt interface {
 
 // tellAttempt whose place is known; with a unit, both wait for it.
 func (t *Translator) tellAttempt(a attempt, place correlate.Place, unit *correlate.Unit) outcome {
-	span, logged := t.newSpan(unit, a.owner()), t.signals.Logs && a.failed()
-	a.fillSpan(t, span)
+	logged := t.signals.Logs && a.failed()
 	if unit == nil {
+		span := t.builder.span(a.owner())
+		a.fillSpan(t, span)
 		setPlace(span, &place)
 		if logged {
 			log := t.builder.record(a.owner())
@@ -91,22 +119,15 @@ func (t *Translator) tellAttempt(a attempt, place correlate.Place, unit *correla
 		return carried
 	}
 	t.held++
-	holder := &heldSpan{family: event.FamilyNetwork, events: 1, span: span, resource: a.owner()}
+	holder := t.newHeld(event.FamilyNetwork, 1, a.owner())
+	a.fillSpan(t, holder.span)
 	if logged {
 		log := plog.NewLogRecord()
 		a.fillFailure(t, log, unit.SpanID())
-		holder.logs = []heldLog{{log, a.owner()}}
+		holder.logs = append(holder.logs, heldLog{log, a.owner()})
 	}
-	t.hold(unit, holder)
+	unit.HoldBy(holder)
 	return held
-}
-
-// newSpan is one in the batch, or where it waits for its place one beside it.
-func (t *Translator) newSpan(unit *correlate.Unit, r *identity.Resource) ptrace.Span {
-	if unit != nil {
-		return ptrace.NewSpan()
-	}
-	return t.builder.span(r)
 }
 
 func setPlace(span ptrace.Span, place *correlate.Place) {

@@ -4,12 +4,12 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/correlate"
@@ -60,6 +60,7 @@ type exchange struct {
 	address   string // server.address
 	port      uint16 // server.port; 0: not known
 	host      string // as in the URL
+	peer      string // network.peer.address
 	userAgent string
 	client    string // client.address of a server
 	forwarded bool   // it is from X-Forwarded-For
@@ -84,6 +85,8 @@ type httpReader struct {
 	response []shownHeader
 	texts    texts
 	hosts    map[string]hostPort
+	lastHost string // most often it comes again
+	last     hostPort
 	scratch  []byte
 	exchange exchange // used again and again
 }
@@ -138,14 +141,16 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 
 func (t *Translator) tellHTTP(x *exchange) outcome {
 	place, unit := t.placeHTTP(x)
-	span := t.newSpan(unit, x.resource)
-	t.fillHTTP(span, x)
 	if unit == nil {
+		span := t.builder.span(x.resource)
+		t.fillHTTP(span, x)
 		setPlace(span, &place)
 		return carried
 	}
 	t.held++
-	t.hold(unit, &heldSpan{family: event.FamilyHTTP, events: 1, span: span, resource: x.resource})
+	holder := t.newHeld(event.FamilyHTTP, 1, x.resource)
+	t.fillHTTP(holder.span, x)
+	unit.HoldBy(holder)
 	return held
 }
 
@@ -180,7 +185,7 @@ func (h *httpReader) read(e event.HTTPExchange, addresses *addressNames) (*excha
 	x := &h.exchange
 	*x = exchange{HTTPExchange: e, headers: x.headers[:0], scheme: schemeHTTP, parents: x.parents[:0]}
 	x.method, x.original = h.methodOf(request.Method)
-	x.version = h.texts.of(request.Version)
+	x.version = h.versionOf(request.Version)
 	x.errorType = errorOf(e)
 	h.readFields(x, request.Fields)
 	h.readTarget(x, &request)
@@ -218,6 +223,13 @@ func (h *httpReader) methodOf(method []byte) (name, original string) {
 	default:
 		return otherMethod, h.texts.of(method)
 	}
+}
+
+func (h *httpReader) versionOf(version []byte) string {
+	if string(version) == "1.1" {
+		return "1.1"
+	}
+	return h.texts.of(version)
 }
 
 // errorOf an exchange: what cut it off, else a status that is an error on its side.
@@ -326,6 +338,13 @@ func (h *httpReader) readTarget(x *exchange, request *http1.Request) {
 const maxHosts = 4096
 
 func (h *httpReader) splitHost(host string) hostPort {
+	if host != h.lastHost {
+		h.last, h.lastHost = h.findHost(host), host
+	}
+	return h.last
+}
+
+func (h *httpReader) findHost(host string) hostPort {
 	if known, ok := h.hosts[host]; ok {
 		return known
 	}
@@ -341,12 +360,11 @@ func (h *httpReader) splitHost(host string) hostPort {
 // fillAddresses says who the server is: as the request names it, which is the same on both sides
 // and behind any proxy, else by its address.
 func (h *httpReader) fillAddresses(x *exchange, addresses *addressNames) {
+	x.peer = addresses.of(x.Ends.PeerAddress)
 	server, port := x.Ends.PeerAddress, x.Ends.PeerPort
 	if x.IsServer() {
 		server, port = x.Ends.LocalAddress, x.Ends.LocalPort
-		if x.client == "" {
-			x.client = addresses.of(x.Ends.PeerAddress)
-		}
+		x.client = cmp.Or(x.client, x.peer)
 	}
 	named := h.splitHost(x.host)
 	if named.address == "" {
@@ -413,7 +431,8 @@ func (t *Translator) fillHTTP(span ptrace.Span, x *exchange) {
 	if x.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	t.describeHTTP(span.Attributes(), x)
+	t.describeHTTP(&t.list, x)
+	t.list.moveTo(span.Attributes())
 }
 
 // spanName has few values, as the conventions want it.
@@ -429,11 +448,22 @@ func (h *httpReader) spanName(x *exchange) string {
 	return h.texts.of(h.scratch)
 }
 
-// httpAttributes is how many there are as a rule.
-const httpAttributes = 18
+// httpAttributes is how many there are as a rule: room for more costs memory in every span.
+func httpAttributes(x *exchange) int {
+	n := 15
+	if x.IsServer() {
+		n = 17
+	}
+	for _, is := range [...]bool{x.userAgent != "", x.route != "", x.hasQuery, x.errorType != ""} {
+		if is {
+			n++
+		}
+	}
+	return n + len(x.headers)
+}
 
-func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
-	attributes.EnsureCapacity(httpAttributes)
+func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
+	attributes.EnsureCapacity(httpAttributes(x) + t.peers.attributes(x.Ends.PeerAddress))
 	t.putOwner(attributes, x.Header.Pid, x.process)
 	attributes.PutStr(attrHTTPRequestMethod, x.method)
 	if x.original != "" {
@@ -444,7 +474,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 	if x.port != 0 {
 		attributes.PutInt(attrServerPort, int64(x.port))
 	}
-	attributes.PutStr(attrNetworkPeerAddress, t.addresses.of(x.Ends.PeerAddress))
+	attributes.PutStr(attrNetworkPeerAddress, x.peer)
 	attributes.PutInt(attrNetworkPeerPort, int64(x.Ends.PeerPort))
 	t.peers.put(attributes, x.Ends.PeerAddress)
 	if x.version != "" {
@@ -461,7 +491,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 		attributes.PutDouble(attrHTTPTimeToFirstByte, seconds(x.ResponseStart-x.RequestStart))
 	}
 	for _, header := range x.headers {
-		putStrings(attributes, header.key, header.values)
+		attributes.putStrings(header.key, header.values)
 	}
 	if x.errorType != "" {
 		attributes.PutStr(attrErrorType, x.errorType)
@@ -469,7 +499,7 @@ func (t *Translator) describeHTTP(attributes pcommon.Map, x *exchange) {
 }
 
 // putURL: a client knows the whole URL, a server what it is asked for, and by whom.
-func (t *Translator) putURL(attributes pcommon.Map, x *exchange) {
+func (t *Translator) putURL(attributes *attributeList, x *exchange) {
 	if x.path != "" {
 		attributes.PutStr(attrURLPath, x.path)
 	}

@@ -96,6 +96,9 @@ var noResource = &identity.Resource{}
 type table[K comparable, V any] struct {
 	limit  int
 	series map[K]*series[V]
+	// The series that was asked for last: often it is asked for again.
+	lastKey K
+	last    *series[V] // nil: there is none
 }
 
 func newTable[K comparable, V any](limit int) table[K, V] {
@@ -104,6 +107,14 @@ func newTable[K comparable, V any](limit int) table[K, V] {
 
 // at returns the value to count in, for an event at the given time.
 func (t *table[K, V]) at(key K, r *identity.Resource, since, now pcommon.Timestamp) *V {
+	if t.last == nil || t.lastKey != key {
+		t.last, t.lastKey = t.find(key, r, since), key
+	}
+	t.last.last = max(t.last.last, now)
+	return &t.last.value
+}
+
+func (t *table[K, V]) find(key K, r *identity.Resource, since pcommon.Timestamp) *series[V] {
 	s, ok := t.series[key]
 	if !ok {
 		if len(t.series) >= t.limit {
@@ -116,12 +127,12 @@ func (t *table[K, V]) at(key K, r *identity.Resource, since, now pcommon.Timesta
 			t.series[key] = s
 		}
 	}
-	s.last = max(s.last, now)
-	return &s.value
+	return s
 }
 
 // dropStale also has nothing begin in the future, where the clock was set back.
 func (t *table[K, V]) dropStale(now pcommon.Timestamp) {
+	t.last = nil // it may be dropped, or have room in place of the overflow series
 	for key, s := range t.series {
 		s.start, s.last = min(s.start, now), min(s.last, now)
 		if s.last+pcommon.Timestamp(staleAfter) < now {

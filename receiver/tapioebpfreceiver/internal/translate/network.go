@@ -6,7 +6,6 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"cmp"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -74,7 +73,8 @@ func (c *connect) failed() bool { return c.errorType != "" }
 
 func (c *connect) fillSpan(t *Translator, span ptrace.Span) {
 	fillSpan(span, spanTCPConnect, ptrace.SpanKindClient, t.wall(c.Opened), t.wall(c.Header.Time))
-	t.describeConnect(span.Attributes(), c)
+	t.describeConnect(&t.list, c)
+	t.list.moveTo(span.Attributes())
 	if c.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -83,7 +83,8 @@ func (c *connect) fillSpan(t *Translator, span ptrace.Span) {
 func (c *connect) fillFailure(t *Translator, log plog.LogRecord, span [8]byte) {
 	fillLog(log, eventConnectionClose, t.wall(c.Header.Time), plog.SeverityNumberWarn)
 	log.SetSpanID(span)
-	t.describeConnect(log.Attributes(), c)
+	t.describeConnect(&t.list, c)
+	t.list.moveTo(log.Attributes())
 }
 
 // nameOf the server that a connection was opened to, as the process has looked it up; empty if it has not.
@@ -102,11 +103,11 @@ func askerOf(header *event.Header, cause *bpf.WireCause) correlate.Asker {
 	}
 }
 
-func (t *Translator) describeConnect(attributes pcommon.Map, c *connect) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&c.Ends))
+func (t *Translator) describeConnect(attributes *attributeList, c *connect) {
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&c.Ends))
 	t.putOwner(attributes, c.Header.Pid, c.process)
 	t.putEnds(attributes, &c.Ends, c.name)
-	putKnown(attributes, attrEtcdConnectionType, c.ofEtcd)
+	attributes.putKnown(attrEtcdConnectionType, c.ofEtcd)
 	if c.errorType != "" {
 		attributes.PutStr(attrErrorType, c.errorType)
 	}
@@ -137,8 +138,9 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 			severity = plog.SeverityNumberWarn
 		}
 		log := t.log(r, name, t.wall(e.Header.Time), severity)
-		t.describeStats(log.Attributes(), p, e, errorType)
-		putKnown(log.Attributes(), attrEtcdConnectionType, ofEtcd)
+		t.describeStats(&t.list, p, e, errorType)
+		t.list.putKnown(attrEtcdConnectionType, ofEtcd)
+		t.list.moveTo(log.Attributes())
 	}
 	return t.outcomeIf(t.signals.Logs), nil
 }
@@ -151,8 +153,8 @@ func endOf(e *bpf.WireConnectionStats) string {
 	return event.ErrorType(e.Error)
 }
 
-func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&e.Ends) + statsAttributes)
+func (t *Translator) describeStats(attributes *attributeList, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&e.Ends) + statsAttributes)
 	t.putOwner(attributes, e.Header.Pid, p)
 	t.putEnds(attributes, &e.Ends, t.nameOf(&e.Header, &e.Ends, &bpf.WireCause{}, e.Opened))
 	attributes.PutInt(attrNetworkSentBytes, int64(e.SentBytes))
@@ -171,7 +173,7 @@ func (t *Translator) describeStats(attributes pcommon.Map, p *identity.Process, 
 	}
 }
 
-func (t *Translator) putTCP(attributes pcommon.Map, e *bpf.WireConnectionStats, errorType string) {
+func (t *Translator) putTCP(attributes *attributeList, e *bpf.WireConnectionStats, errorType string) {
 	attributes.PutInt(attrTCPRetransmits, int64(e.Retransmits))
 	if e.Flags&event.ConnectionHasRTT != 0 {
 		attributes.PutDouble(attrTCPRTT, rttSeconds(e))
@@ -192,18 +194,19 @@ const (
 	statsAttributes = 5
 )
 
-func endsAttributes(ends *bpf.WireConnectionEnds) int {
+func (t *Translator) endsAttributes(ends *bpf.WireConnectionEnds) int {
+	n := t.peers.attributes(ends.PeerAddress)
 	switch ends.Role {
 	case event.RoleClient:
-		return 9
+		return n + 9
 	case event.RoleServer:
-		return 11
+		return n + 11
 	default:
-		return 6
+		return n + 6
 	}
 }
 
-func (t *Translator) putOwner(attributes pcommon.Map, pid uint32, p *identity.Process) {
+func (t *Translator) putOwner(attributes *attributeList, pid uint32, p *identity.Process) {
 	if pid != 0 {
 		attributes.PutInt(attrProcessPID, int64(pid))
 	}
@@ -214,7 +217,7 @@ func (t *Translator) putOwner(attributes pcommon.Map, pid uint32, p *identity.Pr
 
 // putEnds says between whom it is. Who is client and who server is said only where it is known who
 // opened the connection. name is the server's; empty: only its address is known.
-func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnds, name string) {
+func (t *Translator) putEnds(attributes *attributeList, ends *bpf.WireConnectionEnds, name string) {
 	local, peer := t.addresses.of(ends.LocalAddress), t.addresses.of(ends.PeerAddress)
 	localPort, peerPort := int64(ends.LocalPort), int64(ends.PeerPort)
 	attributes.PutStr(attrNetworkTransport, transportOf(ends))
@@ -235,7 +238,7 @@ func (t *Translator) putEnds(attributes pcommon.Map, ends *bpf.WireConnectionEnd
 		attributes.PutStr(attrNetworkRole, roleOf(ends))
 		attributes.PutStr(attrClientAddress, peer)
 		attributes.PutInt(attrClientPort, peerPort)
-		attributes.PutStr(attrServerAddress, local)
+		attributes.PutStr(attrServerAddress, cmp.Or(name, local))
 		attributes.PutInt(attrServerPort, localPort)
 	}
 }

@@ -36,7 +36,8 @@ func (t *Translator) processExec(record []byte) (outcome, error) {
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessExec, t.wall(e.Header.Time), plog.SeverityNumberInfo)
 		setTraceContext(log, p)
-		t.describeExec(log.Attributes(), p, 0)
+		t.describeExec(&t.list, p, 0)
+		t.list.moveTo(log.Attributes())
 	}
 	if wired := t.signals.Logs || hasSpan; wired || !t.signals.Traces {
 		return t.outcomeIf(wired), nil
@@ -61,7 +62,8 @@ func (t *Translator) replacedSpan(p *identity.Process, now uint64) bool {
 		return false
 	}
 	span := t.execSpan(p, now)
-	t.describeExec(span.Attributes(), p, 0)
+	t.describeExec(&t.list, p, 0)
+	t.list.moveTo(span.Attributes())
 	return true
 }
 
@@ -74,9 +76,9 @@ func (t *Translator) processFork(record []byte) (outcome, error) {
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessFork, t.wall(e.Header.Time), plog.SeverityNumberInfo)
 		setTraceContext(log, p)
-		attributes := log.Attributes()
-		attributes.EnsureCapacity(7)
-		t.identify(attributes, p)
+		t.list.EnsureCapacity(identityAttributes)
+		t.identify(&t.list, p)
+		t.list.moveTo(log.Attributes())
 	}
 	return t.outcomeIf(t.signals.Logs), nil
 }
@@ -100,10 +102,10 @@ func (t *Translator) processExit(record []byte) (outcome, error) {
 	if t.signals.Logs {
 		log := t.log(p.Resource, eventProcessExit, t.wall(e.Header.Time), ending.severity)
 		setTraceContext(log, p)
-		attributes := log.Attributes()
-		attributes.EnsureCapacity(7 + exitAttributes)
-		t.identify(attributes, p)
-		t.describeExit(attributes, e, ending)
+		t.list.EnsureCapacity(identityAttributes + exitAttributes)
+		t.identify(&t.list, p)
+		t.describeExit(&t.list, e, ending)
+		t.list.moveTo(log.Attributes())
 	}
 	t.index.Ended(p, e.Header.Time)
 	return t.outcomeIf(t.signals.Logs || hasSpan), nil
@@ -116,9 +118,9 @@ func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
 	t.metrics.processEnded(r, ending.errorType, t.wall(e.Header.Time))
 	if t.signals.Logs {
 		log := t.log(r, eventProcessExit, t.wall(e.Header.Time), ending.severity)
-		attributes := log.Attributes()
-		t.putOwner(attributes, e.Header.Pid, nil)
-		t.describeExit(attributes, e, ending)
+		t.putOwner(&t.list, e.Header.Pid, nil)
+		t.describeExit(&t.list, e, ending)
+		t.list.moveTo(log.Attributes())
 	}
 	return t.outcomeIf(t.signals.Logs)
 }
@@ -151,12 +153,14 @@ func (t *Translator) victim(header *event.Header) (p *identity.Process, inScope 
 
 func (t *Translator) describeVictim(log plog.LogRecord, pid uint32, p *identity.Process) {
 	if p == nil {
-		t.putOwner(log.Attributes(), pid, nil)
+		t.putOwner(&t.list, pid, nil)
+		t.list.moveTo(log.Attributes())
 		return
 	}
 	setTraceContext(log, p)
-	log.Attributes().EnsureCapacity(7)
-	t.identify(log.Attributes(), p)
+	t.list.EnsureCapacity(identityAttributes)
+	t.identify(&t.list, p)
+	t.list.moveTo(log.Attributes())
 }
 
 func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
@@ -169,8 +173,9 @@ func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
 
 func (t *Translator) exitSpan(p *identity.Process, e *bpf.WireProcessExit, ending ending) {
 	span := t.execSpan(p, e.Header.Time)
-	t.describeExec(span.Attributes(), p, exitAttributes)
-	t.describeExit(span.Attributes(), e, ending)
+	t.describeExec(&t.list, p, exitAttributes)
+	t.describeExit(&t.list, e, ending)
+	t.list.moveTo(span.Attributes())
 	if ending.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -185,8 +190,11 @@ func setTraceContext(log plog.LogRecord, p *identity.Process) {
 	log.SetSpanID(p.Program.SpanID)
 }
 
+// identityAttributes is how many there are as a rule.
+const identityAttributes = 7
+
 // identify says which process it is.
-func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
+func (t *Translator) identify(attributes *attributeList, p *identity.Process) {
 	attributes.PutInt(attrProcessPID, int64(p.PID))
 	if p.Resource.Name != "" {
 		attributes.PutStr(attrProcessExecutableName, p.Resource.Name)
@@ -203,8 +211,8 @@ func (t *Translator) identify(attributes pcommon.Map, p *identity.Process) {
 }
 
 // describeExec says what runs in the process; more is the room for attributes to come.
-func (t *Translator) describeExec(attributes pcommon.Map, p *identity.Process, more int) {
-	attributes.EnsureCapacity(11 + more)
+func (t *Translator) describeExec(attributes *attributeList, p *identity.Process, more int) {
+	attributes.EnsureCapacity(identityAttributes + 4 + more)
 	t.identify(attributes, p)
 	if p.Resource.Path != "" {
 		attributes.PutStr(attrProcessExecutablePath, p.Resource.Path)
@@ -213,13 +221,13 @@ func (t *Translator) describeExec(attributes pcommon.Map, p *identity.Process, m
 }
 
 // describeCommand says how what runs in the process was started.
-func describeCommand(attributes pcommon.Map, p *identity.Process) {
+func describeCommand(attributes *attributeList, p *identity.Process) {
 	if p.Directory != "" {
 		attributes.PutStr(attrProcessWorkingDirectory, p.Directory)
 	}
 	if len(p.Arguments) > 0 {
 		attributes.PutStr(attrProcessCommand, p.Arguments[0])
-		putStrings(attributes, attrProcessCommandArgs, p.Arguments)
+		attributes.putStrings(attrProcessCommandArgs, p.Arguments)
 	}
 	if p.Exec.Flags&event.ExecArgsTruncated != 0 {
 		attributes.PutBool(attrProcessArgsTruncated, true)
@@ -230,7 +238,10 @@ func describeCommand(attributes pcommon.Map, p *identity.Process) {
 }
 
 func putStrings(attributes pcommon.Map, key string, values []string) {
-	slice := attributes.PutEmptySlice(key)
+	fillStrings(attributes.PutEmptySlice(key), values)
+}
+
+func fillStrings(slice pcommon.Slice, values []string) {
 	slice.EnsureCapacity(len(values))
 	for _, value := range values {
 		slice.AppendEmpty().SetStr(value)
@@ -240,7 +251,7 @@ func putStrings(attributes pcommon.Map, key string, values []string) {
 // exitAttributes is how many attributes describeExit adds as a rule.
 const exitAttributes = 6
 
-func (t *Translator) describeExit(attributes pcommon.Map, e *bpf.WireProcessExit, ending ending) {
+func (t *Translator) describeExit(attributes *attributeList, e *bpf.WireProcessExit, ending ending) {
 	attributes.PutStr(attrProcessExitTime, t.times.format(t.wall(e.Header.Time)))
 	if ending.signal != "" {
 		attributes.PutStr(attrProcessExitSignal, ending.signal)

@@ -196,6 +196,9 @@ type peerNames struct {
 	index   *identity.Index
 	version uint64
 	known   map[[16]byte]kube.Peer
+	// The one that was asked for last: it is asked for again.
+	last        kube.Peer
+	lastAddress [16]byte
 }
 
 func newPeerNames(index *identity.Index) peerNames {
@@ -206,17 +209,39 @@ func (n *peerNames) of(address [16]byte) kube.Peer {
 	if version := n.index.Version(); version != n.version || len(n.known) >= maxAddresses {
 		n.version = version
 		clear(n.known)
+		n.last, n.lastAddress = kube.Peer{}, [16]byte{} // which is nobody's
+	}
+	if address == n.lastAddress {
+		return n.last
 	}
 	peer, ok := n.known[address]
 	if !ok {
 		peer = n.index.Peer(event.Address(address))
 		n.known[address] = peer
 	}
+	n.last, n.lastAddress = peer, address
 	return peer
 }
 
+// attributes is how many put adds, at the most.
+func (n *peerNames) attributes(address [16]byte) int {
+	if !n.index.HasNames() {
+		return 0
+	}
+	switch n.of(address).Kind {
+	case kube.PeerPod:
+		return 4
+	case kube.PeerService:
+		return 2
+	case kube.PeerNode:
+		return 1
+	default:
+		return 0
+	}
+}
+
 // put says who has an address, beside the address itself.
-func (n *peerNames) put(attributes pcommon.Map, address [16]byte) {
+func (n *peerNames) put(attributes *attributeList, address [16]byte) {
 	if !n.index.HasNames() {
 		return
 	}
@@ -226,8 +251,8 @@ func (n *peerNames) put(attributes pcommon.Map, address [16]byte) {
 		attributes.PutStr(attrPeerPodName, peer.Name)
 		attributes.PutStr(attrPeerNamespaceName, peer.Namespace)
 		if peer.Pod != nil {
-			putKnown(attributes, attrServicePeerName, serviceOfPod(peer.Pod))
-			putKnown(attributes, attrServicePeerNamespace, namespaceOfPod(peer.Pod))
+			attributes.putKnown(attrServicePeerName, serviceOfPod(peer.Pod))
+			attributes.putKnown(attrServicePeerNamespace, namespaceOfPod(peer.Pod))
 		}
 	case kube.PeerService:
 		attributes.PutStr(attrPeerServiceName, peer.Name)

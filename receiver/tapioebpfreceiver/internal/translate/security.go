@@ -146,7 +146,8 @@ type telling struct {
 func (s *security) fill(told *telling, a *action) {
 	now := s.wall(a.Header.Time)
 	attributes := pcommon.NewMap()
-	s.describeAction(attributes, a)
+	s.describeAction(&s.list, a)
+	s.list.moveTo(attributes)
 	if s.signals.Traces {
 		s.fillSpan(told.span, a, attributes, now)
 	}

@@ -95,26 +95,26 @@ func isMemory(path string) bool { return strings.HasPrefix(strings.TrimPrefix(pa
 // actionAttributes is how many there are as a rule.
 const actionAttributes = 24
 
-func (s *security) describeAction(attributes pcommon.Map, a *action) {
+func (s *security) describeAction(attributes *attributeList, a *action) {
 	attributes.EnsureCapacity(actionAttributes)
 	attributes.PutStr(attrSecurityRuleName, a.kind.String())
 	attributes.PutStr(attrSecurityRuleCategory, abouts[a.kind].category)
-	putKnown(attributes, attrSecurityTechnique, techniqueOf(a))
-	putKnown(attributes, attrSecurityOperation, event.SecurityOperation(a.Operation).String())
+	attributes.putKnown(attrSecurityTechnique, techniqueOf(a))
+	attributes.putKnown(attrSecurityOperation, event.SecurityOperation(a.Operation).String())
 	attributes.PutStr(attrSecurityOutcome, a.outcome())
-	putKnown(attributes, attrErrorType, event.ErrnoName(a.Error))
+	attributes.putKnown(attrErrorType, event.ErrnoName(a.Error))
 	s.describeActor(attributes, a)
 	s.describeObject(attributes, a)
 	describeLimits(attributes, &a.SecurityAction)
 }
 
 // describeActor says who did it. What the record has is of just then; the rest is of the program's start.
-func (s *security) describeActor(attributes pcommon.Map, a *action) {
+func (s *security) describeActor(attributes *attributeList, a *action) {
 	attributes.PutInt(attrProcessPID, int64(a.Header.Pid))
-	putKnown(attributes, attrProcessExecutableName, a.resource.Name)
-	putKnown(attributes, attrProcessExecutablePath, a.resource.Path)
+	attributes.putKnown(attrProcessExecutableName, a.resource.Name)
+	attributes.putKnown(attrProcessExecutablePath, a.resource.Path)
 	comm, _, _ := bytes.Cut(a.Process.Comm[:], []byte{0})
-	putKnown(attributes, attrSecurityComm, s.texts.of(comm))
+	attributes.putKnown(attrSecurityComm, s.texts.of(comm))
 	if a.Process.ParentPid != 0 {
 		attributes.PutInt(attrProcessParentPID, int64(a.Process.ParentPid))
 	}
@@ -128,7 +128,7 @@ func (s *security) describeActor(attributes pcommon.Map, a *action) {
 		describeCommand(attributes, p)
 	}
 	if ancestors := s.ancestors(a); len(ancestors) > 0 {
-		putStrings(attributes, attrSecurityAncestors, ancestors)
+		attributes.putStrings(attrSecurityAncestors, ancestors)
 	}
 }
 
@@ -154,12 +154,12 @@ func (s *security) ancestors(a *action) (list []string) {
 }
 
 // describeObject says to what it was done, and how.
-func (s *security) describeObject(attributes pcommon.Map, a *action) {
+func (s *security) describeObject(attributes *attributeList, a *action) {
 	switch a.kind {
 	case event.SecurityFileAccess:
 		putFileAccess(attributes, a)
 	case event.SecuritySetuidBit:
-		putKnown(attributes, attrFilePath, a.path)
+		attributes.putKnown(attrFilePath, a.path)
 		attributes.PutStr(attrFileMode, modeText(a.Values[0]))
 	case event.SecurityCapability:
 		attributes.PutStr(attrCapability, event.CapabilityName(a.Values[0]))
@@ -174,7 +174,7 @@ func (s *security) describeObject(attributes pcommon.Map, a *action) {
 		s.putPeer(attributes, a)
 	case event.SecurityNamespace:
 		if names := event.Namespaces(a.Values[0]); len(names) > 0 {
-			putStrings(attributes, attrNamespaces, names)
+			attributes.putStrings(attrNamespaces, names)
 		}
 	case event.SecurityMount:
 		s.putMount(attributes, a)
@@ -195,8 +195,8 @@ func (s *security) describeObject(attributes pcommon.Map, a *action) {
 }
 
 // putFileAccess: a file that was not opened has no inode and no mode.
-func putFileAccess(attributes pcommon.Map, a *action) {
-	putKnown(attributes, attrFilePath, a.path)
+func putFileAccess(attributes *attributeList, a *action) {
+	attributes.putKnown(attrFilePath, a.path)
 	attributes.PutStr(attrFileAccess, event.OpenAccess(a.Values[0]))
 	if a.Values[1] != 0 {
 		attributes.PutStr(attrFileInode, strconv.FormatUint(a.Values[1], 10))
@@ -213,7 +213,7 @@ func putFileAccess(attributes pcommon.Map, a *action) {
 // modeText has the permissions as chmod(1) takes them: "4755", "0640".
 func modeText(mode uint64) string { return fmt.Sprintf("%04o", mode&0o7777) }
 
-func putMemoryWrite(attributes pcommon.Map, a *action) {
+func putMemoryWrite(attributes *attributeList, a *action) {
 	if event.SecurityOperation(a.Operation) == event.OperationProcessVMWritev {
 		if !a.Denied() {
 			attributes.PutInt(attrMemorySize, int64(a.Values[0]))
@@ -221,12 +221,12 @@ func putMemoryWrite(attributes pcommon.Map, a *action) {
 		putTargetNumber(attributes, a)
 		return
 	}
-	putKnown(attributes, attrFilePath, a.path)
+	attributes.putKnown(attrFilePath, a.path)
 	attributes.PutStr(attrFileAccess, event.OpenAccess(a.Values[0]))
 }
 
-func putProgram(attributes pcommon.Map, a *action) {
-	putKnown(attributes, attrFilePath, a.path)
+func putProgram(attributes *attributeList, a *action) {
+	attributes.putKnown(attrFilePath, a.path)
 	if a.Values[0] != 0 {
 		attributes.PutStr(attrFileInode, strconv.FormatUint(a.Values[0], 10))
 		attributes.PutStr(attrFileMode, modeText(a.Values[1]))
@@ -237,8 +237,8 @@ func putProgram(attributes pcommon.Map, a *action) {
 	}
 }
 
-func (s *security) putPeer(attributes pcommon.Map, a *action) {
-	putKnown(attributes, attrFilePath, a.path)
+func (s *security) putPeer(attributes *attributeList, a *action) {
+	attributes.putKnown(attrFilePath, a.path)
 	address, ok := a.Peer()
 	if !ok {
 		return
@@ -253,29 +253,29 @@ func (s *security) putPeer(attributes pcommon.Map, a *action) {
 	s.peers.put(attributes, address)
 }
 
-func (s *security) putMount(attributes pcommon.Map, a *action) {
+func (s *security) putMount(attributes *attributeList, a *action) {
 	source, kind := a.Strings()
-	putKnown(attributes, attrMountSource, s.texts.of(source))
-	putKnown(attributes, attrMountTarget, a.path)
-	putKnown(attributes, attrMountType, s.texts.of(kind))
+	attributes.putKnown(attrMountSource, s.texts.of(source))
+	attributes.putKnown(attrMountTarget, a.path)
+	attributes.putKnown(attrMountType, s.texts.of(kind))
 	if event.SecurityOperation(a.Operation) != event.OperationMount {
 		return // move_mount(2) has flags of its own, with the same numbers
 	}
 	if flags := event.MountFlags(a.Values[0]); len(flags) > 0 {
-		putStrings(attributes, attrMountFlags, flags)
+		attributes.putStrings(attrMountFlags, flags)
 	}
 }
 
-func (s *security) putKernelCode(attributes pcommon.Map, a *action) {
-	putKnown(attributes, attrFilePath, a.path)
+func (s *security) putKernelCode(attributes *attributeList, a *action) {
+	attributes.putKnown(attrFilePath, a.path)
 	if a.Is(event.SecurityModuleLoad) {
 		name, _ := a.Strings()
-		putKnown(attributes, attrModuleName, s.texts.of(name))
+		attributes.putKnown(attrModuleName, s.texts.of(name))
 	}
 	attributes.PutInt(attrSecurityFlags, int64(a.Values[0]))
 }
 
-func putBPF(attributes pcommon.Map, a *action) {
+func putBPF(attributes *attributeList, a *action) {
 	attributes.PutStr(attrBPFCommand, event.BPFCommand(a.Values[0]))
 	if a.Values[0] == event.BPFProgramLoad {
 		attributes.PutStr(attrBPFProgramType, event.BPFProgramType(a.Values[1]))
@@ -283,7 +283,7 @@ func putBPF(attributes pcommon.Map, a *action) {
 }
 
 // putSocket: the protocol of a packet socket is an Ethernet type, which socket(2) takes in network byte order.
-func putSocket(attributes pcommon.Map, a *action) {
+func putSocket(attributes *attributeList, a *action) {
 	attributes.PutStr(attrSocketFamily, event.SocketFamily(a.Values[0]))
 	attributes.PutStr(attrSocketType, event.SocketType(a.Values[1]))
 	protocol := a.Values[2]
@@ -293,20 +293,20 @@ func putSocket(attributes pcommon.Map, a *action) {
 	attributes.PutInt(attrSocketProtocol, int64(protocol))
 }
 
-func (s *security) putTarget(attributes pcommon.Map, a *action) {
+func (s *security) putTarget(attributes *attributeList, a *action) {
 	attributes.PutInt(attrTargetPID, int64(a.TargetPid))
 	target := s.target(a)
 	if target == nil {
 		return
 	}
-	putKnown(attributes, attrTargetExecutableName, target.Resource.Name)
-	putKnown(attributes, attrTargetExecutablePath, target.Resource.Path)
-	putKnown(attributes, attrTargetContainerID, target.Resource.ContainerID)
+	attributes.putKnown(attrTargetExecutableName, target.Resource.Name)
+	attributes.putKnown(attrTargetExecutablePath, target.Resource.Path)
+	attributes.putKnown(attrTargetContainerID, target.Resource.ContainerID)
 }
 
 // putTargetNumber tells how the caller numbers the other process, which is all that is known of one where it was
 // refused.
-func putTargetNumber(attributes pcommon.Map, a *action) {
+func putTargetNumber(attributes *attributeList, a *action) {
 	if a.Values[1] != 0 {
 		attributes.PutInt(attrTargetVPID, int64(a.Values[1]))
 	}
@@ -321,13 +321,13 @@ func (s *security) target(a *action) *identity.Process {
 }
 
 // putCredentials tells what changed, and the user ids in any case.
-func putCredentials(attributes pcommon.Map, e *event.SecurityAction) {
+func putCredentials(attributes *attributeList, e *event.SecurityAction) {
 	switch {
 	case e.Has(event.SecurityHasCredentials):
 		putIDs(attributes, attrCredentialsBefore, &e.Before, &e.After)
 		putIDs(attributes, attrCredentialsAfter, &e.After, &e.Before)
 		if gained := e.After.Permitted &^ e.Before.Permitted; gained != 0 {
-			putStrings(attributes, attrCapabilitiesGained, event.CapabilityNames(gained))
+			attributes.putStrings(attrCapabilitiesGained, event.CapabilityNames(gained))
 		}
 	case e.Has(event.SecurityHasAfter):
 		putIDs(attributes, attrCredentialsAfter, &e.After, nil)
@@ -335,7 +335,7 @@ func putCredentials(attributes pcommon.Map, e *event.SecurityAction) {
 }
 
 // putIDs of credentials, but for those that the other ones have as well.
-func putIDs(attributes pcommon.Map, prefix string, c, other *bpf.WireCredentials) {
+func putIDs(attributes *attributeList, prefix string, c, other *bpf.WireCredentials) {
 	attributes.PutInt(prefix+"uid", int64(c.Uid))
 	attributes.PutInt(prefix+"euid", int64(c.Euid))
 	for _, id := range [...]struct {
@@ -357,7 +357,7 @@ func putIDs(attributes pcommon.Map, prefix string, c, other *bpf.WireCredentials
 }
 
 // describeLimits says what is not as one would expect of the names.
-func describeLimits(attributes pcommon.Map, e *event.SecurityAction) {
+func describeLimits(attributes *attributeList, e *event.SecurityAction) {
 	if e.Flags&(event.SecurityPathTruncated|event.SecurityBaseTruncated|event.SecurityTextTruncated) != 0 {
 		attributes.PutBool(attrSecurityTruncated, true)
 	}

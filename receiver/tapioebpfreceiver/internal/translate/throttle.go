@@ -32,18 +32,20 @@ func (t *Translator) throttling(record []byte) (outcome, error) {
 func (t *Translator) tellThrottling(r *identity.Resource, e event.Throttling) {
 	if e.Flags&event.ThrottlingBegan != 0 {
 		log := t.log(r, eventThrottleStart, t.wall(e.Began), plog.SeverityNumberWarn)
-		describeThrottling(log.Attributes(), e)
+		describeThrottling(&t.list, e)
+		t.list.moveTo(log.Attributes())
 	}
 	if e.Flags&event.ThrottlingEnded != 0 {
 		log := t.log(r, eventThrottleStop, t.wall(e.Header.Time), plog.SeverityNumberInfo)
-		describeThrottling(log.Attributes(), e)
-		log.Attributes().PutInt(attrThrottleCount, int64(e.Total))
+		describeThrottling(&t.list, e)
+		t.list.PutInt(attrThrottleCount, int64(e.Total))
+		t.list.moveTo(log.Attributes())
 	}
 }
 
-func describeThrottling(attributes pcommon.Map, e event.Throttling) {
+func describeThrottling(attributes *attributeList, e event.Throttling) {
 	attributes.PutStr(attrThrottleFamily, e.Limited().String())
-	putKnown(attributes, attrSecurityRuleName, e.SecurityKind().String())
+	attributes.putKnown(attrSecurityRuleName, e.SecurityKind().String())
 	attributes.PutInt(attrThrottleLimit, int64(e.Limit))
 	attributes.PutStr(attrCgroupID, strconv.FormatUint(e.Header.CgroupId, 10))
 }

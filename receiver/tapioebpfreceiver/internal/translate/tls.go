@@ -6,7 +6,6 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"cmp"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -70,7 +69,8 @@ func (h *handshake) failed() bool { return h.errorType != "" }
 
 func (h *handshake) fillSpan(t *Translator, span ptrace.Span) {
 	fillSpan(span, spanTLSHandshake, ptrace.SpanKindClient, t.wall(h.Start), t.wall(h.Header.Time))
-	t.describeHandshake(span.Attributes(), h)
+	t.describeHandshake(&t.list, h)
+	t.list.moveTo(span.Attributes())
 	if h.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
@@ -79,18 +79,18 @@ func (h *handshake) fillSpan(t *Translator, span ptrace.Span) {
 func (h *handshake) fillFailure(t *Translator, log plog.LogRecord, span [8]byte) {
 	fillLog(log, eventTLSFailure, t.wall(h.Header.Time), plog.SeverityNumberWarn)
 	log.SetSpanID(span)
-	t.describeHandshake(log.Attributes(), h)
-	log.Attributes().PutDouble(attrTLSDuration, seconds(h.Header.Time-h.Start))
+	t.describeHandshake(&t.list, h)
+	t.list.PutDouble(attrTLSDuration, seconds(h.Header.Time-h.Start))
+	t.list.moveTo(log.Attributes())
 }
 
 // tlsAttributes is how many there are as a rule, beside those of owner and ends.
 const tlsAttributes = 7
 
-func (t *Translator) describeHandshake(attributes pcommon.Map, h *handshake) {
-	attributes.EnsureCapacity(ownerAttributes + endsAttributes(&h.Ends) + tlsAttributes)
+func (t *Translator) describeHandshake(attributes *attributeList, h *handshake) {
+	attributes.EnsureCapacity(ownerAttributes + t.endsAttributes(&h.Ends) + tlsAttributes)
 	t.putOwner(attributes, h.Header.Pid, h.process)
-	t.putEnds(attributes, &h.Ends, h.name)
-	putKnown(attributes, attrServerAddress, h.name) // as the client names it, at both ends
+	t.putEnds(attributes, &h.Ends, h.name) // as the client names it, at both ends
 	attributes.PutBool(attrTLSEstablished, h.IsEstablished())
 	putChoice(attributes, &h.server)
 	if resumed, known := tls.Resumed(&h.client, &h.server); known {
@@ -100,11 +100,11 @@ func (t *Translator) describeHandshake(attributes pcommon.Map, h *handshake) {
 		attributes.PutBool(attrTLSRetried, true)
 	}
 	putAlert(attributes, h)
-	putKnown(attributes, attrErrorType, h.errorType)
+	attributes.putKnown(attrErrorType, h.errorType)
 }
 
 // putChoice of the server.
-func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
+func putChoice(attributes *attributeList, server *tls.ServerHello) {
 	if name, number := tls.VersionOf(server.Version); name != "" {
 		attributes.PutStr(attrTLSProtocolName, name)
 		attributes.PutStr(attrTLSProtocolVersion, number)
@@ -112,12 +112,12 @@ func putChoice(attributes pcommon.Map, server *tls.ServerHello) {
 	if server.CipherSuite != 0 {
 		attributes.PutStr(attrTLSCipher, tls.SuiteName(server.CipherSuite))
 	}
-	putKnown(attributes, attrTLSCurve, tls.GroupName(server.Group))
-	putKnown(attributes, attrTLSNextProtocol, server.Protocol)
+	attributes.putKnown(attrTLSCurve, tls.GroupName(server.Group))
+	attributes.putKnown(attrTLSNextProtocol, server.Protocol)
 }
 
-func putAlert(attributes pcommon.Map, h *handshake) {
-	putKnown(attributes, attrTLSAlertSender, h.AlertSender())
+func putAlert(attributes *attributeList, h *handshake) {
+	attributes.putKnown(attrTLSAlertSender, h.AlertSender())
 	if h.HasAlert() {
 		attributes.PutInt(attrTLSAlertCode, int64(h.Alert))
 	}

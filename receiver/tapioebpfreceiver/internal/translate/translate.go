@@ -52,6 +52,7 @@ type Translator struct {
 	bootTime int64 // when CLOCK_BOOTTIME was 0, ns since 1970
 
 	builder   builder
+	list      attributeList // used again and again
 	times     timeFormatter
 	addresses addressNames
 	peers     peerNames
@@ -66,6 +67,7 @@ type Translator struct {
 	traces    *correlate.Traces
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
+	freeHeld  []*heldSpan
 }
 
 // New returns a Translator. SetBootTime must be called before the first record.

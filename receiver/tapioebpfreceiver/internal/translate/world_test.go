@@ -144,7 +144,7 @@ func (w *world) take(t testing.TB) output {
 		require.Equal(t, 1, of.ScopeSpans().Len())
 		for _, span := range of.ScopeSpans().At(0).Spans().All() {
 			out.spans = append(out.spans, gotSpan{
-				Resource: of.Resource().Attributes().AsRaw(), Attributes: span.Attributes().AsRaw(), Name: span.Name(),
+				Resource: of.Resource().Attributes().AsRaw(), Attributes: rawOf(t, span.Attributes()), Name: span.Name(),
 				Kind: span.Kind(), Start: span.StartTimestamp(), End: span.EndTimestamp(), Status: span.Status().Code(),
 			})
 			out.spanIDs = append(out.spanIDs, ids{span.TraceID(), span.SpanID()})
@@ -158,7 +158,7 @@ func (w *world) take(t testing.TB) output {
 		require.Equal(t, 1, of.ScopeLogs().Len())
 		for _, log := range of.ScopeLogs().At(0).LogRecords().All() {
 			out.logs = append(out.logs, gotLog{
-				Resource: of.Resource().Attributes().AsRaw(), Attributes: log.Attributes().AsRaw(), Name: log.EventName(),
+				Resource: of.Resource().Attributes().AsRaw(), Attributes: rawOf(t, log.Attributes()), Name: log.EventName(),
 				Time: log.Timestamp(), Observed: log.ObservedTimestamp(), Severity: log.SeverityNumber(), SeverityText: log.SeverityText(),
 				InTrace: !log.TraceID().IsEmpty(),
 			})
@@ -167,6 +167,13 @@ func (w *world) take(t testing.TB) output {
 		}
 	}
 	return out
+}
+
+// rawOf attributes, of which none may be there twice.
+func rawOf(t testing.TB, attributes pcommon.Map) map[string]any {
+	raw := attributes.AsRaw()
+	require.Len(t, raw, attributes.Len())
+	return raw
 }
 
 func requireScope(t testing.TB, schema, scopeSchema string, scope pcommon.InstrumentationScope) {

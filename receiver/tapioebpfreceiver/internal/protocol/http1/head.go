@@ -43,12 +43,21 @@ func ParseRequest(head []byte) (Request, error) {
 	if !whole {
 		return r, nil
 	}
-	version := bytes.LastIndex(target, []byte(versionPrefix))
+	version := findVersion(target)
 	if version <= 0 {
 		return Request{}, ErrNoRequest
 	}
 	r.Target, r.Version = target[:version], target[version+len(versionPrefix):]
 	return r, nil
+}
+
+// findVersion returns where it begins behind the target, which may have spaces; -1 if there is none. It nearly always
+// has three characters.
+func findVersion(line []byte) int {
+	if at := len(line) - len(versionPrefix) - len("1.1"); at >= 0 && string(line[at:at+len(versionPrefix)]) == versionPrefix {
+		return at
+	}
+	return bytes.LastIndex(line, []byte(versionPrefix))
 }
 
 // ResponseFields are the header lines of a response's head.
