@@ -500,13 +500,14 @@ static __always_inline bool is_transfer_encoding(struct http_slot *slot, __u64 l
 	return (word_at(slot, line) | LOWER_CASE) ==
 		       TEXT8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
 	       (word_at(slot, line + 8) | LOWER_CASE) ==
-		       TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n');
+		       TEXT8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+	       (byte_at(slot, line + 16) | 0x20) == 'g' && byte_at(slot, line + 17) == ':';
 }
 
+/* Of several such lines the last one says what the last coding is (RFC 9112, section 6.1). */
 static __always_inline void read_coding(struct http_slot *slot, struct http_message *message)
 {
-	if (ends_with_chunked(slot, message->coding_end))
-		message->chunked = true;
+	message->chunked = ends_with_chunked(slot, message->coding_end);
 	message->coding_end = 0;
 }
 
@@ -898,34 +899,6 @@ static __always_inline int take_back_request(struct http_connection *http)
 	return not_a_request(http);
 }
 
-/* Empty lines before a request are let pass (RFC 9112, section 2.2). */
-static __always_inline bool is_line_end(__u8 c)
-{
-	return c == '\r' || c == '\n';
-}
-
-static __noinline bool skip_line_end(struct __sk_buff *skb, struct http_stream *stream)
-{
-	__u8 first = 0;
-
-	if (!stream->left || !load_stream(skb, stream, &first, 1, 1) || !is_line_end(first))
-		return false;
-	advance(stream, 1);
-	return true;
-}
-
-/* The same where a request was begun with it: on connections that have had one, nobody looks before. */
-static __always_inline int take_back_line_end(struct http_connection *http,
-					      struct http_stream *stream)
-{
-	drop_exchange(http, http->begun - 1, false);
-	http->begun--;
-	http->reading = false;
-	stream->mode = MODE_START;
-	advance(stream, 1);
-	return STEP_MORE;
-}
-
 static __always_inline int read_head(struct __sk_buff *skb, struct socket_state *state,
 				     struct http_stream *stream, struct http_slot *slot,
 				     __u32 number, enum http_part part)
@@ -936,8 +909,6 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
 	before = message->at;
-	if (part == REQUEST && !before && is_line_end(byte_at(slot, 0)))
-		return take_back_line_end(&state->http, stream);
 	if (part == RESPONSE && !read_status(slot))
 		return invalid_response(state, stream->now);
 	http_read_window(number, part);
@@ -961,6 +932,18 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (part == REQUEST)
 		return request_head_ended(state, stream, slot);
 	return response_head_ended(state, stream, slot);
+}
+
+/* Empty lines before a request are let pass (RFC 9112, section 2.2). */
+static __noinline bool skip_line_end(struct __sk_buff *skb, struct http_stream *stream)
+{
+	__u8 first = 0;
+
+	if (!stream->left || !load_stream(skb, stream, &first, 1, 1) ||
+	    (first != '\r' && first != '\n'))
+		return false;
+	advance(stream, 1);
+	return true;
 }
 
 /* A method is a token, and a target follows it: no other protocol's first bytes are like that. */
@@ -1010,12 +993,10 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 		return is_tls(http) ? STEP_MORE : STEP_DONE;
 	if (!http_enabled)
 		return not_a_request(http);
-	if ((http->searching || !http->confirmed)) {
-		if (skip_line_end(skb, stream))
-			return STEP_MORE;
-		if (!may_be_request(skb, stream))
-			return not_a_request(http);
-	}
+	if (skip_line_end(skb, stream))
+		return STEP_MORE;
+	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
+		return not_a_request(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    bpf_map_pop_elem(&http_free, &number))
 		return too_many(http, stream);

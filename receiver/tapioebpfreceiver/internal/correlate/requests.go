@@ -213,7 +213,7 @@ func (r *requests) setPlace(of *request, place *Place) {
 		traceID: place.TraceID, spanID: place.SpanID, parentID: place.ParentID, flags: place.Flags,
 		depth: int32(place.depth), began: place.began, since: place.since,
 	}
-	if place.State != "" {
+	if place.State != "" || of.rare { // a link that comes again has nothing of its first place
 		r.rarely(of).state = place.State
 	}
 }

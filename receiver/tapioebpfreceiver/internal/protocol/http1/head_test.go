@@ -59,7 +59,7 @@ func TestParseRequest(t *testing.T) {
 }
 
 func TestParseRequestRefuses(t *testing.T) {
-	for _, head := range []string{"", "\r\n", "GET", "GET / HTTP", " / HTTP/1.1\r\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET HTTP/1.1\r\n\r\n", "G\x01T / HTTP/1.1\r\n", "G\xc3T / HTTP/1.1\r\n"} {
+	for _, head := range []string{"", "\r\n", "GET", "GET / HTTP", " / HTTP/1.1\r\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET HTTP/1.1\r\n\r\n", "GET /long/target NOVERSION\r\n", "G\x01T / HTTP/1.1\r\n", "G\xc3T / HTTP/1.1\r\n"} {
 		if head == "GET / HTTP" { // cut off within its line, which cannot be told from a long target
 			r, err := ParseRequest([]byte(head))
 			require.NoError(t, err)

@@ -161,6 +161,8 @@ func TestHTTPExchanges(t *testing.T) {
 	post := "POST /p HTTP/1.1\r\ncontent-length:  7\r\n\r\n"
 	head := "HEAD /h HTTP/1.1\r\n\r\n"
 	long := "GET /" + strings.Repeat("l", 5000) + " HTTP/1.1\r\nCookie: " + strings.Repeat("c", 3000) + "\r\n\r\n"
+	farCodings := "PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\nX: " + strings.Repeat("x", 300) + "\r\nTransfer-Encoding: chunked\r\n\r\n"
+	shortLines := "POST /s HTTP/1.1\r\n" + strings.Repeat("a:\n", 150) + "content-length: 7\r\n" + strings.Repeat("b:\r\n", 100) + "\r\n"
 	plain := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
 	empty := exchange{Request: get, Response: noBody, Status: 204}
 	playAll(t, []httpCase{
@@ -205,6 +207,14 @@ func TestHTTPExchanges(t *testing.T) {
 			both(exchange{Request: head, Response: ok, Status: 200}, empty)},
 		{"a coding with blanks behind it", []step{client(get), server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \t\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), client(get), server(noBody)},
 			both(exchange{Request: get, Response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \t\r\n\r\n", Status: 200, ResponseBody: 3}, empty)},
+		{"the last of several codings", []step{client(get), server("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\nTransfer-Encodings: x\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), client(get), server(noBody)},
+			both(exchange{Request: get, Response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\nTransfer-Encodings: x\r\n\r\n", Status: 200, ResponseBody: 3}, empty)},
+		{"the last of codings far from each other", []step{client(farCodings + "3\r\nabc\r\n0\r\n\r\n"), server(noBody), client(get), server(noBody)},
+			both(exchange{Request: farCodings, Response: noBody, Status: 204, RequestBody: 3}, empty)},
+		{"a request with many short lines", []step{client(shortLines + "1234567"), server(noBody), client(get), server(noBody)},
+			both(exchange{Request: shortLines, Response: noBody, Status: 204, RequestBody: 7}, empty)},
+		{"line ends behind a body", []step{client(post + "1234567\r\n" + post + "1234567\r\n" + get), server(noBody + noBody + noBody), client("\r\n"), client(get), server(noBody)},
+			both(exchange{Request: post, Response: noBody, Status: 204, RequestBody: 7}, exchange{Request: post, Response: noBody, Status: 204, RequestBody: 7}, empty, empty)},
 		{"another coding that ends like it", []step{client("PUT / HTTP/1.1\r\nTransfer-Encoding: notchunked\r\n\r\n"), server(noBody)},
 			both(exchange{Request: "PUT / HTTP/1.1\r\nTransfer-Encoding: notchunked\r\n\r\n", Response: noBody, Status: 204})},
 		{"many small chunks", []step{client(get), server(chunks + strings.Repeat("20\r\n"+strings.Repeat("c", 32)+"\r\n", 3000) + "0\r\n\r\n"), client(get), server(noBody)},
