@@ -28,7 +28,7 @@
 #define HEADS_SIZE (MAX_HEADS + 2 * SCRATCH_SIZE)
 #define LINE_LOST 0xffffffff	 /* its beginning is no longer at hand */
 #define MAX_FIRST_LINE 65536	 /* what has no line end until there is not HTTP */
-#define MAX_SCANS 48		 /* words and lines of a window that are read together */
+#define MAX_SCANS 32		 /* words and lines of a window that are read together */
 #define CONTENT_LENGTH_DIGITS 32 /* and spaces */
 #define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
 #define STEPS_TOGETHER 256	 /* the verifier follows each of these but once */
