@@ -55,10 +55,14 @@ func life(pid uint32, start uint64, argument string) [][]byte {
 }
 
 func benchTranslator(signals Signals) (*Translator, *identity.Index) {
+	return benchCorrelating(signals, correlate.Options{}) // what waits for others is told at once
+}
+
+func benchCorrelating(signals Signals, correlation correlate.Options) (*Translator, *identity.Index) {
 	index := identity.NewIndex(identity.Options{Resolver: nobodyKnown{}})
 	index.Load([]source.Process{{PID: benchPID, Executable: "/usr/bin/init", StartTicks: 0}})
 	t := New(Options{Signals: signals, Describe: Describe{Source: "ebpf", HostName: "node", ScopeName: "scope"}, SeriesLimit: 4096, Processes: true, DNSTimeout: 5 * time.Second,
-		Correlation: correlate.Options{MaxWait: 30 * time.Second, MaxHeld: 16384}},
+		Correlation: correlation},
 		index, correlate.NewIDs(), &ledger.Ledger{})
 	t.SetBootTime(benchBoot)
 	return t, index
@@ -335,7 +339,7 @@ const benchBatch = 8192
 // as there are connections: the server's end comes first and waits for the client's.
 func BenchmarkHTTPBothEnds(b *testing.B) {
 	const connections, gap = 64, 10_000 // ns
-	t, _ := benchTranslator(Signals{Traces: true, Metrics: true, Logs: true})
+	t, _ := benchCorrelating(Signals{Traces: true, Metrics: true, Logs: true}, correlate.Options{MaxWait: 30 * time.Second, MaxHeld: 16384})
 	servers, clients := loopbackRecords(connections)
 	b.ReportAllocs()
 	b.ResetTimer()
