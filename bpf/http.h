@@ -102,7 +102,7 @@ struct http_slot {
 	__u8 early;	   /* the connection has no socket of its own yet */
 	__u8 expected;	   /* where the response begins is known */
 	__u8 reserved;
-	__u64 zero;			 /* always; see unknown() */
+	__u64 zero; /* always 0, which the verifier does not know: see unknown() */
 	struct http_message messages[2]; /* by enum http_part */
 	struct http_exchange event;
 	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
@@ -598,8 +598,8 @@ __noinline int http_read_window(__u32 number, __u32 part)
 		at = unknown(at, slot->zero);
 	}
 	message->line = line;
-	message->at =
-		at < message->end ? at : message->end; /* the rest is the beginning of a line */
+	/* what is behind the last line end is the beginning of a line */
+	message->at = at < message->end ? at : message->end;
 	if (message->length_at)
 		read_content_length(slot, message);
 	if (message->coding_end)
@@ -908,9 +908,9 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 
 	if (!load_window(skb, stream, slot, message, part))
 		return STEP_DONE;
-	before = message->at;
 	if (part == RESPONSE && !read_status(slot))
 		return invalid_response(state, stream->now);
+	before = message->at;
 	http_read_window(number, part);
 	if (part == RESPONSE && message->first_line && !slot->event.status)
 		return invalid_response(state, stream->now); /* shorter than any status */
@@ -1250,8 +1250,8 @@ static __always_inline int read_part(struct __sk_buff *skb, struct socket_state 
 		result = read_head(skb, state, stream, slot, number, part);
 		if (stream->mode != MODE_BODY || !stream->left)
 			return result;
-		return read_body(state, stream, slot,
-				 part); /* often behind it in the same segment */
+		/* the body is often behind it in the same segment */
+		return read_body(state, stream, slot, part);
 	case MODE_BODY:
 		return read_body(state, stream, slot, part);
 	case MODE_CHUNK_SIZE:
