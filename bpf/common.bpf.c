@@ -35,6 +35,7 @@ FOR_GO(event_counters);
 FOR_GO(limit_key);
 FOR_GO(limit_state);
 FOR_GO(throttling);
+FOR_GO(http_sum);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
 enum process_exec_flags for_go_process_exec_flags __attribute__((unused));
@@ -53,6 +54,7 @@ enum cni_ended_flags for_go_cni_ended_flags __attribute__((unused));
 enum etcd_operation for_go_etcd_operation __attribute__((unused));
 enum etcd_change_kind for_go_etcd_change_kind __attribute__((unused));
 enum throttling_flags for_go_throttling_flags __attribute__((unused));
+enum http_method_number for_go_http_method_number __attribute__((unused));
 enum etcd_change_flags for_go_etcd_change_flags __attribute__((unused));
 
 /*

@@ -287,6 +287,7 @@ const (
 	WireEventTypeETCD_CALL             WireEventType = 1793
 	WireEventTypeETCD_CHANGE           WireEventType = 1794
 	WireEventTypeTHROTTLING            WireEventType = 2049
+	WireEventTypeHTTP_SUM              WireEventType = 2050
 	WireEventTypeCGROUP_MADE           WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
 	WireEventTypeCGROUP_JOINED         WireEventType = 3843
@@ -325,6 +326,51 @@ const (
 	WireHttpFlagsHTTP_INVALID_RESPONSE  WireHttpFlags = 64
 	WireHttpFlagsHTTP_TUNNEL            WireHttpFlags = 128
 )
+
+type WireHttpMethodNumber uint32
+
+const (
+	WireHttpMethodNumberHTTP_METHOD_GET     WireHttpMethodNumber = 1
+	WireHttpMethodNumberHTTP_METHOD_HEAD    WireHttpMethodNumber = 2
+	WireHttpMethodNumberHTTP_METHOD_POST    WireHttpMethodNumber = 3
+	WireHttpMethodNumberHTTP_METHOD_PUT     WireHttpMethodNumber = 4
+	WireHttpMethodNumberHTTP_METHOD_PATCH   WireHttpMethodNumber = 5
+	WireHttpMethodNumberHTTP_METHOD_DELETE  WireHttpMethodNumber = 6
+	WireHttpMethodNumberHTTP_METHOD_CONNECT WireHttpMethodNumber = 7
+	WireHttpMethodNumberHTTP_METHOD_OPTIONS WireHttpMethodNumber = 8
+	WireHttpMethodNumberHTTP_METHOD_TRACE   WireHttpMethodNumber = 9
+	WireHttpMethodNumberHTTP_METHOD_QUERY   WireHttpMethodNumber = 10
+)
+
+type WireHttpSum struct {
+	_      structs.HostLayout
+	Header WireEventHeader
+	Key    WireHttpSumKey
+	Sums   WireHttpSums
+}
+
+type WireHttpSumKey struct {
+	_           structs.HostLayout
+	CgroupId    uint64
+	PeerAddress [16]uint8
+	PeerPort    uint16
+	Status      uint16
+	Flags       uint16
+	Role        uint8
+	Method      uint8
+	Error       int32
+	Reserved    uint32
+}
+
+type WireHttpSums struct {
+	_             structs.HostLayout
+	Duration      uint64
+	RequestBytes  uint64
+	ResponseBytes uint64
+	Durations     [16]uint64
+	RequestSizes  [16]uint64
+	ResponseSizes [16]uint64
+}
 
 type WireLimitKey struct {
 	_        structs.HostLayout
@@ -583,6 +629,8 @@ const (
 	WireVarForGoEventType         = "for_go_event_type"
 	WireVarForGoHttpExchange      = "for_go_http_exchange"
 	WireVarForGoHttpFlags         = "for_go_http_flags"
+	WireVarForGoHttpMethodNumber  = "for_go_http_method_number"
+	WireVarForGoHttpSum           = "for_go_http_sum"
 	WireVarForGoLimitKey          = "for_go_limit_key"
 	WireVarForGoLimitState        = "for_go_limit_state"
 	WireVarForGoProcessExec       = "for_go_process_exec"
@@ -682,6 +730,8 @@ type WireVariableSpecs struct {
 	ForGoEventType         *ebpf.VariableSpec `ebpf:"for_go_event_type"`
 	ForGoHttpExchange      *ebpf.VariableSpec `ebpf:"for_go_http_exchange"`
 	ForGoHttpFlags         *ebpf.VariableSpec `ebpf:"for_go_http_flags"`
+	ForGoHttpMethodNumber  *ebpf.VariableSpec `ebpf:"for_go_http_method_number"`
+	ForGoHttpSum           *ebpf.VariableSpec `ebpf:"for_go_http_sum"`
 	ForGoLimitKey          *ebpf.VariableSpec `ebpf:"for_go_limit_key"`
 	ForGoLimitState        *ebpf.VariableSpec `ebpf:"for_go_limit_state"`
 	ForGoProcessExec       *ebpf.VariableSpec `ebpf:"for_go_process_exec"`
@@ -755,6 +805,8 @@ type WireVariables struct {
 	ForGoEventType         *ebpf.Variable `ebpf:"for_go_event_type"`
 	ForGoHttpExchange      *ebpf.Variable `ebpf:"for_go_http_exchange"`
 	ForGoHttpFlags         *ebpf.Variable `ebpf:"for_go_http_flags"`
+	ForGoHttpMethodNumber  *ebpf.Variable `ebpf:"for_go_http_method_number"`
+	ForGoHttpSum           *ebpf.Variable `ebpf:"for_go_http_sum"`
 	ForGoLimitKey          *ebpf.Variable `ebpf:"for_go_limit_key"`
 	ForGoLimitState        *ebpf.Variable `ebpf:"for_go_limit_state"`
 	ForGoProcessExec       *ebpf.Variable `ebpf:"for_go_process_exec"`

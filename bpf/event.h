@@ -43,6 +43,7 @@ enum event_type {
 	ETCD_CALL = 0x0701,
 	ETCD_CHANGE = 0x0702,
 	THROTTLING = 0x0801,
+	HTTP_SUM = 0x0802,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -567,6 +568,55 @@ struct throttling {
 	__u32 flags;  /* enum throttling_flags */
 	__u16 family; /* enum event_family */
 	__u16 kind;   /* enum security_kind; 0: any */
+};
+
+/* Methods that the conventions list (http.request.method), compared with case; 0: any other. */
+enum http_method_number {
+	HTTP_METHOD_GET = 1,
+	HTTP_METHOD_HEAD = 2,
+	HTTP_METHOD_POST = 3,
+	HTTP_METHOD_PUT = 4,
+	HTTP_METHOD_PATCH = 5,
+	HTTP_METHOD_DELETE = 6,
+	HTTP_METHOD_CONNECT = 7,
+	HTTP_METHOD_OPTIONS = 8,
+	HTTP_METHOD_TRACE = 9,
+	HTTP_METHOD_QUERY = 10,
+};
+
+/* What the exchanges have in common that are summed up together. */
+struct http_sum_key {
+	__u64 cgroup_id;
+	__u8 peer_address[16]; /* of a client's: as in struct connection_ends; else 0 */
+	__u16 peer_port;       /* likewise */
+	__u16 status;
+	__u16 flags; /* enum http_flags: those that tell how it ended */
+	__u8 role;   /* enum connection_role */
+	__u8 method; /* enum http_method_number */
+	__s32 error; /* errno that ended the connection; 0: none */
+	__u32 reserved;
+};
+
+#define HTTP_SUM_BUCKETS 16 /* not all are in use: see the bounds in http.h */
+
+/* HTTP exchanges that are not told one by one, ever. */
+struct http_sums {
+	__u64 duration; /* of all, ns */
+	__u64 request_bytes;
+	__u64 response_bytes; /* of those that have a response */
+	__u64 durations[HTTP_SUM_BUCKETS];
+	__u64 request_sizes[HTTP_SUM_BUCKETS];
+	__u64 response_sizes[HTTP_SUM_BUCKETS];
+};
+
+/*
+ * HTTP exchanges of a cgroup that were beyond its limit, and what they have in common: made by the receiver, each second
+ * and for each key of which there are some since the last of these records. The header's time is when it is told.
+ */
+struct http_sum {
+	struct event_header header; /* of no process */
+	struct http_sum_key key;
+	struct http_sums sums;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -11,6 +11,7 @@
 
 #include "atomic.h"
 #include "event.h"
+#include "http_sums.h"
 #include "limit.h"
 #include "kernel.h"
 #include "packet.h"
@@ -18,6 +19,7 @@
 #include "scope.h"
 #include "serving.h"
 #include "socket.h"
+#include "text.h"
 
 #define HTTP_WINDOW 256 /* bytes of a head that are looked at together, at the most */
 #define HTTP_CARRY 64	/* bytes before them that stay at hand where a head is not kept */
@@ -107,6 +109,7 @@ struct http_slot {
 	struct http_exchange event;
 	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
 	__u8 heads[HEADS_SIZE + HTTP_WINDOW];
+	struct http_sum_key sum_key; /* at its end; there is no stack left for it */
 };
 
 /* Set by the loader. */
@@ -302,6 +305,79 @@ static __always_inline void fill_exchange(struct http_exchange *event, struct so
 	event->flags = flags;
 }
 
+/* How it ended, as far as that has a name in the metrics. */
+#define SUM_FLAGS (HTTP_RESPONSE_COMPLETE | HTTP_ABORTED | HTTP_CLOSED_HERE | HTTP_INVALID_RESPONSE)
+
+static __always_inline void fill_sum_key(struct http_slot *slot)
+{
+	struct http_sum_key *key = &slot->sum_key;
+	struct http_exchange *event = &slot->event;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->cgroup_id = event->header.cgroup_id;
+	key->status = event->status;
+	key->flags = event->flags & SUM_FLAGS;
+	key->role = event->ends.role;
+	key->method = method_number(in_order(*(__u64 *)slot->heads));
+	key->error = event->error;
+	if (key->role != ROLE_CLIENT)
+		return;
+	__builtin_memcpy(key->peer_address, event->ends.peer_address, sizeof(key->peer_address));
+	key->peer_port = event->ends.peer_port;
+}
+
+static __always_inline __u64 duration_of(const struct http_exchange *event)
+{
+	bool has_end = event->status && event->flags & HTTP_RESPONSE_COMPLETE;
+	__u64 end = has_end ? event->response_end : event->header.time;
+
+	return end > event->request_start ? end - event->request_start : 0;
+}
+
+static __always_inline void add_exchange(struct http_sums *sums, const struct http_exchange *event,
+					 __u64 zero)
+{
+	__u64 duration = duration_of(event);
+
+	__sync_fetch_and_add(&sums->duration, duration);
+	count_in_bucket(sums->durations, duration_bounds, duration, zero);
+	__sync_fetch_and_add(&sums->request_bytes, event->request_body_size);
+	count_in_bucket(sums->request_sizes, body_bounds, event->request_body_size, zero);
+	if (!event->status)
+		return;
+	__sync_fetch_and_add(&sums->response_bytes, event->response_body_size);
+	count_in_bucket(sums->response_sizes, body_bounds, event->response_body_size, zero);
+}
+
+/* An exchange that is not told. A function by itself, so that the verifier follows it but once. */
+__noinline int http_sum_up(__u32 number)
+{
+	struct http_slot *slot = http_slot(number);
+	struct http_sums *sums;
+
+	if (!slot)
+		return 0;
+	fill_sum_key(slot);
+	sums = http_sums_of(&slot->sum_key);
+	if (!sums) {
+		count_throttled(HTTP_EXCHANGE);
+		return 0;
+	}
+	count_seen(HTTP_EXCHANGE);
+	add_exchange(sums, &slot->event, slot->zero);
+	return 0;
+}
+
+static __always_inline void tell_exchange(struct socket_state *state, struct http_slot *slot,
+					  __u32 number, __u32 size)
+{
+	if (is_throttled(state->cgroup_id, HTTP_EXCHANGE, 0)) {
+		http_sum_up(number);
+		return;
+	}
+	output_event(&traffic_ring, HTTP_EXCHANGE, &slot->event, sizeof(slot->event) + size);
+}
+
 static __noinline void send_exchange(struct socket_state *state, __u32 exchange, __u64 now,
 				     __u16 flags, __s32 error)
 {
@@ -314,10 +390,8 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	fill_exchange(&slot->event, state, now,
 		      flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
 	size = slot->event.request_head_size + slot->event.response_head_size;
-	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state) &&
-	    !is_throttled(state->cgroup_id, HTTP_EXCHANGE, 0))
-		output_event(&traffic_ring, HTTP_EXCHANGE, &slot->event,
-			     sizeof(slot->event) + size);
+	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
+		tell_exchange(state, slot, slot_of(&state->http, exchange), size);
 	free_slot(slot, slot_of(&state->http, exchange));
 }
 
@@ -391,16 +465,6 @@ static __always_inline int forget_handshake(struct http_connection *http, bool l
 
 /* --- lines ----------------------------------------------------------------------------------- */
 
-/* Eight bytes of which the first is the lowest. */
-static __always_inline __u64 in_order(__u64 word)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return word;
-#else
-	return __builtin_bswap64(word);
-#endif
-}
-
 /* Bit 7 of each byte that is a line feed; the first byte is the lowest one. */
 static __always_inline __u64 newlines_of(__u64 word)
 {
@@ -418,11 +482,6 @@ static __always_inline __u32 first_marked(__u64 marks)
 
 	return (((first - 1) & ones) * ones >> 56) - 1;
 }
-
-/* Eight characters as a word in which the first is the lowest byte. */
-#define TEXT8(a, b, c, d, e, f, g, h)                                                              \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
-	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
 
 #define LOWER_CASE 0x2020202020202020ULL
 

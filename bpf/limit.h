@@ -46,13 +46,20 @@ static __always_inline bool has_passed(__u64 now, __u64 since, __u64 time)
 	return (__s64)(now - since) > (__s64)time;
 }
 
+/* What is beyond the limit is in the account then, but for exchanges of HTTP: they are summed up, see http_sums.h. */
+static __always_inline void account_throttled(__u16 type)
+{
+	if (type != HTTP_EXCHANGE)
+		count_throttled(type);
+}
+
 static __always_inline void note_throttled(struct limit_state *state, __u16 type, __u64 now)
 {
 	if (has_passed(now, state->last, SECOND))
 		state->began = now;
 	state->last = now;
 	__sync_fetch_and_add(&state->throttled, 1);
-	count_throttled(type);
+	account_throttled(type);
 }
 
 static __always_inline bool may_pass(struct limit_state *state, __u64 interval, __u64 now,

@@ -25,6 +25,7 @@ const (
 	NetworkMapHttpFree                = "http_free"
 	NetworkMapHttpLocks               = "http_locks"
 	NetworkMapHttpSlots               = "http_slots"
+	NetworkMapHttpSums                = "http_sums"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
 	NetworkMapLimits                  = "limits"
 	NetworkMapScopeCgroups            = "scope_cgroups"
@@ -51,11 +52,13 @@ const (
 	NetworkProgTcpRead                = "tcp_read"
 	NetworkProgTcpStateChanged        = "tcp_state_changed"
 	NetworkProgTcpStateMissed         = "tcp_state_missed"
+	NetworkVarBodyBounds              = "body_bounds"
 	NetworkVarCausesEnabled           = "causes_enabled"
 	NetworkVarDnsEnabled              = "dns_enabled"
 	NetworkVarDnsPortCount            = "dns_port_count"
 	NetworkVarDnsPorts                = "dns_ports"
 	NetworkVarDnsTimeout              = "dns_timeout"
+	NetworkVarDurationBounds          = "duration_bounds"
 	NetworkVarHasExchange             = "has_exchange"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
@@ -64,6 +67,7 @@ const (
 	NetworkVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
 	NetworkVarLimitIntervals          = "limit_intervals"
 	NetworkVarNetworkEnabled          = "network_enabled"
+	NetworkVarNothingYet              = "nothing_yet"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarSelfPid                 = "self_pid"
 	NetworkVarTlsEnabled              = "tls_enabled"
@@ -143,6 +147,7 @@ type NetworkMapSpecs struct {
 	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
 	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
+	HttpSums         *ebpf.MapSpec `ebpf:"http_sums"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	Limits           *ebpf.MapSpec `ebpf:"limits"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
@@ -161,11 +166,13 @@ type NetworkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
+	BodyBounds           *ebpf.VariableSpec `ebpf:"body_bounds"`
 	CausesEnabled        *ebpf.VariableSpec `ebpf:"causes_enabled"`
 	DnsEnabled           *ebpf.VariableSpec `ebpf:"dns_enabled"`
 	DnsPortCount         *ebpf.VariableSpec `ebpf:"dns_port_count"`
 	DnsPorts             *ebpf.VariableSpec `ebpf:"dns_ports"`
 	DnsTimeout           *ebpf.VariableSpec `ebpf:"dns_timeout"`
+	DurationBounds       *ebpf.VariableSpec `ebpf:"duration_bounds"`
 	HasExchange          *ebpf.VariableSpec `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.VariableSpec `ebpf:"http_enabled"`
@@ -174,6 +181,7 @@ type NetworkVariableSpecs struct {
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
+	NothingYet           *ebpf.VariableSpec `ebpf:"nothing_yet"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.VariableSpec `ebpf:"tls_enabled"`
@@ -211,6 +219,7 @@ type NetworkMaps struct {
 	HttpFree         *ebpf.Map `ebpf:"http_free"`
 	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
+	HttpSums         *ebpf.Map `ebpf:"http_sums"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
 	Limits           *ebpf.Map `ebpf:"limits"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
@@ -236,6 +245,7 @@ func (m *NetworkMaps) Close() error {
 		m.HttpFree,
 		m.HttpLocks,
 		m.HttpSlots,
+		m.HttpSums,
 		m.LifecycleRing,
 		m.Limits,
 		m.ScopeCgroups,
@@ -255,11 +265,13 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
+	BodyBounds           *ebpf.Variable `ebpf:"body_bounds"`
 	CausesEnabled        *ebpf.Variable `ebpf:"causes_enabled"`
 	DnsEnabled           *ebpf.Variable `ebpf:"dns_enabled"`
 	DnsPortCount         *ebpf.Variable `ebpf:"dns_port_count"`
 	DnsPorts             *ebpf.Variable `ebpf:"dns_ports"`
 	DnsTimeout           *ebpf.Variable `ebpf:"dns_timeout"`
+	DurationBounds       *ebpf.Variable `ebpf:"duration_bounds"`
 	HasExchange          *ebpf.Variable `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.Variable `ebpf:"http_enabled"`
@@ -268,6 +280,7 @@ type NetworkVariables struct {
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
+	NothingYet           *ebpf.Variable `ebpf:"nothing_yet"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.Variable `ebpf:"tls_enabled"`

@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func (g cgroup) container(t *testing.T, id string) cgroup {
 	return makeCgroup(t, filepath.Join(g.dir.Name(), "docker-"+id+".scope"))
 }
 
-// TestANoisyContainerDoesNotBlindTheNode: of what it does beyond its limit each event is counted, and nothing of what another
+// TestANoisyContainerDoesNotBlindTheNode: what it does beyond its limit is in metrics, each request, and nothing of what another
 // one does is missing, although the ring has no room for a tenth of it all.
 func TestANoisyContainerDoesNotBlindTheNode(t *testing.T) {
 	requireBPF(t)
@@ -43,25 +44,47 @@ func TestANoisyContainerDoesNotBlindTheNode(t *testing.T) {
 	requireJSON(t, c.statsURL+"/readyz", `{"status":"ready"}`)
 	rows := c.stop()
 
-	throttled := rows["http"].Lost["throttled"]
+	throttled := rows["http"].Aggregated
 	told := map[any]map[ptrace.SpanKind]int{noisyID: {}, quietID: {}}
 	for _, span := range filter(c.output.spans, isExchange) {
 		told[span.resource["container.id"]][span.kind]++
 	}
 	t.Logf("in %s: %v of %d and %d requests, and %d events are throttled", took, told, connections*requests, quietRequests, throttled)
 	assert.Equal(t, map[ptrace.SpanKind]int{ptrace.SpanKindServer: quietRequests, ptrace.SpanKindClient: quietRequests}, told[quietID])
-	assert.Len(t, noisyServer.calls(t, connections*requests), connections*requests)
+	noisyCalls, quietCalls := noisyServer.calls(t, connections*requests), quietServer.calls(t, quietRequests)
+	assert.Len(t, noisyCalls, connections*requests)
+	var bodies float64
+	for _, call := range slices.Concat(noisyCalls, quietCalls) {
+		bodies += float64(call.ResponseBody)
+	}
 	toldOfNoisy := told[noisyID][ptrace.SpanKindServer] + told[noisyID][ptrace.SpanKindClient]
 	assert.EqualValues(t, 2*connections*requests, uint64(toldOfNoisy)+throttled)
 	assert.GreaterOrEqual(t, toldOfNoisy, limit)
 	assert.LessOrEqual(t, float64(toldOfNoisy), limit*(took.Seconds()+1)+16, "some more where CPUs meet")
 	assert.Equal(t, row{
-		Seen: 2 * (connections*requests + quietRequests), Exported: uint64(toldOfNoisy + 2*quietRequests),
-		Lost: map[string]uint64{"throttled": throttled},
+		Seen: 2 * (connections*requests + quietRequests), Exported: uint64(toldOfNoisy + 2*quietRequests), Aggregated: throttled,
+		Lost: map[string]uint64{},
 	}, rows["http"])
+	for _, metric := range []string{"http.server.request.duration", "http.client.request.duration", "http.server.response.body.size", "http.client.request.body.size"} {
+		points := c.output.points(metric)
+		assert.EqualValues(t, connections*requests+quietRequests, total(points, "http.request.method", "GET", "http.response.status_code", int64(200)), metric)
+		assert.Equal(t, total(points), total(points, "http.request.method", "GET", "http.response.status_code", int64(200)), metric)
+		for _, p := range points {
+			assert.EqualValues(t, p.value, p.buckets, metric)
+		}
+	}
+	assert.InDelta(t, bodies, sumOf(c.output.points("http.server.response.body.size")), 0.1)
+	assert.InDelta(t, bodies, sumOf(c.output.points("http.client.response.body.size")), 0.1)
 	assert.Equal(t, int64(throttled), total(c.output.points("tapio.throttle.events"), "tapio.throttle.family", "http"))
 	assert.Equal(t, int64(throttled), total(c.output.points("tapio.throttle.events")))
 	checkThrottling(t, c, noisyID, limit, throttled)
+}
+
+func sumOf(points []point) (sum float64) {
+	for _, p := range points {
+		sum += p.sum
+	}
+	return sum
 }
 
 // checkThrottling: each start has its stop, and together they say how many events are missing.

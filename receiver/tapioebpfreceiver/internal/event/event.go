@@ -39,6 +39,7 @@ const (
 	TypeEtcdCall          = Type(bpf.WireEventTypeETCD_CALL)
 	TypeEtcdChange        = Type(bpf.WireEventTypeETCD_CHANGE)
 	TypeThrottling        = Type(bpf.WireEventTypeTHROTTLING)
+	TypeHTTPSum           = Type(bpf.WireEventTypeHTTP_SUM)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)

@@ -103,6 +103,9 @@ var decoders = append([]decoder{
 	{name: "cni_ended", record: eventtest.Record(bpf.WireCniEnded{}), decode: func(record []byte) (any, error) {
 		return event.DecodeCNIEnded(record)
 	}},
+	{name: "http_sum", record: eventtest.Record(bpf.WireHttpSum{Key: bpf.WireHttpSumKey{Role: event.RoleServer}}), decode: func(record []byte) (any, error) {
+		return event.DecodeHTTPSum(record)
+	}},
 	{name: "throttling", record: eventtest.Record(bpf.WireThrottling{Family: uint16(event.FamilyDNS)}), decode: func(record []byte) (any, error) {
 		return event.DecodeThrottling(record)
 	}},
@@ -177,6 +180,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeConnectionClose, event.FamilyNetwork, "network"},
 		{event.TypeConnectionReport, event.FamilyNetwork, "network"},
 		{event.TypeThrottling, event.FamilyThrottle, "throttle"},
+		{event.TypeHTTPSum, event.FamilyThrottle, "throttle"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},

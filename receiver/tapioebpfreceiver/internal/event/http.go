@@ -84,17 +84,19 @@ func (e HTTPExchange) End() uint64 {
 
 // CutBy is the error.type of an exchange whose response did not come, or not to its end; empty for
 // others.
-func (e HTTPExchange) CutBy() string {
+func (e HTTPExchange) CutBy() string { return cutBy(e.Flags, e.Error, e.IsServer()) }
+
+func cutBy(flags uint16, errno int32, isServer bool) string {
 	switch {
-	case e.Flags&HTTPInvalidResponse != 0:
+	case flags&HTTPInvalidResponse != 0:
 		return ErrorInvalidResponse
-	case e.Flags&HTTPResponseComplete != 0:
+	case flags&HTTPResponseComplete != 0:
 		return ""
-	case e.Error != 0:
-		return ErrorType(e.Error)
-	case e.Flags&HTTPClosedHere != 0 && !e.IsServer():
+	case errno != 0:
+		return ErrorType(errno)
+	case flags&HTTPClosedHere != 0 && !isServer:
 		return ErrorCanceled
-	case e.Flags&HTTPAborted != 0:
+	case flags&HTTPAborted != 0:
 		return ErrorConnectionReset
 	default:
 		return ErrorConnectionClosed

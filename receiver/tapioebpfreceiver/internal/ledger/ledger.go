@@ -25,11 +25,12 @@ const (
 	LostUndecodable             // the record made no sense
 	LostTableFull               // it could not be followed: too many at a time
 	LostUnreadable              // it was begun but could not be followed to its end
+	LostThrottled               // it was beyond the limit of its cgroup, and no metric is there for it
 	LostShutdown                // the collector stopped before the consumers took it
 	fateCount
 )
 
-// Reasons that the source counts, the last two also the receiver.
+// Reasons that the source counts, all but the first also the receiver.
 const (
 	ReasonRingFull   = "ring_full"
 	ReasonThrottled  = "throttled"
@@ -64,6 +65,8 @@ func (f Fate) Reason() string {
 		return ReasonTableFull
 	case LostUnreadable:
 		return ReasonUnreadable
+	case LostThrottled:
+		return ReasonThrottled
 	case LostShutdown:
 		return "shutdown"
 	default:
@@ -165,7 +168,7 @@ func (r Row) close(c source.Counters) Row {
 		r.Lost[ReasonRingFull] = c.RingFull
 	}
 	if c.Throttled > 0 {
-		r.Lost[ReasonThrottled] = c.Throttled
+		r.Lost[ReasonThrottled] += c.Throttled
 	}
 	if c.TableFull > 0 {
 		r.Lost[ReasonTableFull] += c.TableFull

@@ -33,16 +33,16 @@ func requireClosed(t testing.TB, rows map[event.Family]Row) {
 
 func TestEveryFateHasItsColumn(t *testing.T) {
 	var l Ledger
-	for i, fate := range []Fate{Exported, Aggregated, Filtered, LostQueueFull, LostRefused, LostUndecodable, LostShutdown, LostTableFull} {
+	for i, fate := range []Fate{Exported, Aggregated, Filtered, LostQueueFull, LostRefused, LostUndecodable, LostShutdown, LostTableFull, LostThrottled} {
 		l.Add(event.FamilyProcess, fate, 1<<i)
 	}
 	rows, err := l.Rows(counted(map[uint8]source.Counters{1: {Seen: 2000, RingFull: 256, TableFull: 3, Throttled: 512}}))
 	require.NoError(t, err)
 	assert.Equal(t, map[event.Family]Row{event.FamilyProcess: {
-		Seen: 2000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 974,
+		Seen: 2000, Exported: 1, Aggregated: 2, Filtered: 4, InFlight: 718,
 		Lost: map[string]uint64{
-			"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 256, "throttled": 512,
-			"table_full": 128 + 3, // some told by the source
+			"queue_full": 8, "refused": 16, "undecodable": 32, "shutdown": 64, "ring_full": 256,
+			"table_full": 128 + 3, "throttled": 256 + 512, // some told by the source
 		},
 	}}, rows)
 	requireClosed(t, rows)
@@ -57,6 +57,7 @@ func TestFatesHaveNames(t *testing.T) {
 		LostRefused:     {"lost", "refused"},
 		LostUndecodable: {"lost", "undecodable"},
 		LostTableFull:   {"lost", "table_full"},
+		LostThrottled:   {"lost", "throttled"},
 		LostShutdown:    {"lost", "shutdown"},
 	} {
 		assert.Equal(t, want, [2]string{fate.String(), fate.Reason()})

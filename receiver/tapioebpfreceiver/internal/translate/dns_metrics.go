@@ -6,12 +6,13 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
 )
 
 var (
-	dnsLookupDuration = &instrument{name: "dns.lookup.duration", description: "Measures the time taken to perform a DNS lookup.", unit: "s", bounds: durationBounds}
+	dnsLookupDuration = &instrument{name: "dns.lookup.duration", description: "Measures the time taken to perform a DNS lookup.", unit: "s", bounds: event.DurationBounds}
 	dnsRetries        = &instrument{name: "tapio.dns.retries", description: "Queries that were sent again before they were answered.", unit: "{query}"}
 	dnsUnmatched      = &instrument{name: "tapio.dns.unmatched_answers", description: "Answers to no query: twice, too late, or never asked for.", unit: "{answer}"}
 	dnsWasted         = &instrument{name: "tapio.dns.wasted_queries", description: "Queries for names of a search list that led nowhere.", unit: "{query}"}
@@ -34,7 +35,7 @@ func (m *metrics) lookedUp(r *identity.Resource, x *dns.Exchange, now pcommon.Ti
 		return
 	}
 	key := lookupKey{owner: ownerOf(r), name: x.Question.Name.Folded, errorType: x.ErrorType()}
-	m.lookups.at(key, r, m.since, now).duration.add(durationBounds, seconds(x.End-min(x.Start, x.End)))
+	m.lookups.at(key, r, m.since, now).duration.add(event.DurationBounds, seconds(x.End-min(x.Start, x.End)))
 }
 
 func (m *metrics) retried(r *identity.Resource, now pcommon.Timestamp) {

@@ -186,7 +186,7 @@ func (h *httpReader) read(e event.HTTPExchange, addresses *addressNames) (*excha
 	*x = exchange{HTTPExchange: e, headers: x.headers[:0], scheme: schemeHTTP, parents: x.parents[:0]}
 	x.method, x.original = h.methodOf(request.Method)
 	x.version = h.versionOf(request.Version)
-	x.errorType = errorOf(e)
+	x.errorType = errorOf(e.CutBy(), e.Status, e.IsServer())
 	h.readFields(x, request.Fields)
 	h.readTarget(x, &request)
 	h.readResponse(x)
@@ -230,17 +230,6 @@ func (h *httpReader) versionOf(version []byte) string {
 		return "1.1"
 	}
 	return h.texts.of(version)
-}
-
-// errorOf an exchange: what cut it off, else a status that is an error on its side.
-func errorOf(e event.HTTPExchange) string {
-	if cut := e.CutBy(); cut != "" {
-		return cut
-	}
-	if e.Status >= 500 || e.Status >= 400 && !e.IsServer() {
-		return strconv.Itoa(int(e.Status))
-	}
-	return ""
 }
 
 func (h *httpReader) readFields(x *exchange, fields http1.Fields) {

@@ -5,24 +5,20 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
 var (
-	// durationBounds are those that the conventions give for http.*.request.duration and
-	// dns.lookup.duration.
-	durationBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-	// bodyBounds go from no body to a GiB; the conventions give none.
-	bodyBounds = []float64{0, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}
-
 	httpServer = httpInstruments{
-		duration:     &instrument{name: "http.server.request.duration", description: "Duration of HTTP server requests.", unit: "s", bounds: durationBounds},
-		requestBody:  &instrument{name: "http.server.request.body.size", description: "Size of HTTP server request bodies.", unit: "By", bounds: bodyBounds},
-		responseBody: &instrument{name: "http.server.response.body.size", description: "Size of HTTP server response bodies.", unit: "By", bounds: bodyBounds},
+		duration:     &instrument{name: "http.server.request.duration", description: "Duration of HTTP server requests.", unit: "s", bounds: event.DurationBounds},
+		requestBody:  &instrument{name: "http.server.request.body.size", description: "Size of HTTP server request bodies.", unit: "By", bounds: event.BodyBounds},
+		responseBody: &instrument{name: "http.server.response.body.size", description: "Size of HTTP server response bodies.", unit: "By", bounds: event.BodyBounds},
 	}
 	httpClient = httpInstruments{
-		duration:     &instrument{name: "http.client.request.duration", description: "Duration of HTTP client requests.", unit: "s", bounds: durationBounds},
-		requestBody:  &instrument{name: "http.client.request.body.size", description: "Size of HTTP client request bodies.", unit: "By", bounds: bodyBounds},
-		responseBody: &instrument{name: "http.client.response.body.size", description: "Size of HTTP client response bodies.", unit: "By", bounds: bodyBounds},
+		duration:     &instrument{name: "http.client.request.duration", description: "Duration of HTTP client requests.", unit: "s", bounds: event.DurationBounds},
+		requestBody:  &instrument{name: "http.client.request.body.size", description: "Size of HTTP client request bodies.", unit: "By", bounds: event.BodyBounds},
+		responseBody: &instrument{name: "http.client.response.body.size", description: "Size of HTTP client response bodies.", unit: "By", bounds: event.BodyBounds},
 	}
 )
 
@@ -65,16 +61,19 @@ func (m *metrics) exchanged(x *exchange, now pcommon.Timestamp) {
 	if !m.wired {
 		return
 	}
-	table := &m.httpClients
-	if x.IsServer() {
-		table = &m.httpServers
-	}
-	series := table.at(keyOf(x), x.resource, m.since, now)
-	series.duration.add(durationBounds, seconds(x.End()-x.RequestStart))
-	series.requestBody.add(bodyBounds, float64(x.RequestBodySize))
+	series := m.exchangesOf(x.IsServer()).at(keyOf(x), x.resource, m.since, now)
+	series.duration.add(event.DurationBounds, seconds(x.End()-x.RequestStart))
+	series.requestBody.add(event.BodyBounds, float64(x.RequestBodySize))
 	if x.HasResponse() {
-		series.responseBody.add(bodyBounds, float64(x.ResponseBodySize))
+		series.responseBody.add(event.BodyBounds, float64(x.ResponseBodySize))
 	}
+}
+
+func (m *metrics) exchangesOf(servers bool) *table[httpKey, httpSeries] {
+	if servers {
+		return &m.httpServers
+	}
+	return &m.httpClients
 }
 
 func (m *metrics) collectExchanges(c *collection) {

@@ -389,6 +389,7 @@ func FuzzWaiting(f *testing.F) {
 	query, answer := exchangeOf(10, 2*second)
 	f.Add(sequence(made(7, inPod), forkRecord(10, second, 1, 0), curl(2*second), query, answer, exitRecord(10, second, 3*second, 0)), uint8(0))
 	f.Add(sequence(made(7, inPod), curl(2*second), exitRecord(10, second, 3*second, 0)), uint8(2))
+	f.Add(sequence(made(7, inPod), sumRecord(ofServersSum), curl(2*second), sumRecord(ofServersSum)), uint8(0))
 	f.Add(sequence(
 		made(7, "/\xff.service"), curl(2*second), made(7, inPod), removed(7, 3*second), joined(10, 4, "/docker/"+containerID),
 		joined(10, 0, inPod), curl(4*second), removed(9, 0),

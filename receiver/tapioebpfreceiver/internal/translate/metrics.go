@@ -159,6 +159,18 @@ func (h *histogram) add(bounds []float64, value float64) {
 	h.sum += value
 }
 
+// merge adds what was counted elsewhere in the buckets of the same bounds; those behind them are empty.
+func (h *histogram) merge(bounds []float64, buckets []uint64, sum float64) {
+	if h.buckets == nil {
+		h.buckets = make([]uint64, len(bounds)+1)
+	}
+	for at := range h.buckets {
+		h.buckets[at] += buckets[at]
+		h.count += buckets[at]
+	}
+	h.sum += sum
+}
+
 // instrument names a metric.
 type instrument struct {
 	name, description, unit string

@@ -6,10 +6,11 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/tls"
 )
 
-var tlsDuration = &instrument{name: "tapio.tls.handshake.duration", description: "Time from the ClientHello to the established or failed TLS session.", unit: "s", bounds: durationBounds}
+var tlsDuration = &instrument{name: "tapio.tls.handshake.duration", description: "Time from the ClientHello to the established or failed TLS session.", unit: "s", bounds: event.DurationBounds}
 
 // handshakeKey has what is told of a version, not its number: a peer may choose any of 65536.
 type handshakeKey struct {
@@ -27,7 +28,7 @@ func (m *metrics) shookHands(h *handshake, now pcommon.Timestamp) {
 	}
 	key := handshakeKey{owner: ownerOf(h.resource), role: roleOf(&h.Ends), errorType: h.errorType}
 	key.protocol, key.version = tls.VersionOf(h.server.Version)
-	m.handshakes.at(key, h.resource, m.since, now).duration.add(durationBounds, seconds(h.Header.Time-h.Start))
+	m.handshakes.at(key, h.resource, m.since, now).duration.add(event.DurationBounds, seconds(h.Header.Time-h.Start))
 }
 
 func (m *metrics) collectHandshakes(c *collection) {

@@ -203,6 +203,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.etcdChange(record)
 	case event.TypeThrottling:
 		return t.throttling(record)
+	case event.TypeHTTPSum:
+		return t.httpSum(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

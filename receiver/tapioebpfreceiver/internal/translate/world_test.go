@@ -67,10 +67,23 @@ func wallTime(boot uint64) pcommon.Timestamp { return pcommon.Timestamp(bootTime
 func (w *world) handle(records ...[]byte) {
 	for _, record := range records {
 		view := eventtest.Aligned(record)
+		w.handled += 1 + eventsSummedIn(view)
 		w.Handle(view)
-		w.handled++
 		clear(view) // it is valid only during the call
 	}
+}
+
+// eventsSummedIn a record, which come to an end beside it.
+func eventsSummedIn(record []byte) int {
+	header, err := event.DecodeHeader(record)
+	if err != nil || event.Type(header.Type) != event.TypeHTTPSum {
+		return 0
+	}
+	e, err := event.DecodeHTTPSum(record)
+	if err != nil {
+		return 0
+	}
+	return int(e.Events())
 }
 
 // ended is how many events have come to their end, by fate.
@@ -96,6 +109,9 @@ func (w *world) requireClosed(t testing.TB) {
 	total := sum.Exported + sum.Aggregated + sum.Filtered + uint64(w.Events()+w.Held()+w.taken)
 	for _, n := range sum.Lost {
 		total += n
+	}
+	for _, record := range w.waiting.records {
+		total += uint64(eventsSummedIn(record))
 	}
 	require.EqualValues(t, w.handled, total)
 }

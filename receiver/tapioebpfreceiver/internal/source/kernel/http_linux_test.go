@@ -155,7 +155,9 @@ const (
 	noBody = "HTTP/1.1 204 No Content\r\n\r\n"
 )
 
-func TestHTTPExchanges(t *testing.T) {
+func TestHTTPExchanges(t *testing.T) { playAll(t, httpCases()) }
+
+func httpCases() []httpCase {
 	chunks := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	untilClose := "HTTP/1.0 200 OK\r\n\r\n"
 	post := "POST /p HTTP/1.1\r\ncontent-length:  7\r\n\r\n"
@@ -165,7 +167,7 @@ func TestHTTPExchanges(t *testing.T) {
 	shortLines := "POST /s HTTP/1.1\r\n" + strings.Repeat("a:\n", 150) + "content-length: 7\r\n" + strings.Repeat("b:\r\n", 100) + "\r\n"
 	plain := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
 	empty := exchange{Request: get, Response: noBody, Status: 204}
-	playAll(t, []httpCase{
+	return []httpCase{
 		{"one", []step{client(get), server(ok + "hello")}, both(plain)},
 		{"keep-alive", []step{client(get), server(ok + "hello"), client(get), server(noBody), client(get), server(ok + "hello")},
 			both(plain, empty, plain)},
@@ -231,7 +233,7 @@ func TestHTTPExchanges(t *testing.T) {
 		{"a line like a request's", []step{client("GET key\r\n"), server("+OK\r\n"), client(get), server(ok + "hello")}, nil},
 		{"the server speaks first", []step{server("220 ready\r\n"), client(get), server(ok + "hello")}, nil},
 		{"nothing", nil, nil},
-	})
+	}
 }
 
 // Every slot that was used is back.
@@ -376,8 +378,10 @@ func TestHTTPTimes(t *testing.T) {
 	}
 }
 
-// ends are what a client and a server say of an exchange that was cut.
-func TestHTTPCutExchanges(t *testing.T) {
+func TestHTTPCutExchanges(t *testing.T) { playAll(t, cutHTTPCases()) }
+
+// cutHTTPCases are what a client and a server say of an exchange that was cut.
+func cutHTTPCases() []httpCase {
 	const (
 		requestOnly = bpf.WireHttpFlagsHTTP_REQUEST_COMPLETE
 		responseIn  = bpf.WireHttpFlagsHTTP_RESPONSE_COMPLETE
@@ -391,7 +395,7 @@ func TestHTTPCutExchanges(t *testing.T) {
 		c.Role, s.Role = "client", "server"
 		return httpCase{name, steps, []exchange{c, s}}
 	}
-	playAll(t, []httpCase{
+	return []httpCase{
 		cut("the server closes without a response", []step{client(get), ending("server", "", "close")},
 			exchange{Request: get, Flags: requestOnly}, exchange{Request: get, Flags: requestOnly | here}),
 		cut("the server resets without a response", []step{client(get), ending("server", "", "reset")},
@@ -419,7 +423,7 @@ func TestHTTPCutExchanges(t *testing.T) {
 		cut("what comes is no response", []step{client(get), server("+OK what?\r\n"), client(get)},
 			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE},
 			exchange{Request: get, Response: "", Flags: requestOnly | bpf.WireHttpFlagsHTTP_INVALID_RESPONSE}),
-	})
+	}
 }
 
 // The older world's connection is met by the newer one in its middle.

@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
 // fallbackSockets is how many sockets are followed where the kernel cannot keep our state with
@@ -182,6 +183,8 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
 			"dns_timeout":         uint64(s.options.DNSTimeout),
 			"limit_intervals":     limitIntervals(s.options.RateLimits),
+			"duration_bounds":     sumBounds(event.DurationBounds, float64(time.Second)),
+			"body_bounds":         sumBounds(event.BodyBounds, 1),
 
 			"traffic_wakeup_bytes":   uint64(s.options.RingSize / wakeUpShare),
 			"lifecycle_wakeup_bytes": uint64(lifecycleSize(s.options) / wakeUpShare),
@@ -427,6 +430,7 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"limits":           {maxLimited, len(options.RateLimits) > 0},
 		"untold_processes": {untoldProcesses, options.RateLimits[familyProcess] > 0},
 		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
+		"http_sums":        {httpSumRoom(ebpf.MustPossibleCPU()), options.RateLimits[familyHTTP] > 0},
 	} {
 		if m, ok := spec.Maps[name]; ok && need.isNeeded {
 			m.MaxEntries = need.size

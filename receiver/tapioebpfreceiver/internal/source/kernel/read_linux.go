@@ -43,7 +43,11 @@ func (s *Source) Read(handle func(record []byte)) error {
 	if err := s.drain(s.traffic, pending, handle); err != nil {
 		return err
 	}
-	return s.limits.read(s.Boot(), s.stopped, handle)
+	now := s.Boot()
+	if err := s.httpSums.read(s.loader.shared["http_sums"], now, s.stopped, handle); err != nil {
+		return err
+	}
+	return s.limits.read(now, s.stopped, handle)
 }
 
 // awaitRecords returns when a ring has some, and this was told or it had them at once, or after the flush interval.

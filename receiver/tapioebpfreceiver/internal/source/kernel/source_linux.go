@@ -47,6 +47,7 @@ type Source struct {
 	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
 	limits             *limits
+	httpSums           *httpSums
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
@@ -65,7 +66,7 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
-	s.limits = newLimits(s)
+	s.limits, s.httpSums = newLimits(s), newHTTPSums()
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -342,7 +343,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			counters[uint8(family)] = sum
 		}
 	}
-	if made := s.limits.made.Load(); made > 0 {
+	if made := s.limits.made.Load() + s.httpSums.made.Load(); made > 0 {
 		counters[uint8(event.FamilyThrottle)] = source.Counters{Seen: made}
 	}
 	return counters, nil

@@ -19,7 +19,10 @@ import (
 const maxVerified = 400_000
 
 func TestProgramsAreFarFromTheVerifiersLimit(t *testing.T) {
-	w := newWorld(t, withTLSAndHTTP)
+	w := newWorld(t, func(o *Options) {
+		withTLSAndHTTP(o)
+		o.RateLimits = map[string]uint64{familyNetwork: 1000, familyDNS: 1000, familyHTTP: 1000}
+	})
 	var programs int
 	for _, opened := range w.source.loader.opened {
 		program, ok := opened.(*ebpf.Program)

@@ -272,19 +272,43 @@ func (s *Source) count(record []byte) bool {
 		return false
 	}
 	s.seen[family].Add(1)
+	if e, ok := sumsOf(record); ok {
+		s.seen[event.FamilyHTTP].Add(e.Events())
+	}
 	return true
+}
+
+// sumsOf a record that stands for many exchanges.
+func sumsOf(record []byte) (sum event.HTTPSum, ok bool) {
+	header, err := event.DecodeHeader(record)
+	if err != nil || event.Type(header.Type) != event.TypeHTTPSum {
+		return event.HTTPSum{}, false
+	}
+	sum, err = event.DecodeHTTPSum(record)
+	return sum, err == nil
 }
 
 func (s *Source) isWanted(family event.Family, record []byte) bool {
 	switch family {
 	case event.FamilyCgroup:
 		return true
-	case event.FamilyThrottle: // it says how many of another are missing
-		e, err := event.DecodeThrottling(record)
-		return err != nil || slices.Contains(s.options.Families, e.Limited().String())
+	case event.FamilyThrottle: // it says how many of another are missing, or sums them up
+		limited, ok := limitedFamily(record)
+		return !ok || slices.Contains(s.options.Families, limited.String())
 	default:
 		return slices.Contains(s.options.Families, family.String())
 	}
+}
+
+func limitedFamily(record []byte) (family event.Family, ok bool) {
+	if _, ok := sumsOf(record); ok {
+		return event.FamilyHTTP, true
+	}
+	e, err := event.DecodeThrottling(record)
+	if err != nil {
+		return 0, false
+	}
+	return e.Limited(), true
 }
 
 func (s *Source) endTurn(clock recording.Clock) {

@@ -114,7 +114,12 @@ func record(t *testing.T, rounds ...[][]byte) string {
 
 func open(t *testing.T, file string, speed float64) source.Source {
 	t.Helper()
-	s, err := replay.New(replay.Options{File: file, Speed: speed, Families: []string{"process"}, FlushInterval: time.Millisecond}, zap.NewNop())
+	return openFamilies(t, file, speed, "process")
+}
+
+func openFamilies(t *testing.T, file string, speed float64, families ...string) source.Source {
+	t.Helper()
+	s, err := replay.New(replay.Options{File: file, Speed: speed, Families: families, FlushInterval: time.Millisecond}, zap.NewNop())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -329,6 +334,20 @@ func TestWhatWasThrottledIsPlayedWithItsFamily(t *testing.T) {
 	counters, err := s.Counters()
 	require.NoError(t, err)
 	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: 2}}, counters)
+}
+
+// Exchanges that were summed up are seen as they were when they were recorded.
+func TestWhatWasSummedUpIsSeen(t *testing.T) {
+	sum := bpf.WireHttpSum{Header: bpf.WireEventHeader{Type: uint16(event.TypeHTTPSum)}, Key: bpf.WireHttpSumKey{Role: event.RoleServer}}
+	sum.Sums.Durations[3] = 40
+	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(sum)})
+	s := openFamilies(t, file, 0, "http")
+	assert.Len(t, readTurn(t, s), 2)
+	counters, err := s.Counters()
+	require.NoError(t, err)
+	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: 2}, uint8(event.FamilyHTTP): {Seen: 80}}, counters)
+
+	assert.Empty(t, readTurn(t, open(t, file, 0)), "nobody asked for this family")
 }
 
 func TestCgroupsArePlayedWithEveryFamily(t *testing.T) {

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Copyright The otelcol-tapio Authors */
+
+/*
+ * HTTP exchanges beyond the limit of their cgroup: they are in no ring, but in histograms, so that metrics have all of
+ * them. What only their heads say in text is not known of them.
+ */
+#ifndef TAPIO_HTTP_SUMS_H
+#define TAPIO_HTTP_SUMS_H
+
+#include "event.h"
+#include "kernel.h"
+#include "ring.h"
+#include "text.h"
+
+/* Set by the loader, which has them from where the metrics are made: the most that a bucket counts; ascending. */
+const volatile __u64 duration_bounds[HTTP_SUM_BUCKETS] = {}; /* ns */
+const volatile __u64 body_bounds[HTTP_SUM_BUCKETS] = {};     /* bytes */
+
+/* Sized by the loader. Filled by the programs; the receiver reads it each second, and takes out what rests. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct http_sum_key);
+	__type(value, struct http_sums);
+} http_sums SEC(".maps");
+
+/* What a key begins with. Nothing writes to it. */
+const struct http_sums nothing_yet = {};
+
+/* NULL: there is no room for one more. */
+static __always_inline struct http_sums *http_sums_of(const struct http_sum_key *key)
+{
+	struct http_sums *sums = bpf_map_lookup_elem(&http_sums, key);
+
+	if (sums)
+		return sums;
+	bpf_map_update_elem(&http_sums, key, &nothing_yet, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&http_sums, key);
+}
+
+/*
+ * zero: see unknown(), http.h. What is beyond all bounds is in the bucket behind them. Searched step by step, which takes no
+ * stack, of which the programs have none left.
+ */
+static __always_inline void count_in_bucket(__u64 *buckets, const volatile __u64 *bounds,
+					    __u64 value, __u64 zero)
+{
+	__u64 bucket = 0;
+
+#pragma clang loop unroll(disable)
+	while (bucket < HTTP_SUM_BUCKETS - 1 && value > bounds[bucket])
+		bucket++;
+	barrier_var(zero);
+	bucket ^= zero;
+	__sync_fetch_and_add(&buckets[bucket & (HTTP_SUM_BUCKETS - 1)], 1);
+}
+
+/* The first word of a head is a method and the space behind it. */
+#define IS_METHOD(word, size, text) (((word) << (64 - 8 * (size))) == (text) << (64 - 8 * (size)))
+
+static __always_inline __u8 method_number(__u64 word)
+{
+	if (IS_METHOD(word, 4, TEXT8('G', 'E', 'T', ' ', 0, 0, 0, 0)))
+		return HTTP_METHOD_GET;
+	if (IS_METHOD(word, 5, TEXT8('P', 'O', 'S', 'T', ' ', 0, 0, 0)))
+		return HTTP_METHOD_POST;
+	if (IS_METHOD(word, 4, TEXT8('P', 'U', 'T', ' ', 0, 0, 0, 0)))
+		return HTTP_METHOD_PUT;
+	if (IS_METHOD(word, 7, TEXT8('D', 'E', 'L', 'E', 'T', 'E', ' ', 0)))
+		return HTTP_METHOD_DELETE;
+	if (IS_METHOD(word, 5, TEXT8('H', 'E', 'A', 'D', ' ', 0, 0, 0)))
+		return HTTP_METHOD_HEAD;
+	if (IS_METHOD(word, 6, TEXT8('P', 'A', 'T', 'C', 'H', ' ', 0, 0)))
+		return HTTP_METHOD_PATCH;
+	if (word == TEXT8('O', 'P', 'T', 'I', 'O', 'N', 'S', ' '))
+		return HTTP_METHOD_OPTIONS;
+	if (word == TEXT8('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
+		return HTTP_METHOD_CONNECT;
+	if (IS_METHOD(word, 6, TEXT8('T', 'R', 'A', 'C', 'E', ' ', 0, 0)))
+		return HTTP_METHOD_TRACE;
+	if (IS_METHOD(word, 6, TEXT8('Q', 'U', 'E', 'R', 'Y', ' ', 0, 0)))
+		return HTTP_METHOD_QUERY;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,97 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package event // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+)
+
+var (
+	// DurationBounds are those that the conventions give for http.*.request.duration and dns.lookup.duration,
+	// seconds; a value on a bound is below it.
+	DurationBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	// BodyBounds, bytes, go from no body to a GiB; the conventions give none.
+	BodyBounds = []float64{0, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}
+)
+
+// HTTPSumBuckets there are in each of the histograms of an HTTPSum, those that no bound has included.
+const HTTPSumBuckets = len(bpf.WireHttpSums{}.Durations)
+
+// HTTPSum is what HTTP exchanges have in common that were beyond the limit of their cgroup, and their sums since the
+// last of these records. In the first buckets are what DurationBounds and BodyBounds say.
+type HTTPSum struct {
+	*bpf.WireHttpSum
+}
+
+// DecodeHTTPSum views a record as an HTTPSum.
+func DecodeHTTPSum(record []byte) (HTTPSum, error) {
+	fixed, err := view[bpf.WireHttpSum](record, true)
+	if err != nil {
+		return HTTPSum{}, err
+	}
+	if role := fixed.Key.Role; role != RoleClient && role != RoleServer {
+		return HTTPSum{}, fmt.Errorf("%w: sums of HTTP exchanges of role %d", ErrUndecodable, role)
+	}
+	e := HTTPSum{fixed}
+	return e, e.checkBuckets()
+}
+
+// maxPerBucket is far more than a kernel counts between two records, and far from where numbers begin anew.
+const maxPerBucket = 1 << 48
+
+// checkBuckets: what is behind the bounds cannot be counted.
+func (e HTTPSum) checkBuckets() error {
+	if slices.Max(e.Sums.Durations[:]) > maxPerBucket {
+		return fmt.Errorf("%w: sums of more than %d HTTP exchanges", ErrUndecodable, uint64(maxPerBucket))
+	}
+	if hasMore(&e.Sums.Durations, DurationBounds) || hasMore(&e.Sums.RequestSizes, BodyBounds) || hasMore(&e.Sums.ResponseSizes, BodyBounds) {
+		return fmt.Errorf("%w: sums of HTTP exchanges in buckets that there are not", ErrUndecodable)
+	}
+	return nil
+}
+
+func hasMore(buckets *[HTTPSumBuckets]uint64, bounds []float64) bool {
+	return total(buckets[len(bounds)+1:]) > 0
+}
+
+func total(buckets []uint64) (sum uint64) {
+	for _, n := range buckets {
+		sum += n
+	}
+	return sum
+}
+
+// Events is how many exchanges these are.
+func (e HTTPSum) Events() uint64 { return total(e.Sums.Durations[:]) }
+
+// IsServer says that this end received the requests.
+func (e HTTPSum) IsServer() bool { return e.Key.Role == RoleServer }
+
+// CutBy is as that of an HTTPExchange.
+func (e HTTPSum) CutBy() string { return cutBy(e.Key.Flags, e.Key.Error, e.IsServer()) }
+
+// methods by enum http_method_number.
+var methods = [...]string{
+	bpf.WireHttpMethodNumberHTTP_METHOD_GET:     "GET",
+	bpf.WireHttpMethodNumberHTTP_METHOD_HEAD:    "HEAD",
+	bpf.WireHttpMethodNumberHTTP_METHOD_POST:    "POST",
+	bpf.WireHttpMethodNumberHTTP_METHOD_PUT:     "PUT",
+	bpf.WireHttpMethodNumberHTTP_METHOD_PATCH:   "PATCH",
+	bpf.WireHttpMethodNumberHTTP_METHOD_DELETE:  "DELETE",
+	bpf.WireHttpMethodNumberHTTP_METHOD_CONNECT: "CONNECT",
+	bpf.WireHttpMethodNumberHTTP_METHOD_OPTIONS: "OPTIONS",
+	bpf.WireHttpMethodNumberHTTP_METHOD_TRACE:   "TRACE",
+	bpf.WireHttpMethodNumberHTTP_METHOD_QUERY:   "QUERY",
+}
+
+// Method is empty if it is none that the conventions list.
+func (e HTTPSum) Method() string {
+	if int(e.Key.Method) >= len(methods) {
+		return ""
+	}
+	return methods[e.Key.Method]
+}

@@ -1,0 +1,75 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package event_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
+)
+
+func TestDecodeHTTPSum(t *testing.T) {
+	fixed := bpf.WireHttpSum{
+		Header: bpf.WireEventHeader{CgroupId: 7, Time: 9, Type: uint16(event.TypeHTTPSum)},
+		Key: bpf.WireHttpSumKey{
+			CgroupId: 7, PeerAddress: eventtest.Address("192.0.2.1"), PeerPort: 80, Status: 404, Flags: event.HTTPResponseComplete,
+			Role: event.RoleClient, Method: uint8(bpf.WireHttpMethodNumberHTTP_METHOD_PATCH),
+		},
+	}
+	fixed.Sums.Durations[0], fixed.Sums.Durations[len(event.DurationBounds)] = 3, 4
+	e, err := event.DecodeHTTPSum(eventtest.Record(fixed))
+	require.NoError(t, err)
+	assert.Equal(t, fixed, *e.WireHttpSum)
+	assert.EqualValues(t, 7, e.Events())
+	assert.Equal(t, "PATCH", e.Method())
+	assert.False(t, e.IsServer())
+	assert.Empty(t, e.CutBy())
+}
+
+// TestHTTPSumsAreCutAsExchangesAre.
+func TestHTTPSumsAreCutAsExchangesAre(t *testing.T) {
+	for flags := range uint16(1 << 8) {
+		for _, errno := range []int32{0, 104} {
+			for _, role := range []uint8{event.RoleClient, event.RoleServer} {
+				sum, err := event.DecodeHTTPSum(eventtest.Record(bpf.WireHttpSum{Key: bpf.WireHttpSumKey{Flags: flags, Error: errno, Role: role}}))
+				require.NoError(t, err)
+				x, err := event.DecodeHTTPExchange(eventtest.Record(bpf.WireHttpExchange{Flags: flags, Error: errno, Ends: bpf.WireConnectionEnds{Role: role}}))
+				require.NoError(t, err)
+				assert.Equal(t, x.CutBy(), sum.CutBy())
+				assert.Equal(t, x.IsServer(), sum.IsServer())
+			}
+		}
+	}
+}
+
+func TestMethodsOfHTTPSums(t *testing.T) {
+	named := map[string]bool{}
+	for method := range 1 << 8 {
+		e, err := event.DecodeHTTPSum(eventtest.Record(bpf.WireHttpSum{Key: bpf.WireHttpSumKey{Method: uint8(method), Role: event.RoleServer}}))
+		require.NoError(t, err)
+		named[e.Method()] = true
+	}
+	assert.Len(t, named, 11, "ten, and none")
+}
+
+func TestHTTPSumsThatMakeNoSense(t *testing.T) {
+	for name, change := range map[string]func(*bpf.WireHttpSum){
+		"no end":                      func(e *bpf.WireHttpSum) { e.Key.Role = 0 },
+		"another end":                 func(e *bpf.WireHttpSum) { e.Key.Role = 3 },
+		"too many":                    func(e *bpf.WireHttpSum) { e.Sums.Durations[2] = 1<<48 + 1 },
+		"a duration behind all":       func(e *bpf.WireHttpSum) { e.Sums.Durations[len(event.DurationBounds)+1] = 1 },
+		"a request's size behind all": func(e *bpf.WireHttpSum) { e.Sums.RequestSizes[len(event.BodyBounds)+1] = 1 },
+		"a response's":                func(e *bpf.WireHttpSum) { e.Sums.ResponseSizes[len(event.BodyBounds)+1] = 1 },
+	} {
+		fixed := bpf.WireHttpSum{Key: bpf.WireHttpSumKey{Role: event.RoleClient}}
+		change(&fixed)
+		_, err := event.DecodeHTTPSum(eventtest.Record(fixed))
+		assert.ErrorIs(t, err, event.ErrUndecodable, name)
+	}
+}

@@ -1,0 +1,125 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event/eventtest"
+)
+
+// sumRecord is of three exchanges of a client in cgroup 7, of 7 ms, 60 ms and 20 s.
+func sumRecord(change func(*bpf.WireHttpSum)) []byte {
+	e := bpf.WireHttpSum{
+		Header: bpf.WireEventHeader{Time: 10 * second, CgroupId: 7, Type: uint16(event.TypeHTTPSum)},
+		Key: bpf.WireHttpSumKey{
+			CgroupId: 7, PeerAddress: eventtest.Address("192.0.2.1"), PeerPort: 8080, Status: 200, Flags: event.HTTPResponseComplete,
+			Role: event.RoleClient, Method: uint8(bpf.WireHttpMethodNumberHTTP_METHOD_GET),
+		},
+	}
+	e.Sums.Duration = 20*second + 67_000_000
+	e.Sums.Durations[1], e.Sums.Durations[4], e.Sums.Durations[14] = 1, 1, 1
+	e.Sums.RequestBytes, e.Sums.RequestSizes[0], e.Sums.RequestSizes[1] = 256, 2, 1
+	e.Sums.ResponseBytes, e.Sums.ResponseSizes[13] = 3<<31, 3
+	change(&e)
+	return eventtest.Record(e)
+}
+
+func unchangedSum(*bpf.WireHttpSum) {}
+
+func ofServersSum(e *bpf.WireHttpSum) {
+	e.Key.Role, e.Key.PeerAddress, e.Key.PeerPort = event.RoleServer, [16]byte{}, 0
+}
+
+// without a response
+func cutSum(e *bpf.WireHttpSum) {
+	e.Key.Status, e.Key.Flags = 0, 0
+	e.Sums.ResponseBytes, e.Sums.ResponseSizes = 0, [event.HTTPSumBuckets]uint64{}
+}
+
+// TestHTTPSums are in the metrics of requests, as far as they are known, for their container.
+func TestHTTPSums(t *testing.T) {
+	const (
+		client  = `{"http.request.method":"GET","http.response.status_code":200,"server.address":"192.0.2.1","server.port":8080}`
+		failed  = `{"error.type":"404","http.request.method":"GET","http.response.status_code":404,"server.address":"192.0.2.1","server.port":8080}`
+		cut     = `{"error.type":"connection_closed","http.request.method":"GET","server.address":"192.0.2.1","server.port":8080}`
+		server  = `{"http.request.method":"GET","http.response.status_code":404,"url.scheme":"http"}`
+		unknown = `{"error.type":"500","http.request.method":"_OTHER","http.response.status_code":500,"url.scheme":"http"}`
+	)
+	w := newWorld(Signals{Metrics: true}, 100)
+	w.handle(
+		made(7, "/docker/"+noisy), sumRecord(unchangedSum), sumRecord(unchangedSum),
+		sumRecord(func(e *bpf.WireHttpSum) { e.Key.Status = 404 }), sumRecord(cutSum),
+		sumRecord(func(e *bpf.WireHttpSum) { ofServersSum(e); e.Key.Status = 404 }),
+		sumRecord(func(e *bpf.WireHttpSum) { ofServersSum(e); e.Key.Status, e.Key.Method = 500, 0 }),
+	)
+	w.requireClosed(t)
+	assert.EqualValues(t, 6*3+6+1, w.ended(t).Aggregated, "the exchanges, the records, the cgroup")
+	collected := w.collect(t, 20*second)
+	points := map[string]point{}
+	for key, p := range collected.points {
+		if strings.Contains(key, " http.") {
+			points[strings.TrimPrefix(key, "- ")] = p
+		}
+	}
+	const took = 20.067
+	for _, tt := range []struct {
+		side, attributes string
+		times            uint64
+		hasResponse      bool
+	}{
+		{"client", client, 2, true}, {"client", failed, 1, true}, {"client", cut, 1, false}, {"server", server, 1, true}, {"server", unknown, 1, true},
+	} {
+		name := "http." + tt.side
+		p := points[name+".request.duration "+tt.attributes]
+		assert.Equal(t, 3*tt.times, p.count, tt.attributes)
+		assert.InDelta(t, took*float64(tt.times), p.sum, 1e-9)
+		assert.Equal(t, tt.times, p.buckets[0.01])
+		assert.Equal(t, tt.times, p.buckets[0.075])
+		p = points[name+".request.body.size "+tt.attributes]
+		assert.Equal(t, 3*tt.times, p.count)
+		assert.Equal(t, 256*float64(tt.times), p.sum)
+		assert.Equal(t, map[float64]uint64{0: 2 * tt.times, 256: tt.times}, p.buckets)
+		p, hasResponse := points[name+".response.body.size "+tt.attributes]
+		assert.Equal(t, tt.hasResponse, hasResponse)
+		if hasResponse {
+			assert.Equal(t, 3*tt.times, p.count)
+			assert.Equal(t, float64(3<<31)*float64(tt.times), p.sum)
+		}
+	}
+	assert.Len(t, points, 5+5+4)
+}
+
+// TestHTTPSumsWithoutMetrics: what is nowhere is lost, as throttled.
+func TestHTTPSumsWithoutMetrics(t *testing.T) {
+	w := newWorld(Signals{Traces: true, Logs: true}, 100)
+	w.handle(sumRecord(unchangedSum))
+	w.requireClosed(t)
+	ended := w.ended(t)
+	assert.Equal(t, map[string]uint64{"throttled": 3}, ended.Lost)
+	assert.EqualValues(t, 1, ended.Filtered, "the record")
+}
+
+// TestHTTPSumsOfAPodWait for its name: a series has the resource that it began with.
+func TestHTTPSumsOfAPodWait(t *testing.T) {
+	w, names := newNamedWorld(10)
+	w.Refresh(second)
+	w.handle(made(7, inPod), sumRecord(unchangedSum))
+	assert.Equal(t, 1, w.Held())
+	names.set(webPod())
+	w.Refresh(2 * second)
+	assert.Zero(t, w.Held())
+	w.requireClosed(t)
+	assert.EqualValues(t, 3, w.ended(t).Aggregated-2)
+	var pods []any
+	for _, resource := range w.collect(t, 20*second).resources {
+		pods = append(pods, resource["k8s.pod.name"])
+	}
+	assert.ElementsMatch(t, []any{webPod().Name, nil}, pods, "init's is the other one")
+}
