@@ -94,3 +94,9 @@ func TestCostOfARound(t *testing.T) {
 	assert.InDelta(t, 3.007, r.bpfAUnit(), 1e-9, "ns")
 	assert.InDelta(t, 15.035, r.bpfAnEvent(), 1e-9, "ns")
 }
+
+func TestTheCostWithLimitsIsThatOfAgents(t *testing.T) {
+	manifest, err := os.ReadFile("../../deploy/kubernetes/base/agent.yaml")
+	require.NoError(t, err)
+	assert.Contains(t, string(manifest), limitsOfAgents)
+}

@@ -40,7 +40,8 @@ type phase int
 const (
 	alone phase = iota
 	withCollector
-	withCounting // the same, while the kernel counts the programs' time, which costs time itself
+	withLimits   // the same, with the limits that deploy/ has
+	withCounting // as withCollector, while the kernel counts the programs' time, which costs time itself
 	withBPFTrace
 	phases
 )
@@ -52,6 +53,12 @@ var withNop = []string{
 	"service::pipelines: {traces: {exporters: [nop]}, metrics: {exporters: [nop]}, logs: {exporters: [nop]}}",
 	"receivers::tapioebpf::metrics::interval: 10s",
 }
+
+// deployedLimits are those of the agents in deploy/.
+const (
+	limitsOfAgents = "rate_limits: {process: 1000, network: 5000, dns: 5000, http: 10000, security: 500}"
+	deployedLimits = "receivers::tapioebpf::" + limitsOfAgents
+)
 
 // costs are what is measured, in the order of the rounds.
 type costs struct {
@@ -102,8 +109,9 @@ func (c *costs) round(n int) {
 	c.t.Helper()
 	run := [phases]func(){
 		alone:         c.workAlone,
-		withCollector: func() { c.workObserved(false) },
-		withCounting:  func() { c.workObserved(true) },
+		withCollector: func() { c.workObserved(withCollector) },
+		withLimits:    func() { c.workObserved(withLimits, deployedLimits) },
+		withCounting:  func() { c.workObserved(withCounting) },
 		withBPFTrace:  c.workTraced,
 	}
 	for i := range run {
@@ -120,11 +128,10 @@ func (c *costs) workAlone() {
 }
 
 // workObserved by a collector that starts before and ends after.
-func (c *costs) workObserved(counting bool) {
+func (c *costs) workObserved(as phase, overrides ...string) {
 	c.t.Helper()
-	observer, as := startDefault(c.t, c.scope, withNop...), withCollector
+	observer, counting := startDefault(c.t, c.scope, slices.Concat(withNop, overrides)...), as == withCounting
 	if counting {
-		as = withCounting
 		stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 		require.NoError(c.t, err)
 		defer stats.Close()
@@ -136,7 +143,7 @@ func (c *costs) workObserved(counting bool) {
 		r.reading = observer.reading(counting).since(before)
 		return r
 	})
-	if !counting {
+	if as == withCollector {
 		c.peaks = append(c.peaks, mebibytes(observer.statusBytes("VmHWM")))
 	}
 	observer.terminate()
@@ -194,7 +201,8 @@ func (c *costs) throughput() (figures []figure) {
 		if c.without == "" {
 			traced.values = ratios(rate(withBPFTrace), rate(alone))
 		}
-		figures = append(figures, figure{what: w.name + ": without", unit: w.rateUnit, values: rate(alone)}, ratio, traced)
+		limited := figure{what: w.name + ": with the collector and rate limits / without", values: ratios(rate(withLimits), rate(alone))}
+		figures = append(figures, figure{what: w.name + ": without", unit: w.rateUnit, values: rate(alone)}, ratio, limited, traced)
 	}
 	return figures
 }
@@ -218,6 +226,8 @@ func (c *costs) events() (figures []figure) {
 		add("events lost", "%", withCollector, costRound.lostPercent, goal{})
 		add("collector's CPU time an event, in user space", "µs", withCollector, costRound.userAnEvent, goal{})
 		add("collector's CPU time an event, in the kernel", "µs", withCollector, costRound.systemAnEvent, goal{})
+		add("with rate limits: events", "events/s", withLimits, costRound.eventRate, goal{})
+		add("with rate limits: collector's CPU time an event, in user space", "µs", withLimits, costRound.userAnEvent, goal{})
 	}
 	return figures
 }
