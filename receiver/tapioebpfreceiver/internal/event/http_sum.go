@@ -14,7 +14,7 @@ var (
 	// DurationBounds are those that the conventions give for http.*.request.duration and dns.lookup.duration,
 	// seconds; a value on a bound is below it.
 	DurationBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-	// BodyBounds, bytes, go from no body to a GiB; the conventions give none.
+	// BodyBounds go from no body to a GiB, bytes; the conventions give none.
 	BodyBounds = []float64{0, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}
 )
 
