@@ -143,6 +143,39 @@ type WireConnectionStats struct {
 	Reserved           uint32
 }
 
+type WireConnectionSum struct {
+	_      structs.HostLayout
+	Header WireEventHeader
+	Key    WireConnectionSumKey
+	Sums   WireConnectionSums
+}
+
+type WireConnectionSumKey struct {
+	_        structs.HostLayout
+	CgroupId uint64
+	Error    int32
+	Flags    uint16
+	Type     uint16
+	Protocol uint8
+	Role     uint8
+	IsIpv4   uint8
+	Reserved [5]uint8
+}
+
+type WireConnectionSums struct {
+	_             structs.HostLayout
+	Events        uint64
+	SentBytes     uint64
+	ReceivedBytes uint64
+	Retransmits   uint64
+	FirstRecords  uint64
+	Rtt           uint64
+	Duration      uint64
+	Zero          uint64
+	Rtts          [17]uint64
+	Durations     [17]uint64
+}
+
 type WireCredentials struct {
 	_           structs.HostLayout
 	Uid         uint32
@@ -288,6 +321,7 @@ const (
 	WireEventTypeETCD_CHANGE           WireEventType = 1794
 	WireEventTypeTHROTTLING            WireEventType = 2049
 	WireEventTypeHTTP_SUM              WireEventType = 2050
+	WireEventTypeCONNECTION_SUM        WireEventType = 2051
 	WireEventTypeCGROUP_MADE           WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
 	WireEventTypeCGROUP_JOINED         WireEventType = 3843
@@ -616,6 +650,7 @@ const (
 	WireVarForGoConnectionFlags   = "for_go_connection_flags"
 	WireVarForGoConnectionRole    = "for_go_connection_role"
 	WireVarForGoConnectionStats   = "for_go_connection_stats"
+	WireVarForGoConnectionSum     = "for_go_connection_sum"
 	WireVarForGoDnsFlags          = "for_go_dns_flags"
 	WireVarForGoDnsMessage        = "for_go_dns_message"
 	WireVarForGoEtcdCall          = "for_go_etcd_call"
@@ -717,6 +752,7 @@ type WireVariableSpecs struct {
 	ForGoConnectionFlags   *ebpf.VariableSpec `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.VariableSpec `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.VariableSpec `ebpf:"for_go_connection_stats"`
+	ForGoConnectionSum     *ebpf.VariableSpec `ebpf:"for_go_connection_sum"`
 	ForGoDnsFlags          *ebpf.VariableSpec `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.VariableSpec `ebpf:"for_go_dns_message"`
 	ForGoEtcdCall          *ebpf.VariableSpec `ebpf:"for_go_etcd_call"`
@@ -792,6 +828,7 @@ type WireVariables struct {
 	ForGoConnectionFlags   *ebpf.Variable `ebpf:"for_go_connection_flags"`
 	ForGoConnectionRole    *ebpf.Variable `ebpf:"for_go_connection_role"`
 	ForGoConnectionStats   *ebpf.Variable `ebpf:"for_go_connection_stats"`
+	ForGoConnectionSum     *ebpf.Variable `ebpf:"for_go_connection_sum"`
 	ForGoDnsFlags          *ebpf.Variable `ebpf:"for_go_dns_flags"`
 	ForGoDnsMessage        *ebpf.Variable `ebpf:"for_go_dns_message"`
 	ForGoEtcdCall          *ebpf.Variable `ebpf:"for_go_etcd_call"`

@@ -44,6 +44,7 @@ enum event_type {
 	ETCD_CHANGE = 0x0702,
 	THROTTLING = 0x0801,
 	HTTP_SUM = 0x0802,
+	CONNECTION_SUM = 0x0803,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -597,7 +598,7 @@ struct http_sum_key {
 	__u32 reserved;
 };
 
-#define HTTP_SUM_BUCKETS 16 /* not all are in use: see the bounds in http.h */
+#define HTTP_SUM_BUCKETS 16 /* not all are in use: see the bounds in http_sums.h */
 
 /* HTTP exchanges that are not told one by one, ever. */
 struct http_sums {
@@ -617,6 +618,42 @@ struct http_sum {
 	struct event_header header; /* of no process */
 	struct http_sum_key key;
 	struct http_sums sums;
+};
+
+/* What the connections and flows have in common that are summed up together. */
+struct connection_sum_key {
+	__u64 cgroup_id;
+	__s32 error;   /* as in struct connection_connect or struct connection_stats */
+	__u16 flags;   /* CONNECTION_ABORTED, or none */
+	__u16 type;    /* CONNECTION_CONNECT or CONNECTION_CLOSE */
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 role;     /* enum connection_role */
+	__u8 is_ipv4;
+	__u8 reserved[5];
+};
+
+#define CONNECTION_SUM_BUCKETS 17
+
+/* Events of them that are not told one by one, ever; a CONNECTION_CONNECT has but events and durations. */
+struct connection_sums {
+	__u64 events;
+	__u64 sent_bytes;     /* that no report has told */
+	__u64 received_bytes; /* likewise */
+	__u64 retransmits;    /* likewise */
+	__u64 first_records;  /* of the events, those with CONNECTION_FIRST_RECORD */
+	__u64 rtt;	      /* of all that are in rtts, us */
+	__u64 duration;	      /* of all that are in durations, ns */
+	__u64 zero;	      /* always 0, which the verifier does not know */
+	__u64 rtts[CONNECTION_SUM_BUCKETS];
+	__u64 durations
+		[CONNECTION_SUM_BUCKETS]; /* of handshakes, or from the establishment to the end */
+};
+
+/* Connections and flows of a cgroup that were beyond its limit, as struct http_sum. */
+struct connection_sum {
+	struct event_header header; /* of no process */
+	struct connection_sum_key key;
+	struct connection_sums sums;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -340,13 +340,15 @@ static __always_inline void add_exchange(struct http_sums *sums, const struct ht
 	__u64 duration = duration_of(event);
 
 	__sync_fetch_and_add(&sums->duration, duration);
-	count_in_bucket(sums->durations, duration_bounds, duration, zero);
+	count_in_bucket(sums->durations, HTTP_SUM_BUCKETS, duration_bounds, duration, zero);
 	__sync_fetch_and_add(&sums->request_bytes, event->request_body_size);
-	count_in_bucket(sums->request_sizes, body_bounds, event->request_body_size, zero);
+	count_in_bucket(sums->request_sizes, HTTP_SUM_BUCKETS, body_bounds,
+			event->request_body_size, zero);
 	if (!event->status)
 		return;
 	__sync_fetch_and_add(&sums->response_bytes, event->response_body_size);
-	count_in_bucket(sums->response_sizes, body_bounds, event->response_body_size, zero);
+	count_in_bucket(sums->response_sizes, HTTP_SUM_BUCKETS, body_bounds,
+			event->response_body_size, zero);
 }
 
 /* An exchange that is not told. A function by itself, so that the verifier follows it but once. */

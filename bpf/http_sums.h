@@ -11,6 +11,7 @@
 #include "event.h"
 #include "kernel.h"
 #include "ring.h"
+#include "sums.h"
 #include "text.h"
 
 /* Set by the loader, which has them from where the metrics are made: the most that a bucket counts; ascending. */
@@ -37,23 +38,6 @@ static __always_inline struct http_sums *http_sums_of(const struct http_sum_key 
 		return sums;
 	bpf_map_update_elem(&http_sums, key, &nothing_yet, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&http_sums, key);
-}
-
-/*
- * zero: see unknown(), http.h. What is beyond all bounds is in the bucket behind them. Searched step by step, which takes no
- * stack, of which the programs have none left.
- */
-static __always_inline void count_in_bucket(__u64 *buckets, const volatile __u64 *bounds,
-					    __u64 value, __u64 zero)
-{
-	__u64 bucket = 0;
-
-#pragma clang loop unroll(disable)
-	while (bucket < HTTP_SUM_BUCKETS - 1 && value > bounds[bucket])
-		bucket++;
-	barrier_var(zero);
-	bucket ^= zero;
-	__sync_fetch_and_add(&buckets[bucket & (HTTP_SUM_BUCKETS - 1)], 1);
 }
 
 /* The first word of a head is a method and the space behind it. */

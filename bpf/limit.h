@@ -46,10 +46,10 @@ static __always_inline bool has_passed(__u64 now, __u64 since, __u64 time)
 	return (__s64)(now - since) > (__s64)time;
 }
 
-/* What is beyond the limit is in the account then, but for exchanges of HTTP: they are summed up, see http_sums.h. */
+/* What is beyond the limit is in the account then, but for what is summed up: see http_sums.h and connection_sums.h. */
 static __always_inline void account_throttled(__u16 type)
 {
-	if (type != HTTP_EXCHANGE)
+	if (type != HTTP_EXCHANGE && type != CONNECTION_CONNECT && type != CONNECTION_CLOSE)
 		count_throttled(type);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "kernel.h"
 #include "cause.h"
+#include "connection_sums.h"
 #include "dns.h"
 #include "event.h"
 #include "http.h"
@@ -119,6 +120,15 @@ static __always_inline void fill_first_request(struct connection_connect *event,
 	event->acknowledged = BPF_CORE_READ(tcp, rcv_nxt);
 }
 
+/* Functions by themselves, so that the others need not have room for what stands on their stack. */
+static __noinline void leave_out_connect(struct sock *sk, struct socket_state *state, __s32 error)
+{
+	struct connection_ends ends = {};
+
+	fill_tcp_ends(&ends, sk, state);
+	sum_up_connect(&ends, cgroup_id_of_socket(sk), state->opened, error);
+}
+
 /* error: 0 if the connection is established. */
 static __always_inline void send_connect(struct sock *sk, struct socket_state *state, __s32 error)
 {
@@ -126,8 +136,10 @@ static __always_inline void send_connect(struct sock *sk, struct socket_state *s
 
 	if (!network_enabled || owned_by_self(state) || !state->opened)
 		return; /* not ours to tell, or the SYN was not seen, or not sent by this side */
-	if (is_socket_throttled(sk, CONNECTION_CONNECT))
+	if (is_socket_throttled(sk, CONNECTION_CONNECT)) {
+		leave_out_connect(sk, state, error);
 		return;
+	}
 	event = reserve_event(&traffic_ring, CONNECTION_CONNECT, sizeof(*event));
 	if (!event)
 		return;
@@ -148,21 +160,39 @@ static __always_inline void send_connect_failure(struct sock *sk, struct socket_
 	send_connect(sk, state, error ? error : -1 /* it failed, but no errno was kept */);
 }
 
-static __always_inline void send_close(struct sock *sk, struct socket_state *state, bool aborted)
+static __always_inline void fill_close(struct connection_stats *event, struct sock *sk,
+				       struct socket_state *state, bool aborted)
 {
-	struct connection_stats *event;
-
-	if (!network_enabled || owned_by_self(state) || is_socket_throttled(sk, CONNECTION_CLOSE))
-		return;
-	event = reserve_event(&traffic_ring, CONNECTION_CLOSE, sizeof(*event));
-	if (!event)
-		return;
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	fill_tcp_stats(event, sk, state);
 	event->error = BPF_CORE_READ(sk, sk_err);
 	if (aborted && !event->error)
 		event->flags |= CONNECTION_ABORTED;
+}
+
+static __noinline void leave_out_close(struct sock *sk, struct socket_state *state, bool aborted)
+{
+	struct connection_stats event = {};
+
+	fill_close(&event, sk, state, aborted);
+	sum_up_close(&event);
+}
+
+static __always_inline void send_close(struct sock *sk, struct socket_state *state, bool aborted)
+{
+	struct connection_stats *event;
+
+	if (!network_enabled || owned_by_self(state))
+		return;
+	if (is_socket_throttled(sk, CONNECTION_CLOSE)) {
+		leave_out_close(sk, state, aborted);
+		return;
+	}
+	event = reserve_event(&traffic_ring, CONNECTION_CLOSE, sizeof(*event));
+	if (!event)
+		return;
+	fill_close(event, sk, state, aborted);
 	submit_event(&traffic_ring, event);
 }
 
@@ -419,14 +449,33 @@ static __always_inline void fill_flow_event(struct connection_stats *event,
 		event->flags |= CONNECTION_FIRST_RECORD;
 }
 
+/* Of flows, metrics have what was carried. */
+static __noinline void leave_out_flow(const struct flow_key *key, const struct flow *flow)
+{
+	struct connection_sum_key sum_key = {
+		.cgroup_id = flow->cgroup_id,
+		.type = CONNECTION_CLOSE,
+		.protocol = IPPROTO_UDP,
+		.role = flow->role,
+		.is_ipv4 = is_mapped_ipv4(key->peer_address),
+	};
+	struct connection_sums *sums = connection_sums_of(&sum_key);
+
+	if (sums)
+		add_bytes(sums, flow->sent_bytes - flow->sent_bytes_reported,
+			  flow->received_bytes - flow->received_bytes_reported);
+}
+
 static __always_inline bool send_flow(__u16 type, const struct flow_key *key,
 				      const struct flow *flow)
 {
 	struct connection_stats *event;
 
 	/* reports are as many as there are flows: who makes too many is not known by them */
-	if (type == CONNECTION_CLOSE && is_throttled(flow->cgroup_id, type, 0))
+	if (type == CONNECTION_CLOSE && is_throttled(flow->cgroup_id, type, 0)) {
+		leave_out_flow(key, flow);
 		return false;
+	}
 	event = reserve_event(&traffic_ring, type, sizeof(*event));
 	if (!event)
 		return false;

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapConnectionSums          = "connection_sums"
 	NetworkMapDnsFates                = "dns_fates"
 	NetworkMapEarlySegments           = "early_segments"
 	NetworkMapEmptySegment            = "empty_segment"
@@ -59,16 +60,20 @@ const (
 	NetworkVarDnsPorts                = "dns_ports"
 	NetworkVarDnsTimeout              = "dns_timeout"
 	NetworkVarDurationBounds          = "duration_bounds"
+	NetworkVarHandshakeBounds         = "handshake_bounds"
 	NetworkVarHasExchange             = "has_exchange"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
 	NetworkVarHttpResponseHeads       = "http_response_heads"
 	NetworkVarIdleWatch               = "idle_watch"
 	NetworkVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
+	NetworkVarLifetimeBounds          = "lifetime_bounds"
 	NetworkVarLimitIntervals          = "limit_intervals"
 	NetworkVarNetworkEnabled          = "network_enabled"
+	NetworkVarNoConnections           = "no_connections"
 	NetworkVarNothingYet              = "nothing_yet"
 	NetworkVarReportInterval          = "report_interval"
+	NetworkVarRttBounds               = "rtt_bounds"
 	NetworkVarSelfPid                 = "self_pid"
 	NetworkVarTlsEnabled              = "tls_enabled"
 	NetworkVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
@@ -138,6 +143,7 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
+	ConnectionSums   *ebpf.MapSpec `ebpf:"connection_sums"`
 	DnsFates         *ebpf.MapSpec `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.MapSpec `ebpf:"early_segments"`
 	EmptySegment     *ebpf.MapSpec `ebpf:"empty_segment"`
@@ -173,16 +179,20 @@ type NetworkVariableSpecs struct {
 	DnsPorts             *ebpf.VariableSpec `ebpf:"dns_ports"`
 	DnsTimeout           *ebpf.VariableSpec `ebpf:"dns_timeout"`
 	DurationBounds       *ebpf.VariableSpec `ebpf:"duration_bounds"`
+	HandshakeBounds      *ebpf.VariableSpec `ebpf:"handshake_bounds"`
 	HasExchange          *ebpf.VariableSpec `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.VariableSpec `ebpf:"http_enabled"`
 	HttpResponseHeads    *ebpf.VariableSpec `ebpf:"http_response_heads"`
 	IdleWatch            *ebpf.VariableSpec `ebpf:"idle_watch"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
+	LifetimeBounds       *ebpf.VariableSpec `ebpf:"lifetime_bounds"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
+	NoConnections        *ebpf.VariableSpec `ebpf:"no_connections"`
 	NothingYet           *ebpf.VariableSpec `ebpf:"nothing_yet"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
+	RttBounds            *ebpf.VariableSpec `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.VariableSpec `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
@@ -210,6 +220,7 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
+	ConnectionSums   *ebpf.Map `ebpf:"connection_sums"`
 	DnsFates         *ebpf.Map `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.Map `ebpf:"early_segments"`
 	EmptySegment     *ebpf.Map `ebpf:"empty_segment"`
@@ -236,6 +247,7 @@ type NetworkMaps struct {
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.ConnectionSums,
 		m.DnsFates,
 		m.EarlySegments,
 		m.EmptySegment,
@@ -272,16 +284,20 @@ type NetworkVariables struct {
 	DnsPorts             *ebpf.Variable `ebpf:"dns_ports"`
 	DnsTimeout           *ebpf.Variable `ebpf:"dns_timeout"`
 	DurationBounds       *ebpf.Variable `ebpf:"duration_bounds"`
+	HandshakeBounds      *ebpf.Variable `ebpf:"handshake_bounds"`
 	HasExchange          *ebpf.Variable `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.Variable `ebpf:"http_enabled"`
 	HttpResponseHeads    *ebpf.Variable `ebpf:"http_response_heads"`
 	IdleWatch            *ebpf.Variable `ebpf:"idle_watch"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
+	LifetimeBounds       *ebpf.Variable `ebpf:"lifetime_bounds"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
+	NoConnections        *ebpf.Variable `ebpf:"no_connections"`
 	NothingYet           *ebpf.Variable `ebpf:"nothing_yet"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
+	RttBounds            *ebpf.Variable `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TlsEnabled           *ebpf.Variable `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`

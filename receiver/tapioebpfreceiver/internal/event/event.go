@@ -40,6 +40,7 @@ const (
 	TypeEtcdChange        = Type(bpf.WireEventTypeETCD_CHANGE)
 	TypeThrottling        = Type(bpf.WireEventTypeTHROTTLING)
 	TypeHTTPSum           = Type(bpf.WireEventTypeHTTP_SUM)
+	TypeConnectionSum     = Type(bpf.WireEventTypeCONNECTION_SUM)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)

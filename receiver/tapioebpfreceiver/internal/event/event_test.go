@@ -106,6 +106,9 @@ var decoders = append([]decoder{
 	{name: "http_sum", record: eventtest.Record(bpf.WireHttpSum{Key: bpf.WireHttpSumKey{Role: event.RoleServer}}), decode: func(record []byte) (any, error) {
 		return event.DecodeHTTPSum(record)
 	}},
+	{name: "connection_sum", record: eventtest.Record(bpf.WireConnectionSum{Key: bpf.WireConnectionSumKey{Type: uint16(event.TypeConnectionClose)}}), decode: func(record []byte) (any, error) {
+		return event.DecodeConnectionSum(record)
+	}},
 	{name: "throttling", record: eventtest.Record(bpf.WireThrottling{Family: uint16(event.FamilyDNS)}), decode: func(record []byte) (any, error) {
 		return event.DecodeThrottling(record)
 	}},
@@ -181,6 +184,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeConnectionReport, event.FamilyNetwork, "network"},
 		{event.TypeThrottling, event.FamilyThrottle, "throttle"},
 		{event.TypeHTTPSum, event.FamilyThrottle, "throttle"},
+		{event.TypeConnectionSum, event.FamilyThrottle, "throttle"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},

@@ -20,13 +20,18 @@ func (t *Translator) httpSum(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	fate := ledger.LostThrottled
-	if t.signals.Metrics {
-		t.metrics.summed(t.index.ResourceOf(&e.Header, nil), e, t.addresses.of(e.Key.PeerAddress), t.wall(e.Header.Time))
-		fate = ledger.Aggregated
-	}
-	t.ledger.Add(event.FamilyHTTP, fate, e.Events())
+	t.metrics.summedExchanges(t.index.ResourceOf(&e.Header, nil), e, t.addresses.of(e.Key.PeerAddress), t.wall(e.Header.Time))
+	t.accountSummed(event.FamilyHTTP, e.Events())
 	return t.outcomeIf(false), nil
+}
+
+// accountSummed events end where the metrics are.
+func (t *Translator) accountSummed(family event.Family, events uint64) {
+	if t.signals.Metrics {
+		t.ledger.Add(family, ledger.Aggregated, events)
+	} else {
+		t.ledger.Add(family, ledger.LostThrottled, events)
+	}
 }
 
 // sumKeyOf has what is known of the exchanges: nothing that only their heads say.
@@ -43,7 +48,10 @@ func sumKeyOf(r *identity.Resource, e event.HTTPSum, peer string) httpKey {
 	return key
 }
 
-func (m *metrics) summed(r *identity.Resource, e event.HTTPSum, peer string, now pcommon.Timestamp) {
+func (m *metrics) summedExchanges(r *identity.Resource, e event.HTTPSum, peer string, now pcommon.Timestamp) {
+	if !m.wired {
+		return
+	}
 	series := m.exchangesOf(e.IsServer()).at(sumKeyOf(r, e, peer), r, m.since, now)
 	series.duration.merge(event.DurationBounds, e.Sums.Durations[:], seconds(e.Sums.Duration))
 	series.requestBody.merge(event.BodyBounds, e.Sums.RequestSizes[:], float64(e.Sums.RequestBytes))

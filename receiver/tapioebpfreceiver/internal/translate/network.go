@@ -121,7 +121,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 	}
 	p := t.index.Find(e.Header.Pid, e.Header.StartTime)
 	r := t.index.ResourceOf(&e.Header, p)
-	errorType := endOf(e)
+	errorType := endOf(e.Flags, e.Error)
 	closed := kind == event.TypeConnectionClose
 	if e.Ends.Role == event.RoleServer && e.Ends.Protocol == event.ProtocolTCP {
 		noteServer(p)
@@ -146,11 +146,11 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 }
 
 // endOf is the error that ended a connection; a reset that this side sent is one too.
-func endOf(e *bpf.WireConnectionStats) string {
-	if e.Flags&event.ConnectionAborted != 0 {
+func endOf(flags uint32, errno int32) string {
+	if flags&event.ConnectionAborted != 0 {
 		return event.ErrorConnectionReset
 	}
-	return event.ErrorType(e.Error)
+	return event.ErrorType(errno)
 }
 
 func (t *Translator) describeStats(attributes *attributeList, p *identity.Process, e *bpf.WireConnectionStats, errorType string) {

@@ -12,14 +12,9 @@ import (
 )
 
 var (
-	// roundTripBounds go from a neighbour in the rack (0.1 ms) to a SYN that was sent again twice.
-	roundTripBounds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
-	// lifetimeBounds go from a request of its own to connection pools.
-	lifetimeBounds = []float64{0.005, 0.025, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600}
-
-	tcpHandshake   = &instrument{name: "tapio.tcp.handshake.duration", description: "Time from the SYN to the established or failed connection.", unit: "s", bounds: roundTripBounds}
-	tcpLifetime    = &instrument{name: "tapio.tcp.connection.duration", description: "Time from a connection's establishment to its end.", unit: "s", bounds: lifetimeBounds}
-	tcpRTT         = &instrument{name: "tapio.tcp.rtt", description: "Smoothed round-trip time of a connection at its end or report.", unit: "s", bounds: roundTripBounds}
+	tcpHandshake   = &instrument{name: "tapio.tcp.handshake.duration", description: "Time from the SYN to the established or failed connection.", unit: "s", bounds: event.RoundTripBounds}
+	tcpLifetime    = &instrument{name: "tapio.tcp.connection.duration", description: "Time from a connection's establishment to its end.", unit: "s", bounds: event.LifetimeBounds}
+	tcpRTT         = &instrument{name: "tapio.tcp.rtt", description: "Smoothed round-trip time of a connection at its end or report.", unit: "s", bounds: event.RoundTripBounds}
 	tcpRetransmits = &instrument{name: "tapio.tcp.retransmits", description: "Segments that were sent again.", unit: "{segment}"}
 	tcpConnections = &instrument{name: "tapio.tcp.connections", description: "Connections that were opened, or failed to.", unit: "{connection}"}
 	networkIO      = &instrument{name: "tapio.network.io", description: "Payload that was sent and received.", unit: "By"}
@@ -69,7 +64,7 @@ func (m *metrics) connected(r *identity.Resource, e *bpf.WireConnectionConnect, 
 	}
 	series := m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: endsOf(&e.Ends), errorType: errorType}, r, m.since, now)
 	series.connections++
-	series.handshake.add(roundTripBounds, seconds(e.Header.Time-e.Opened))
+	series.handshake.add(event.RoundTripBounds, seconds(e.Header.Time-e.Opened))
 }
 
 // carried counts a close or report. A client's connection was counted when it was opened, a
@@ -87,14 +82,14 @@ func (m *metrics) carried(r *identity.Resource, e *bpf.WireConnectionStats, clos
 	}
 	traffic.retransmits += uint64(e.RetransmitsDelta)
 	if e.Flags&event.ConnectionHasRTT != 0 {
-		traffic.rtt.add(roundTripBounds, rttSeconds(e))
+		traffic.rtt.add(event.RoundTripBounds, rttSeconds(e))
 	}
 	if e.Ends.Role == event.RoleServer && e.Flags&event.ConnectionFirstRecord != 0 {
 		m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: between}, r, m.since, now).connections++
 	}
 	if closed && e.Opened != 0 {
 		outcome := m.outcomes.at(outcomeKey{owner: ownerOf(r), ends: between, errorType: errorType}, r, m.since, now)
-		outcome.lifetime.add(lifetimeBounds, seconds(e.Header.Time-e.Opened))
+		outcome.lifetime.add(event.LifetimeBounds, seconds(e.Header.Time-e.Opened))
 	}
 }
 

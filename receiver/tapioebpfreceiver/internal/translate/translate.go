@@ -205,6 +205,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.throttling(record)
 	case event.TypeHTTPSum:
 		return t.httpSum(record)
+	case event.TypeConnectionSum:
+		return t.connectionSum(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

@@ -76,14 +76,21 @@ func (w *world) handle(records ...[]byte) {
 // eventsSummedIn a record, which come to an end beside it.
 func eventsSummedIn(record []byte) int {
 	header, err := event.DecodeHeader(record)
-	if err != nil || event.Type(header.Type) != event.TypeHTTPSum {
-		return 0
-	}
-	e, err := event.DecodeHTTPSum(record)
 	if err != nil {
 		return 0
 	}
-	return int(e.Events())
+	switch event.Type(header.Type) {
+	case event.TypeHTTPSum:
+		if e, err := event.DecodeHTTPSum(record); err == nil {
+			return int(e.Events())
+		}
+	case event.TypeConnectionSum:
+		if e, err := event.DecodeConnectionSum(record); err == nil {
+			return int(e.Sums.Events)
+		}
+	default:
+	}
+	return 0
 }
 
 // ended is how many events have come to their end, by fate.

@@ -183,8 +183,11 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"dns_port_count":      uint32(len(s.options.DNSPorts)),
 			"dns_timeout":         uint64(s.options.DNSTimeout),
 			"limit_intervals":     limitIntervals(s.options.RateLimits),
-			"duration_bounds":     sumBounds(event.DurationBounds, float64(time.Second)),
-			"body_bounds":         sumBounds(event.BodyBounds, 1),
+			"duration_bounds":     httpSumBounds(event.DurationBounds, float64(time.Second)),
+			"body_bounds":         httpSumBounds(event.BodyBounds, 1),
+			"handshake_bounds":    connectionSumBounds(event.RoundTripBounds, float64(time.Second)),
+			"lifetime_bounds":     connectionSumBounds(event.LifetimeBounds, float64(time.Second)),
+			"rtt_bounds":          connectionSumBounds(event.RoundTripBounds, 1e6),
 
 			"traffic_wakeup_bytes":   uint64(s.options.RingSize / wakeUpShare),
 			"lifecycle_wakeup_bytes": uint64(lifecycleSize(s.options) / wakeUpShare),
@@ -430,7 +433,8 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"limits":           {maxLimited, len(options.RateLimits) > 0},
 		"untold_processes": {untoldProcesses, options.RateLimits[familyProcess] > 0},
 		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
-		"http_sums":        {httpSumRoom(ebpf.MustPossibleCPU()), options.RateLimits[familyHTTP] > 0},
+		"http_sums":        {sumRoom(httpSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyHTTP] > 0},
+		"connection_sums":  {sumRoom(connectionSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyNetwork] > 0},
 	} {
 		if m, ok := spec.Maps[name]; ok && need.isNeeded {
 			m.MaxEntries = need.size

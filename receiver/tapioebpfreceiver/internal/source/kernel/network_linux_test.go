@@ -269,7 +269,7 @@ func number(text string) int {
 	return n
 }
 
-func decodeStats(t *testing.T, records [][]byte) []*bpf.WireConnectionStats {
+func decodeStats(t testing.TB, records [][]byte) []*bpf.WireConnectionStats {
 	t.Helper()
 	var found []*bpf.WireConnectionStats
 	for _, record := range records {
@@ -280,7 +280,7 @@ func decodeStats(t *testing.T, records [][]byte) []*bpf.WireConnectionStats {
 	return found
 }
 
-func decodeConnects(t *testing.T, records [][]byte) []*bpf.WireConnectionConnect {
+func decodeConnects(t testing.TB, records [][]byte) []*bpf.WireConnectionConnect {
 	t.Helper()
 	var found []*bpf.WireConnectionConnect
 	for _, record := range records {

@@ -44,7 +44,7 @@ func (s *Source) Read(handle func(record []byte)) error {
 		return err
 	}
 	now := s.Boot()
-	if err := s.httpSums.read(s.loader.shared["http_sums"], now, s.stopped, handle); err != nil {
+	if err := s.readSums(now, handle); err != nil {
 		return err
 	}
 	return s.limits.read(now, s.stopped, handle)

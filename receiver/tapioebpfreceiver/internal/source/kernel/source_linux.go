@@ -47,7 +47,8 @@ type Source struct {
 	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
 	limits             *limits
-	httpSums           *httpSums
+	httpSums           *sums[bpf.WireHttpSumKey, bpf.WireHttpSums]
+	connectionSums     *sums[bpf.WireConnectionSumKey, bpf.WireConnectionSums]
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
@@ -66,7 +67,7 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
-	s.limits, s.httpSums = newLimits(s), newHTTPSums()
+	s.limits, s.httpSums, s.connectionSums = newLimits(s), newHTTPSums(), newConnectionSums()
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -343,7 +344,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			counters[uint8(family)] = sum
 		}
 	}
-	if made := s.limits.made.Load() + s.httpSums.made.Load(); made > 0 {
+	if made := s.limits.made.Load() + s.httpSums.made.Load() + s.connectionSums.made.Load(); made > 0 {
 		counters[uint8(event.FamilyThrottle)] = source.Counters{Seen: made}
 	}
 	return counters, nil

@@ -272,20 +272,30 @@ func (s *Source) count(record []byte) bool {
 		return false
 	}
 	s.seen[family].Add(1)
-	if e, ok := sumsOf(record); ok {
-		s.seen[event.FamilyHTTP].Add(e.Events())
+	if summed, events, ok := summedIn(record); ok {
+		s.seen[summed].Add(events)
 	}
 	return true
 }
 
-// sumsOf a record that stands for many exchanges.
-func sumsOf(record []byte) (sum event.HTTPSum, ok bool) {
+// summedIn a record are events of another family; false: none are, or it makes no sense.
+func summedIn(record []byte) (family event.Family, events uint64, ok bool) {
 	header, err := event.DecodeHeader(record)
-	if err != nil || event.Type(header.Type) != event.TypeHTTPSum {
-		return event.HTTPSum{}, false
+	if err != nil {
+		return 0, 0, false
 	}
-	sum, err = event.DecodeHTTPSum(record)
-	return sum, err == nil
+	switch event.Type(header.Type) {
+	case event.TypeHTTPSum:
+		if e, err := event.DecodeHTTPSum(record); err == nil {
+			return event.FamilyHTTP, e.Events(), true
+		}
+	case event.TypeConnectionSum:
+		if e, err := event.DecodeConnectionSum(record); err == nil {
+			return event.FamilyNetwork, e.Sums.Events, true
+		}
+	default:
+	}
+	return 0, 0, false
 }
 
 func (s *Source) isWanted(family event.Family, record []byte) bool {
@@ -300,9 +310,10 @@ func (s *Source) isWanted(family event.Family, record []byte) bool {
 	}
 }
 
+// limitedFamily is whose limit a record is about.
 func limitedFamily(record []byte) (family event.Family, ok bool) {
-	if _, ok := sumsOf(record); ok {
-		return event.FamilyHTTP, true
+	if summed, _, ok := summedIn(record); ok {
+		return summed, true
 	}
 	e, err := event.DecodeThrottling(record)
 	if err != nil {

@@ -340,12 +340,18 @@ func TestWhatWasThrottledIsPlayedWithItsFamily(t *testing.T) {
 func TestWhatWasSummedUpIsSeen(t *testing.T) {
 	sum := bpf.WireHttpSum{Header: bpf.WireEventHeader{Type: uint16(event.TypeHTTPSum)}, Key: bpf.WireHttpSumKey{Role: event.RoleServer}}
 	sum.Sums.Durations[3] = 40
-	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(sum)})
-	s := openFamilies(t, file, 0, "http")
-	assert.Len(t, readTurn(t, s), 2)
-	counters, err := s.Counters()
-	require.NoError(t, err)
-	assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: 2}, uint8(event.FamilyHTTP): {Seen: 80}}, counters)
+	connections := bpf.WireConnectionSum{
+		Header: bpf.WireEventHeader{Type: uint16(event.TypeConnectionSum)}, Key: bpf.WireConnectionSumKey{Type: uint16(event.TypeConnectionClose)},
+		Sums: bpf.WireConnectionSums{Events: 7},
+	}
+	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(connections), eventtest.Record(sum)})
+	for family, want := range map[event.Family][2]uint64{event.FamilyHTTP: {2, 80}, event.FamilyNetwork: {1, 7}} {
+		s := openFamilies(t, file, 0, family.String())
+		assert.Len(t, readTurn(t, s), int(want[0]))
+		counters, err := s.Counters()
+		require.NoError(t, err)
+		assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: want[0]}, uint8(family): {Seen: want[1]}}, counters)
+	}
 
 	assert.Empty(t, readTurn(t, open(t, file, 0)), "nobody asked for this family")
 }

@@ -5,6 +5,7 @@ package event // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrec
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
@@ -16,6 +17,10 @@ var (
 	DurationBounds = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 	// BodyBounds go from no body to a GiB, bytes; the conventions give none.
 	BodyBounds = []float64{0, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}
+	// RoundTripBounds go from a neighbour in the rack (0.1 ms) to a SYN that was sent again twice, seconds.
+	RoundTripBounds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+	// LifetimeBounds go from a request of its own to connection pools, seconds.
+	LifetimeBounds = []float64{0.005, 0.025, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600}
 )
 
 // HTTPSumBuckets there are in each of the histograms of an HTTPSum, those that no bound has included.
@@ -40,21 +45,21 @@ func DecodeHTTPSum(record []byte) (HTTPSum, error) {
 	return e, e.checkBuckets()
 }
 
-// maxPerBucket is far more than a kernel counts between two records, and far from where numbers begin anew.
-const maxPerBucket = 1 << 48
+// maxSummed is far more than a kernel counts between two records, and far from where numbers begin anew.
+const maxSummed = 1 << 48
 
 // checkBuckets: what is behind the bounds cannot be counted.
 func (e HTTPSum) checkBuckets() error {
-	if slices.Max(e.Sums.Durations[:]) > maxPerBucket {
-		return fmt.Errorf("%w: sums of more than %d HTTP exchanges", ErrUndecodable, uint64(maxPerBucket))
+	if slices.Max(e.Sums.Durations[:]) > maxSummed {
+		return fmt.Errorf("%w: sums of more than %d HTTP exchanges", ErrUndecodable, uint64(maxSummed))
 	}
-	if hasMore(&e.Sums.Durations, DurationBounds) || hasMore(&e.Sums.RequestSizes, BodyBounds) || hasMore(&e.Sums.ResponseSizes, BodyBounds) {
+	if hasMore(e.Sums.Durations[:], DurationBounds) || hasMore(e.Sums.RequestSizes[:], BodyBounds) || hasMore(e.Sums.ResponseSizes[:], BodyBounds) {
 		return fmt.Errorf("%w: sums of HTTP exchanges in buckets that there are not", ErrUndecodable)
 	}
 	return nil
 }
 
-func hasMore(buckets *[HTTPSumBuckets]uint64, bounds []float64) bool {
+func hasMore(buckets []uint64, bounds []float64) bool {
 	return total(buckets[len(bounds)+1:]) > 0
 }
 
@@ -94,4 +99,52 @@ func (e HTTPSum) Method() string {
 		return ""
 	}
 	return methods[e.Key.Method]
+}
+
+// ConnectionSumBuckets there are in each of the histograms of a ConnectionSum.
+const ConnectionSumBuckets = len(bpf.WireConnectionSums{}.Durations)
+
+// ConnectionSum is what events of connections and flows have in common that were beyond the limit of their cgroup, and their
+// sums since the last of these records. Durations have RoundTripBounds if they are of handshakes, else LifetimeBounds.
+type ConnectionSum struct {
+	*bpf.WireConnectionSum
+}
+
+// DecodeConnectionSum views a record as a ConnectionSum.
+func DecodeConnectionSum(record []byte) (ConnectionSum, error) {
+	fixed, err := view[bpf.WireConnectionSum](record, true)
+	if err != nil {
+		return ConnectionSum{}, err
+	}
+	e := ConnectionSum{fixed}
+	if kind := Type(fixed.Key.Type); kind != TypeConnectionConnect && kind != TypeConnectionClose {
+		return ConnectionSum{}, fmt.Errorf("%w: sums of events of type %#x", ErrUndecodable, fixed.Key.Type)
+	}
+	if fixed.Sums.Events > maxSummed {
+		return ConnectionSum{}, fmt.Errorf("%w: sums of more than %d events", ErrUndecodable, uint64(maxSummed))
+	}
+	if hasMore(e.Sums.Durations[:], e.DurationBounds()) {
+		return ConnectionSum{}, fmt.Errorf("%w: sums of connections in buckets that there are not", ErrUndecodable)
+	}
+	return e, nil
+}
+
+// IsConnect says that these were handshakes, done or failed; else they have ended.
+func (e ConnectionSum) IsConnect() bool { return Type(e.Key.Type) == TypeConnectionConnect }
+
+// DurationBounds are those of Durations, seconds.
+func (e ConnectionSum) DurationBounds() []float64 {
+	if e.IsConnect() {
+		return RoundTripBounds
+	}
+	return LifetimeBounds
+}
+
+// Ends are those of any of them, as far as they have them in common: the peer's address says but whether it is IPv4.
+func (e ConnectionSum) Ends() bpf.WireConnectionEnds {
+	ends := bpf.WireConnectionEnds{Protocol: e.Key.Protocol, Role: e.Key.Role}
+	if e.Key.IsIpv4 != 0 {
+		ends.PeerAddress = netip.IPv4Unspecified().As16()
+	}
+	return ends
 }

@@ -279,15 +279,18 @@ func cpusOf(t *testing.T, w *world) int {
 	return len(perCPU)
 }
 
-func TestRoomForHTTPSums(t *testing.T) {
-	assert.EqualValues(t, maxHTTPSums, httpSumRoom(2))
-	assert.LessOrEqual(t, int(httpSumRoom(256))*256*httpSumSize, httpSumsMemory)
-	assert.Greater(t, httpSumRoom(256), uint32(200))
+func TestRoomForSums(t *testing.T) {
+	for _, size := range []int{httpSumSize, connectionSumSize} {
+		assert.EqualValues(t, maxSums, sumRoom(size, 2))
+		assert.LessOrEqual(t, int(sumRoom(size, 256))*256*size, sumsMemory)
+		assert.Greater(t, sumRoom(size, 256), uint32(200))
+	}
 }
 
 func TestSumBounds(t *testing.T) {
-	bounds := sumBounds([]float64{0.005, 10}, float64(time.Second))
+	bounds := httpSumBounds([]float64{0.005, 10}, float64(time.Second))
 	assert.Equal(t, []uint64{5_000_000, 10_000_000_000, math.MaxUint64}, bounds[:3])
 	assert.True(t, slices.IsSorted(bounds[:]))
 	assert.Less(t, max(len(event.DurationBounds), len(event.BodyBounds)), event.HTTPSumBuckets)
+	assert.Less(t, max(len(event.RoundTripBounds), len(event.LifetimeBounds)), event.ConnectionSumBuckets)
 }

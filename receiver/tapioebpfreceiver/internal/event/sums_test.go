@@ -73,3 +73,43 @@ func TestHTTPSumsThatMakeNoSense(t *testing.T) {
 		assert.ErrorIs(t, err, event.ErrUndecodable, name)
 	}
 }
+
+func TestDecodeConnectionSum(t *testing.T) {
+	fixed := bpf.WireConnectionSum{
+		Header: bpf.WireEventHeader{CgroupId: 7, Time: 9, Type: uint16(event.TypeConnectionSum)},
+		Key:    bpf.WireConnectionSumKey{CgroupId: 7, Type: uint16(event.TypeConnectionConnect), Protocol: event.ProtocolUDP, Role: event.RoleClient, IsIpv4: 1},
+	}
+	fixed.Sums.Events, fixed.Sums.Durations[len(event.RoundTripBounds)] = 3, 3
+	e, err := event.DecodeConnectionSum(eventtest.Record(fixed))
+	require.NoError(t, err)
+	assert.Equal(t, fixed, *e.WireConnectionSum)
+	assert.True(t, e.IsConnect())
+	assert.Equal(t, event.RoundTripBounds, e.DurationBounds())
+	ends := e.Ends()
+	assert.True(t, event.Address(ends.PeerAddress).Is4())
+	ends.PeerAddress = [16]byte{}
+	assert.Equal(t, bpf.WireConnectionEnds{Protocol: event.ProtocolUDP, Role: event.RoleClient}, ends)
+
+	fixed.Key.Type, fixed.Key.IsIpv4, fixed.Sums.Durations = uint16(event.TypeConnectionClose), 0, [event.ConnectionSumBuckets]uint64{}
+	e, err = event.DecodeConnectionSum(eventtest.Record(fixed))
+	require.NoError(t, err)
+	assert.False(t, e.IsConnect())
+	assert.Equal(t, event.LifetimeBounds, e.DurationBounds())
+	ends = e.Ends()
+	assert.True(t, event.Address(ends.PeerAddress).Is6())
+}
+
+func TestConnectionSumsThatMakeNoSense(t *testing.T) {
+	for name, change := range map[string]func(*bpf.WireConnectionSum){
+		"of no type":                func(e *bpf.WireConnectionSum) { e.Key.Type = 0 },
+		"of another type":           func(e *bpf.WireConnectionSum) { e.Key.Type = uint16(event.TypeConnectionReport) },
+		"too many":                  func(e *bpf.WireConnectionSum) { e.Sums.Events = 1<<48 + 1 },
+		"a lifetime behind all":     func(e *bpf.WireConnectionSum) { e.Sums.Durations[len(event.LifetimeBounds)+1] = 1 },
+		"more of it than there are": func(e *bpf.WireConnectionSum) { e.Sums.Durations[16] = 1 },
+	} {
+		fixed := bpf.WireConnectionSum{Key: bpf.WireConnectionSumKey{Type: uint16(event.TypeConnectionClose)}}
+		change(&fixed)
+		_, err := event.DecodeConnectionSum(eventtest.Record(fixed))
+		assert.ErrorIs(t, err, event.ErrUndecodable, name)
+	}
+}

@@ -1,0 +1,213 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package kernel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+)
+
+func init() { workloads["reset-streams"] = resetStreamsWorkload }
+
+// resetStreamsWorkload has args[1] connections, one after the other, that are reset by the client when the server has greeted.
+func resetStreamsWorkload(args []string) error {
+	listener, err := net.Listen("tcp", args[0])
+	if err != nil {
+		return err
+	}
+	for range number(args[1]) {
+		if err := resetStream(listener); err != nil {
+			return err
+		}
+	}
+	return listener.Close()
+}
+
+func resetStream(listener net.Listener) error {
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	greeting := []byte("hello")
+	_, writeErr := server.Write(greeting)
+	_, readErr := io.ReadFull(client, greeting)
+	resetErr := errors.Join(client.(*net.TCPConn).SetLinger(0), client.Close())
+	_, endErr := server.Read(greeting)
+	if endErr == nil || errors.Is(endErr, io.EOF) {
+		return errors.New("the connection was not reset")
+	}
+	return errors.Join(writeErr, readErr, resetErr)
+}
+
+// carriedTally is what is the same each time that connections do the same.
+type carriedTally struct {
+	events, sent, received, first, durations uint64
+}
+
+func (c *carriedTally) add(more carriedTally) {
+	c.events += more.events
+	c.sent += more.sent
+	c.received += more.received
+	c.first += more.first
+	c.durations += more.durations
+}
+
+type carried map[bpf.WireConnectionSumKey]*carriedTally
+
+func (c carried) add(key bpf.WireConnectionSumKey, more carriedTally) {
+	if c[key] == nil {
+		c[key] = &carriedTally{}
+	}
+	c[key].add(more)
+}
+
+// sumKeyOf an event, but for its cgroup.
+func sumKeyOf(kind event.Type, ends *bpf.WireConnectionEnds, flags uint32, errno int32) bpf.WireConnectionSumKey {
+	key := bpf.WireConnectionSumKey{
+		Error: errno, Flags: uint16(flags & event.ConnectionAborted), Type: uint16(kind), Protocol: ends.Protocol, Role: ends.Role,
+	}
+	if event.Address(ends.PeerAddress).Is4() {
+		key.IsIpv4 = 1
+	}
+	return key
+}
+
+func oneIf(is bool) uint64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// carried in a world, by what was told, and by what was summed up.
+func (w *world) carried() (all carried, told, summed uint64) {
+	w.t.Helper()
+	all = carried{}
+	for _, e := range decodeConnects(w.t, w.ofType(event.TypeConnectionConnect)) {
+		all.add(sumKeyOf(event.TypeConnectionConnect, &e.Ends, 0, e.Error), carriedTally{events: 1, durations: 1})
+		told++
+	}
+	for _, e := range decodeStats(w.t, w.ofType(event.TypeConnectionClose)) {
+		isTCP := e.Ends.Protocol == event.ProtocolTCP
+		all.add(sumKeyOf(event.TypeConnectionClose, &e.Ends, e.Flags, e.Error), carriedTally{
+			events: 1, sent: e.SentBytesDelta, received: e.ReceivedBytesDelta,
+			first: oneIf(isTCP && e.Flags&event.ConnectionFirstRecord != 0), durations: oneIf(isTCP && e.Opened != 0),
+		})
+		told++
+	}
+	for _, record := range w.ofType(event.TypeConnectionSum) {
+		e, err := event.DecodeConnectionSum(record)
+		require.NoError(w.t, err)
+		assert.Zero(w.t, e.Header.Pid)
+		assert.Zero(w.t, e.Sums.Zero)
+		key := e.Key
+		key.CgroupId = 0
+		all.add(key, carriedTally{e.Sums.Events, e.Sums.SentBytes, e.Sums.ReceivedBytes, e.Sums.FirstRecords, totalCount(e.Sums.Durations[:])})
+		summed += e.Sums.Events
+	}
+	return all, told, summed
+}
+
+func totalCount(buckets []uint64) (count uint64) {
+	for _, n := range buckets {
+		count += n
+	}
+	return count
+}
+
+// TestConnectionsBeyondTheLimitAreSummedUp: with those that are told they are what they are without a limit.
+func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
+	run := func(limits map[string]uint64) (carried, uint64, uint64, uint64) {
+		w := newOwnWorld(t, func(o *Options) { o.Families, o.RateLimits = []string{familyNetwork}, limits })
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			at := func() string { return net.JoinHostPort(host, strconv.Itoa(int(freePort(t)))) }
+			require.NoError(t, w.workload("ask-streams", at(), "20").Run())
+			require.NoError(t, w.workload("reset-streams", at(), "10").Run())
+			require.NoError(t, w.workload("flood-dns", "unanswered", at(), "7").Run())
+		}
+		require.NoError(t, w.workload("flood", closedAddress(t), "30").Run())
+		w.finish()
+		counters := w.counters()[uint8(event.FamilyNetwork)]
+		assert.Zero(t, counters.Throttled)
+		all, told, summed := w.carried()
+		assert.Equal(t, counters.Seen, told+summed)
+		return all, counters.Seen, told, summed
+	}
+	want, _, _, none := run(nil)
+	assert.Zero(t, none)
+	got, seen, told, summed := run(map[string]uint64{familyNetwork: 2})
+	t.Logf("%d of %d events are told, %d summed up by %d keys", told, seen, summed, len(got))
+	assert.Equal(t, want, got)
+	assert.Less(t, told, seen/2)
+	assert.Len(t, got, 2*(1+2+2+2)+1, "of each address: connects; closes, resets and flows of both ends; and what is refused")
+}
+
+// TestDurationsOfSummedConnections, and their round-trip times, are in the buckets that they belong to.
+func TestDurationsOfSummedConnections(t *testing.T) {
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families, o.RateLimits = []string{familyNetwork}, map[string]uint64{familyNetwork: 1}
+	})
+	require.NoError(t, w.workload("flood", closedAddress(t), "5").Run()) // what a second brings
+	talk := startTalker(t, w.workload("hold", "1"))
+	talk.hear()
+	time.Sleep(600 * time.Millisecond)
+	talk.end()
+	w.finish()
+	closes := 0
+	for _, record := range w.ofType(event.TypeConnectionSum) {
+		e, err := event.DecodeConnectionSum(record)
+		require.NoError(t, err)
+		if e.Sums.Events != 1 {
+			continue
+		}
+		bucket := bucketOf(e.DurationBounds(), time.Duration(e.Sums.Duration).Seconds())
+		assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", time.Duration(e.Sums.Duration), e.Sums.Durations)
+		if e.IsConnect() {
+			assert.Zero(t, e.Sums.Rtt)
+			continue
+		}
+		closes++
+		assert.GreaterOrEqual(t, time.Duration(e.Sums.Duration), 600*time.Millisecond)
+		bucket = bucketOf(event.RoundTripBounds, float64(e.Sums.Rtt)/1e6)
+		assert.EqualValues(t, 1, e.Sums.Rtts[bucket], "%d µs: %v", e.Sums.Rtt, e.Sums.Rtts)
+	}
+	assert.Equal(t, 2, closes, "a client's and a server's")
+}
+
+// TestWithoutRoomForSumsConnectionsAreThrottled, and that is counted.
+func TestWithoutRoomForSumsConnectionsAreThrottled(t *testing.T) {
+	const connects = 50
+	w := newOwnWorld(t, func(o *Options) {
+		o.Families, o.RateLimits = []string{familyNetwork}, map[string]uint64{familyNetwork: 1}
+	})
+	m := w.source.loader.shared["connection_sums"]
+	none := make([]bpf.WireConnectionSums, cpusOf(t, w))
+	for i := range m.MaxEntries() {
+		require.NoError(t, m.Put(bpf.WireConnectionSumKey{CgroupId: 1 << 40, Error: int32(i)}, none))
+	}
+	require.NoError(t, w.workload("flood", closedAddress(t), strconv.Itoa(connects)).Run())
+	w.finish()
+	counters, told := w.counters()[uint8(event.FamilyNetwork)], len(w.ofType(event.TypeConnectionConnect))
+	assert.EqualValues(t, connects, counters.Seen)
+	assert.EqualValues(t, connects, uint64(told)+counters.Throttled)
+	assert.Positive(t, counters.Throttled)
+	assert.Empty(t, w.ofType(event.TypeConnectionSum))
+}
