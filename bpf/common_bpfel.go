@@ -322,6 +322,7 @@ const (
 	WireEventTypeTHROTTLING            WireEventType = 2049
 	WireEventTypeHTTP_SUM              WireEventType = 2050
 	WireEventTypeCONNECTION_SUM        WireEventType = 2051
+	WireEventTypePROCESS_SUM           WireEventType = 2052
 	WireEventTypeCGROUP_MADE           WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
 	WireEventTypeCGROUP_JOINED         WireEventType = 3843
@@ -480,6 +481,26 @@ type WireProcessIdentity struct {
 type WireProcessOomKill struct {
 	_      structs.HostLayout
 	Header WireEventHeader
+}
+
+type WireProcessSum struct {
+	_      structs.HostLayout
+	Header WireEventHeader
+	Key    WireProcessSumKey
+	Sums   WireProcessSums
+}
+
+type WireProcessSumKey struct {
+	_        structs.HostLayout
+	CgroupId uint64
+	Status   uint32
+	Type     uint16
+	Reserved uint16
+}
+
+type WireProcessSums struct {
+	_      structs.HostLayout
+	Events uint64
 }
 
 type WireRunningExecutable struct {
@@ -674,6 +695,7 @@ const (
 	WireVarForGoProcessExitFlags  = "for_go_process_exit_flags"
 	WireVarForGoProcessFork       = "for_go_process_fork"
 	WireVarForGoProcessOomKill    = "for_go_process_oom_kill"
+	WireVarForGoProcessSum        = "for_go_process_sum"
 	WireVarForGoRunningExecutable = "for_go_running_executable"
 	WireVarForGoSecurityAction    = "for_go_security_action"
 	WireVarForGoSecurityFlags     = "for_go_security_flags"
@@ -776,6 +798,7 @@ type WireVariableSpecs struct {
 	ForGoProcessExitFlags  *ebpf.VariableSpec `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.VariableSpec `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.VariableSpec `ebpf:"for_go_process_oom_kill"`
+	ForGoProcessSum        *ebpf.VariableSpec `ebpf:"for_go_process_sum"`
 	ForGoRunningExecutable *ebpf.VariableSpec `ebpf:"for_go_running_executable"`
 	ForGoSecurityAction    *ebpf.VariableSpec `ebpf:"for_go_security_action"`
 	ForGoSecurityFlags     *ebpf.VariableSpec `ebpf:"for_go_security_flags"`
@@ -852,6 +875,7 @@ type WireVariables struct {
 	ForGoProcessExitFlags  *ebpf.Variable `ebpf:"for_go_process_exit_flags"`
 	ForGoProcessFork       *ebpf.Variable `ebpf:"for_go_process_fork"`
 	ForGoProcessOomKill    *ebpf.Variable `ebpf:"for_go_process_oom_kill"`
+	ForGoProcessSum        *ebpf.Variable `ebpf:"for_go_process_sum"`
 	ForGoRunningExecutable *ebpf.Variable `ebpf:"for_go_running_executable"`
 	ForGoSecurityAction    *ebpf.Variable `ebpf:"for_go_security_action"`
 	ForGoSecurityFlags     *ebpf.Variable `ebpf:"for_go_security_flags"`

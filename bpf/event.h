@@ -45,6 +45,7 @@ enum event_type {
 	THROTTLING = 0x0801,
 	HTTP_SUM = 0x0802,
 	CONNECTION_SUM = 0x0803,
+	PROCESS_SUM = 0x0804,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -654,6 +655,25 @@ struct connection_sum {
 	struct event_header header; /* of no process */
 	struct connection_sum_key key;
 	struct connection_sums sums;
+};
+
+/* What the starts of programs, and the ends of processes, have in common that are summed up together. */
+struct process_sum_key {
+	__u64 cgroup_id;
+	__u32 status; /* as in struct process_exit; of starts 0 */
+	__u16 type;   /* PROCESS_EXEC or PROCESS_EXIT */
+	__u16 reserved;
+};
+
+struct process_sums {
+	__u64 events;
+};
+
+/* Processes of a cgroup that were beyond its limit, as struct http_sum. */
+struct process_sum {
+	struct event_header header; /* of no process */
+	struct process_sum_key key;
+	struct process_sums sums;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -46,10 +46,25 @@ static __always_inline bool has_passed(__u64 now, __u64 since, __u64 time)
 	return (__s64)(now - since) > (__s64)time;
 }
 
-/* What is beyond the limit is in the account then, but for what is summed up: see http_sums.h and connection_sums.h. */
+/* What is summed up: see http_sums.h, connection_sums.h and process.bpf.c. */
+static __always_inline bool has_sums(__u16 type)
+{
+	switch (type) {
+	case PROCESS_EXEC:
+	case PROCESS_EXIT:
+	case CONNECTION_CONNECT:
+	case CONNECTION_CLOSE:
+	case HTTP_EXCHANGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What is beyond the limit is in the account then, but for what is summed up: that is when it is. */
 static __always_inline void account_throttled(__u16 type)
 {
-	if (type != HTTP_EXCHANGE && type != CONNECTION_CONNECT && type != CONNECTION_CLOSE)
+	if (!has_sums(type))
 		count_throttled(type);
 }
 
@@ -101,7 +116,7 @@ static __always_inline void leave_out_by_key(const struct limit_key *key, __u32 
 
 	if (state)
 		__sync_fetch_and_add(&state->throttled, 1);
-	count_throttled(type);
+	account_throttled(type);
 }
 
 /* Functions by themselves, verified once. */

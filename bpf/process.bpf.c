@@ -81,6 +81,35 @@ static __always_inline void forget_untold(struct task_struct *task)
 	bpf_map_delete_elem(&untold_processes, &pid);
 }
 
+/* Sized by the loader. Filled by the programs; the receiver reads it each second, and takes out what rests. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct process_sum_key);
+	__type(value, struct process_sums);
+} process_sums SEC(".maps");
+
+/* What a key begins with. Nothing writes to it. */
+const struct process_sums no_processes = {};
+
+/* Beyond the limit starts and ends are but counted, so that metrics have all of them. Nobody counts forks. */
+static __always_inline void sum_up(__u64 cgroup_id, __u16 type, __u32 status)
+{
+	struct process_sum_key key = {.cgroup_id = cgroup_id, .type = type, .status = status};
+	struct process_sums *sums = bpf_map_lookup_elem(&process_sums, &key);
+
+	if (!sums) {
+		bpf_map_update_elem(&process_sums, &key, &no_processes, BPF_NOEXIST);
+		sums = bpf_map_lookup_elem(&process_sums, &key);
+	}
+	if (!sums) {
+		count_throttled(type); /* there is no room for one more */
+		return;
+	}
+	count_seen(type);
+	__sync_fetch_and_add(&sums->events, 1);
+}
+
 static __always_inline bool is_fork_throttled(struct task_struct *child)
 {
 	if (!has_limit(PROCESS_FORK) ||
@@ -111,10 +140,12 @@ static __always_inline bool is_start_throttled(struct task_struct *task)
 	untold = find_untold(task);
 	if (untold && untold->cgroup_id == cgroup_id) {
 		leave_out_event(cgroup_id, PROCESS_EXEC);
+		sum_up(cgroup_id, PROCESS_EXEC, 0);
 		return true;
 	}
 	if (limit_event(cgroup_id, PROCESS_EXEC, 0, EXEC_AHEAD)) {
 		leave_untold(task);
+		sum_up(cgroup_id, PROCESS_EXEC, 0);
 		return true;
 	}
 	if (untold)
@@ -124,10 +155,14 @@ static __always_inline bool is_start_throttled(struct task_struct *task)
 
 static __always_inline bool is_exit_throttled(struct task_struct *task)
 {
+	__u64 cgroup_id;
+
 	if (!has_limit(PROCESS_EXIT) || !find_untold(task))
 		return false;
 	forget_untold(task);
-	leave_out_event(cgroup_id_of_task(task), PROCESS_EXIT);
+	cgroup_id = cgroup_id_of_task(task);
+	leave_out_event(cgroup_id, PROCESS_EXIT);
+	sum_up(cgroup_id, PROCESS_EXIT, exit_status(task));
 	return true;
 }
 

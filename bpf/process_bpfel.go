@@ -20,6 +20,7 @@ const (
 	ProcessMapExecBuffers          = "exec_buffers"
 	ProcessMapLifecycleRing        = "lifecycle_ring"
 	ProcessMapLimits               = "limits"
+	ProcessMapProcessSums          = "process_sums"
 	ProcessMapReported             = "reported"
 	ProcessMapScopeCgroups         = "scope_cgroups"
 	ProcessMapScopeVerdicts        = "scope_verdicts"
@@ -35,6 +36,7 @@ const (
 	ProcessVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
 	ProcessVarLimitIntervals       = "limit_intervals"
 	ProcessVarMaxArgumentBytes     = "max_argument_bytes"
+	ProcessVarNoProcesses          = "no_processes"
 	ProcessVarPageSize             = "page_size"
 	ProcessVarSelfPid              = "self_pid"
 	ProcessVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
@@ -101,6 +103,7 @@ type ProcessMapSpecs struct {
 	ExecBuffers     *ebpf.MapSpec `ebpf:"exec_buffers"`
 	LifecycleRing   *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	Limits          *ebpf.MapSpec `ebpf:"limits"`
+	ProcessSums     *ebpf.MapSpec `ebpf:"process_sums"`
 	Reported        *ebpf.MapSpec `ebpf:"reported"`
 	ScopeCgroups    *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.MapSpec `ebpf:"scope_verdicts"`
@@ -115,6 +118,7 @@ type ProcessVariableSpecs struct {
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.VariableSpec `ebpf:"max_argument_bytes"`
+	NoProcesses          *ebpf.VariableSpec `ebpf:"no_processes"`
 	PageSize             *ebpf.VariableSpec `ebpf:"page_size"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
@@ -146,6 +150,7 @@ type ProcessMaps struct {
 	ExecBuffers     *ebpf.Map `ebpf:"exec_buffers"`
 	LifecycleRing   *ebpf.Map `ebpf:"lifecycle_ring"`
 	Limits          *ebpf.Map `ebpf:"limits"`
+	ProcessSums     *ebpf.Map `ebpf:"process_sums"`
 	Reported        *ebpf.Map `ebpf:"reported"`
 	ScopeCgroups    *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.Map `ebpf:"scope_verdicts"`
@@ -159,6 +164,7 @@ func (m *ProcessMaps) Close() error {
 		m.ExecBuffers,
 		m.LifecycleRing,
 		m.Limits,
+		m.ProcessSums,
 		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
@@ -174,6 +180,7 @@ type ProcessVariables struct {
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.Variable `ebpf:"max_argument_bytes"`
+	NoProcesses          *ebpf.Variable `ebpf:"no_processes"`
 	PageSize             *ebpf.Variable `ebpf:"page_size"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`

@@ -41,6 +41,7 @@ const (
 	TypeThrottling        = Type(bpf.WireEventTypeTHROTTLING)
 	TypeHTTPSum           = Type(bpf.WireEventTypeHTTP_SUM)
 	TypeConnectionSum     = Type(bpf.WireEventTypeCONNECTION_SUM)
+	TypeProcessSum        = Type(bpf.WireEventTypePROCESS_SUM)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)

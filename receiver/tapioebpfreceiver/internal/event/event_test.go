@@ -77,6 +77,7 @@ var fixedDecoders = []decoder{
 	decoderOf("connection_connect", connect, event.DecodeConnectionConnect),
 	decoderOf("connection_stats", stats, event.DecodeConnectionStats),
 	decoderOf("cni_namespace", namespace, event.DecodeCNINamespace),
+	decoderOf("process_sum", bpf.WireProcessSum{Key: bpf.WireProcessSumKey{Type: uint16(event.TypeProcessExit), Status: 151}}, event.DecodeProcessSum),
 }
 
 // decoders are all.
@@ -185,6 +186,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeThrottling, event.FamilyThrottle, "throttle"},
 		{event.TypeHTTPSum, event.FamilyThrottle, "throttle"},
 		{event.TypeConnectionSum, event.FamilyThrottle, "throttle"},
+		{event.TypeProcessSum, event.FamilyThrottle, "throttle"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},

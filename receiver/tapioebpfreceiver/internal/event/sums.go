@@ -148,3 +148,19 @@ func (e ConnectionSum) Ends() bpf.WireConnectionEnds {
 	}
 	return ends
 }
+
+// DecodeProcessSum views a record as how many programs were started, or processes ended with one status, that were beyond the
+// limit of their cgroup, since the last of these records.
+func DecodeProcessSum(record []byte) (*bpf.WireProcessSum, error) {
+	e, err := view[bpf.WireProcessSum](record, true)
+	if err != nil {
+		return nil, err
+	}
+	if kind := Type(e.Key.Type); kind != TypeProcessExec && kind != TypeProcessExit {
+		return nil, fmt.Errorf("%w: sums of events of type %#x", ErrUndecodable, e.Key.Type)
+	}
+	if e.Sums.Events > maxSummed {
+		return nil, fmt.Errorf("%w: sums of more than %d events", ErrUndecodable, uint64(maxSummed))
+	}
+	return e, nil
+}

@@ -113,3 +113,23 @@ func TestConnectionSumsThatMakeNoSense(t *testing.T) {
 		assert.ErrorIs(t, err, event.ErrUndecodable, name)
 	}
 }
+
+func TestDecodeProcessSum(t *testing.T) {
+	for _, tt := range []struct {
+		kind   event.Type
+		events uint64
+		valid  bool
+	}{
+		{event.TypeProcessExec, 7, true}, {event.TypeProcessExit, 1 << 48, true},
+		{event.TypeProcessExit, 1<<48 + 1, false}, {event.TypeProcessFork, 7, false}, {0, 7, false},
+	} {
+		fixed := bpf.WireProcessSum{Key: bpf.WireProcessSumKey{Type: uint16(tt.kind), Status: 9, CgroupId: 7}, Sums: bpf.WireProcessSums{Events: tt.events}}
+		e, err := event.DecodeProcessSum(eventtest.Record(fixed))
+		if !tt.valid {
+			assert.ErrorIs(t, err, event.ErrUndecodable)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, fixed, *e)
+	}
+}

@@ -207,6 +207,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.httpSum(record)
 	case event.TypeConnectionSum:
 		return t.connectionSum(record)
+	case event.TypeProcessSum:
+		return t.processSum(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

@@ -88,6 +88,10 @@ func eventsSummedIn(record []byte) int {
 		if e, err := event.DecodeConnectionSum(record); err == nil {
 			return int(e.Sums.Events)
 		}
+	case event.TypeProcessSum:
+		if e, err := event.DecodeProcessSum(record); err == nil {
+			return int(e.Sums.Events)
+		}
 	default:
 	}
 	return 0

@@ -196,12 +196,20 @@ func (w *world) throttlings(cgroup string, family event.Family) (found []event.T
 func (w *world) beyondLimit(family event.Family) uint64 {
 	w.t.Helper()
 	events := w.counters()[uint8(family)].Throttled
-	for _, record := range w.ofType(event.TypeConnectionSum) {
-		if family == event.FamilyNetwork {
+	switch family {
+	case event.FamilyNetwork:
+		for _, record := range w.ofType(event.TypeConnectionSum) {
 			e, err := event.DecodeConnectionSum(record)
 			require.NoError(w.t, err)
 			events += e.Sums.Events
 		}
+	case event.FamilyProcess:
+		for _, record := range w.ofType(event.TypeProcessSum) {
+			e, err := event.DecodeProcessSum(record)
+			require.NoError(w.t, err)
+			events += e.Sums.Events
+		}
+	default:
 	}
 	return events
 }

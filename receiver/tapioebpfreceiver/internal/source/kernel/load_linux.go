@@ -435,6 +435,7 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
 		"http_sums":        {sumRoom(httpSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyHTTP] > 0},
 		"connection_sums":  {sumRoom(connectionSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyNetwork] > 0},
+		"process_sums":     {sumRoom(processSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyProcess] > 0},
 	} {
 		if m, ok := spec.Maps[name]; ok && need.isNeeded {
 			m.MaxEntries = need.size

@@ -49,6 +49,7 @@ type Source struct {
 	limits             *limits
 	httpSums           *sums[bpf.WireHttpSumKey, bpf.WireHttpSums]
 	connectionSums     *sums[bpf.WireConnectionSumKey, bpf.WireConnectionSums]
+	processSums        *sums[bpf.WireProcessSumKey, bpf.WireProcessSums]
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
@@ -67,7 +68,8 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
-	s.limits, s.httpSums, s.connectionSums = newLimits(s), newHTTPSums(), newConnectionSums()
+	s.limits = newLimits(s)
+	s.httpSums, s.connectionSums, s.processSums = newHTTPSums(), newConnectionSums(), newProcessSums()
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -344,7 +346,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			counters[uint8(family)] = sum
 		}
 	}
-	if made := s.limits.made.Load() + s.httpSums.made.Load() + s.connectionSums.made.Load(); made > 0 {
+	if made := s.limits.made.Load() + s.sumsMade(); made > 0 {
 		counters[uint8(event.FamilyThrottle)] = source.Counters{Seen: made}
 	}
 	return counters, nil

@@ -20,14 +20,15 @@ import (
 )
 
 const (
-	// maxSums of HTTP, and of connections, are kept apart. What comes when there is no room for one more is counted
-	// only, as throttled.
+	// maxSums of HTTP, of connections and of processes are kept apart. What comes when there is no room for one more is
+	// counted only, as throttled.
 	maxSums = 2048
 	// sumsMemory bounds each of them where there are many CPUs, each of which has its own; bytes.
 	sumsMemory = 32 << 20
 
 	httpSumSize       = int(unsafe.Sizeof(bpf.WireHttpSumKey{}) + unsafe.Sizeof(bpf.WireHttpSums{}))
 	connectionSumSize = int(unsafe.Sizeof(bpf.WireConnectionSumKey{}) + unsafe.Sizeof(bpf.WireConnectionSums{}))
+	processSumSize    = int(unsafe.Sizeof(bpf.WireProcessSumKey{}) + unsafe.Sizeof(bpf.WireProcessSums{}))
 
 	// forgetSumAfter is for how long nothing must have been added to one until its place is another one's.
 	forgetSumAfter = uint64(time.Minute)
@@ -95,6 +96,14 @@ func newConnectionSums() *sums[bpf.WireConnectionSumKey, bpf.WireConnectionSums]
 	})
 }
 
+func newProcessSums() *sums[bpf.WireProcessSumKey, bpf.WireProcessSums] {
+	var record bpf.WireProcessSum
+	return newSums("process_sums", func(key bpf.WireProcessSumKey, more bpf.WireProcessSums, now uint64) []byte {
+		record = bpf.WireProcessSum{Header: sumHeader(event.TypeProcessSum, key.CgroupId, now), Key: key, Sums: more}
+		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
+	})
+}
+
 func sumHeader(kind event.Type, cgroupID, now uint64) bpf.WireEventHeader {
 	return bpf.WireEventHeader{Time: now, CgroupId: cgroupID, Type: uint16(kind)}
 }
@@ -105,7 +114,12 @@ func (s *Source) readSums(now uint64, handle func(record []byte)) error {
 	return errors.Join(
 		s.httpSums.read(s.loader.shared[s.httpSums.name], now, s.stopped, handle),
 		s.connectionSums.read(s.loader.shared[s.connectionSums.name], now, s.stopped, handle),
+		s.processSums.read(s.loader.shared[s.processSums.name], now, s.stopped, handle),
 	)
+}
+
+func (s *Source) sumsMade() uint64 {
+	return s.httpSums.made.Load() + s.connectionSums.made.Load() + s.processSums.made.Load()
 }
 
 // read is not asked for anything where no family is on that has any: m is nil then.

@@ -293,6 +293,10 @@ func summedIn(record []byte) (family event.Family, events uint64, ok bool) {
 		if e, err := event.DecodeConnectionSum(record); err == nil {
 			return event.FamilyNetwork, e.Sums.Events, true
 		}
+	case event.TypeProcessSum:
+		if e, err := event.DecodeProcessSum(record); err == nil {
+			return event.FamilyProcess, e.Sums.Events, true
+		}
 	default:
 	}
 	return 0, 0, false

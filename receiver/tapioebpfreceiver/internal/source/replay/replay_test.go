@@ -344,8 +344,12 @@ func TestWhatWasSummedUpIsSeen(t *testing.T) {
 		Header: bpf.WireEventHeader{Type: uint16(event.TypeConnectionSum)}, Key: bpf.WireConnectionSumKey{Type: uint16(event.TypeConnectionClose)},
 		Sums: bpf.WireConnectionSums{Events: 7},
 	}
-	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(connections), eventtest.Record(sum)})
-	for family, want := range map[event.Family][2]uint64{event.FamilyHTTP: {2, 80}, event.FamilyNetwork: {1, 7}} {
+	processes := bpf.WireProcessSum{
+		Header: bpf.WireEventHeader{Type: uint16(event.TypeProcessSum)}, Key: bpf.WireProcessSumKey{Type: uint16(event.TypeProcessExit)},
+		Sums: bpf.WireProcessSums{Events: 9},
+	}
+	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(connections), eventtest.Record(sum), eventtest.Record(processes)})
+	for family, want := range map[event.Family][2]uint64{event.FamilyHTTP: {2, 80}, event.FamilyNetwork: {1, 7}, event.FamilyProcess: {1, 9}} {
 		s := openFamilies(t, file, 0, family.String())
 		assert.Len(t, readTurn(t, s), int(want[0]))
 		counters, err := s.Counters()
@@ -353,7 +357,7 @@ func TestWhatWasSummedUpIsSeen(t *testing.T) {
 		assert.Equal(t, map[uint8]source.Counters{uint8(event.FamilyThrottle): {Seen: want[0]}, uint8(family): {Seen: want[1]}}, counters)
 	}
 
-	assert.Empty(t, readTurn(t, open(t, file, 0)), "nobody asked for this family")
+	assert.Empty(t, readTurn(t, openFamilies(t, file, 0, "dns")), "nobody asked for these families")
 }
 
 func TestCgroupsArePlayedWithEveryFamily(t *testing.T) {
