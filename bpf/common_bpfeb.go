@@ -151,15 +151,18 @@ type WireConnectionSum struct {
 }
 
 type WireConnectionSumKey struct {
-	_        structs.HostLayout
-	CgroupId uint64
-	Error    int32
-	Flags    uint16
-	Type     uint16
-	Protocol uint8
-	Role     uint8
-	IsIpv4   uint8
-	Reserved [5]uint8
+	_         structs.HostLayout
+	CgroupId  uint64
+	StartTime uint64
+	Pid       uint32
+	Error     int32
+	Flags     uint16
+	Type      uint16
+	Protocol  uint8
+	Role      uint8
+	IsIpv4    uint8
+	Reserved  [5]uint8
+	_         [4]byte
 }
 
 type WireConnectionSums struct {
@@ -387,14 +390,15 @@ type WireHttpSum struct {
 type WireHttpSumKey struct {
 	_           structs.HostLayout
 	CgroupId    uint64
+	StartTime   uint64
+	Pid         uint32
+	Error       int32
 	PeerAddress [16]uint8
 	PeerPort    uint16
 	Status      uint16
 	Flags       uint16
 	Role        uint8
 	Method      uint8
-	Error       int32
-	Reserved    uint32
 }
 
 type WireHttpSums struct {

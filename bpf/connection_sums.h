@@ -15,34 +15,41 @@ const volatile __u64 handshake_bounds[CONNECTION_SUM_BUCKETS] = {}; /* ns */
 const volatile __u64 lifetime_bounds[CONNECTION_SUM_BUCKETS] = {};  /* ns */
 const volatile __u64 rtt_bounds[CONNECTION_SUM_BUCKETS] = {};	    /* us */
 
-/* Sized by the loader. Filled by the programs; the receiver reads it each second, and takes out what rests. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+/* Sized by the loader. */
+struct connection_sums_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct connection_sum_key);
 	__type(value, struct connection_sums);
-} connection_sums SEC(".maps");
+};
+
+struct connection_sums_map connection_sums_0 SEC(".maps");
+struct connection_sums_map connection_sums_1 SEC(".maps");
 
 /* What a key begins with. Nothing writes to it. */
 const struct connection_sums no_connections = {};
 
-/* Counts the event. NULL: there is no room for one more key; that is in the account then. */
+/* The event is in the account then. NULL: there is no room for one more key. */
 static __always_inline struct connection_sums *
 connection_sums_of(const struct connection_sum_key *key)
 {
-	struct connection_sums *sums = bpf_map_lookup_elem(&connection_sums, key);
+	struct connection_sums *sums;
 
-	if (!sums) {
-		bpf_map_update_elem(&connection_sums, key, &no_connections, BPF_NOEXIST);
-		sums = bpf_map_lookup_elem(&connection_sums, key);
-	}
-	if (!sums) {
+	if (is_turn_of_second())
+		sums = sums_in(&connection_sums_1, key, &no_connections);
+	else
+		sums = sums_in(&connection_sums_0, key, &no_connections);
+	if (sums)
+		count_seen(key->type);
+	else
 		count_throttled(key->type);
-		return NULL;
-	}
-	count_seen(key->type);
-	__sync_fetch_and_add(&sums->events, 1);
 	return sums;
+}
+
+/* Last, since by it the receiver knows how many they are. */
+static __always_inline void count_event(struct connection_sums *sums)
+{
+	__sync_fetch_and_add(&sums->events, 1);
 }
 
 static __always_inline bool is_mapped_ipv4(const __u8 address[16])
@@ -82,23 +89,33 @@ static __always_inline void add_bytes(struct connection_sums *sums, __u64 sent, 
 	__sync_fetch_and_add(&sums->received_bytes, received);
 }
 
-static __always_inline void sum_up_connect(const struct connection_ends *ends, __u64 cgroup_id,
-					   __u64 opened, __s32 error)
+static __always_inline void sum_up_connect(const struct event_header *header,
+					   const struct connection_ends *ends, __u64 opened,
+					   __s32 error)
 {
 	struct connection_sum_key key = {
-		.cgroup_id = cgroup_id, .type = CONNECTION_CONNECT, .error = error};
+		.cgroup_id = header->cgroup_id,
+		.start_time = header->start_time,
+		.pid = header->pid,
+		.type = CONNECTION_CONNECT,
+		.error = error,
+	};
 	struct connection_sums *sums;
 
 	fill_sum_ends(&key, ends);
 	sums = connection_sums_of(&key);
-	if (sums)
-		add_duration(sums, handshake_bounds, opened, bpf_ktime_get_boot_ns());
+	if (!sums)
+		return;
+	add_duration(sums, handshake_bounds, opened, bpf_ktime_get_boot_ns());
+	count_event(sums);
 }
 
 static __always_inline void sum_up_close(const struct connection_stats *event)
 {
 	struct connection_sum_key key = {
 		.cgroup_id = event->header.cgroup_id,
+		.start_time = event->header.start_time,
+		.pid = event->header.pid,
 		.type = CONNECTION_CLOSE,
 		.error = event->error,
 		.flags = event->flags & CONNECTION_ABORTED,
@@ -117,6 +134,7 @@ static __always_inline void sum_up_close(const struct connection_stats *event)
 		add_rtt(sums, event->rtt);
 	if (event->opened)
 		add_duration(sums, lifetime_bounds, event->opened, bpf_ktime_get_boot_ns());
+	count_event(sums);
 }
 
 #endif

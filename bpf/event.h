@@ -589,19 +589,20 @@ enum http_method_number {
 /* What the exchanges have in common that are summed up together. */
 struct http_sum_key {
 	__u64 cgroup_id;
+	__u64 start_time; /* of the process, as in struct event_header */
+	__u32 pid;
+	__s32 error;	       /* errno that ended the connection; 0: none */
 	__u8 peer_address[16]; /* of a client's: as in struct connection_ends; else 0 */
 	__u16 peer_port;       /* likewise */
 	__u16 status;
 	__u16 flags; /* enum http_flags: those that tell how it ended */
 	__u8 role;   /* enum connection_role */
 	__u8 method; /* enum http_method_number */
-	__s32 error; /* errno that ended the connection; 0: none */
-	__u32 reserved;
 };
 
 #define HTTP_SUM_BUCKETS 16 /* not all are in use: see the bounds in http_sums.h */
 
-/* HTTP exchanges that are not told one by one, ever. */
+/* HTTP exchanges that are not told one by one. */
 struct http_sums {
 	__u64 duration; /* of all, ns */
 	__u64 request_bytes;
@@ -616,7 +617,7 @@ struct http_sums {
  * and for each key of which there are some since the last of these records. The header's time is when it is told.
  */
 struct http_sum {
-	struct event_header header; /* of no process */
+	struct event_header header; /* of the key's process */
 	struct http_sum_key key;
 	struct http_sums sums;
 };
@@ -624,6 +625,8 @@ struct http_sum {
 /* What the connections and flows have in common that are summed up together. */
 struct connection_sum_key {
 	__u64 cgroup_id;
+	__u64 start_time; /* of the process, as in struct event_header */
+	__u32 pid;
 	__s32 error;   /* as in struct connection_connect or struct connection_stats */
 	__u16 flags;   /* CONNECTION_ABORTED, or none */
 	__u16 type;    /* CONNECTION_CONNECT or CONNECTION_CLOSE */
@@ -635,7 +638,7 @@ struct connection_sum_key {
 
 #define CONNECTION_SUM_BUCKETS 17
 
-/* Events of them that are not told one by one, ever; a CONNECTION_CONNECT has but events and durations. */
+/* Events of them that are not told one by one; a CONNECTION_CONNECT has but events and durations. */
 struct connection_sums {
 	__u64 events;
 	__u64 sent_bytes;     /* that no report has told */
@@ -652,7 +655,7 @@ struct connection_sums {
 
 /* Connections and flows of a cgroup that were beyond its limit, as struct http_sum. */
 struct connection_sum {
-	struct event_header header; /* of no process */
+	struct event_header header; /* of the key's process */
 	struct connection_sum_key key;
 	struct connection_sums sums;
 };

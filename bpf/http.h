@@ -305,8 +305,18 @@ static __always_inline void fill_exchange(struct http_exchange *event, struct so
 	event->flags = flags;
 }
 
-/* How it ended, as far as that has a name in the metrics. */
-#define SUM_FLAGS (HTTP_RESPONSE_COMPLETE | HTTP_ABORTED | HTTP_CLOSED_HERE | HTTP_INVALID_RESPONSE)
+/* How it ended, as far as that has a name in the metrics: if the response is complete, nothing else has. */
+static __always_inline void fill_sum_ending(struct http_sum_key *key,
+					    const struct http_exchange *event)
+{
+	const __u16 ended = HTTP_RESPONSE_COMPLETE | HTTP_INVALID_RESPONSE;
+
+	key->flags = event->flags & ended;
+	if (key->flags)
+		return;
+	key->flags = event->flags & (HTTP_ABORTED | HTTP_CLOSED_HERE);
+	key->error = event->error;
+}
 
 static __always_inline void fill_sum_key(struct http_slot *slot)
 {
@@ -315,11 +325,12 @@ static __always_inline void fill_sum_key(struct http_slot *slot)
 
 	__builtin_memset(key, 0, sizeof(*key));
 	key->cgroup_id = event->header.cgroup_id;
+	key->start_time = event->header.start_time;
+	key->pid = event->header.pid;
 	key->status = event->status;
-	key->flags = event->flags & SUM_FLAGS;
 	key->role = event->ends.role;
 	key->method = method_number(in_order(*(__u64 *)slot->heads));
-	key->error = event->error;
+	fill_sum_ending(key, event);
 	if (key->role != ROLE_CLIENT)
 		return;
 	__builtin_memcpy(key->peer_address, event->ends.peer_address, sizeof(key->peer_address));
@@ -334,21 +345,22 @@ static __always_inline __u64 duration_of(const struct http_exchange *event)
 	return end > event->request_start ? end - event->request_start : 0;
 }
 
+/* The durations last, since by them the receiver knows how many they are. */
 static __always_inline void add_exchange(struct http_sums *sums, const struct http_exchange *event,
 					 __u64 zero)
 {
 	__u64 duration = duration_of(event);
 
-	__sync_fetch_and_add(&sums->duration, duration);
-	count_in_bucket(sums->durations, HTTP_SUM_BUCKETS, duration_bounds, duration, zero);
 	__sync_fetch_and_add(&sums->request_bytes, event->request_body_size);
 	count_in_bucket(sums->request_sizes, HTTP_SUM_BUCKETS, body_bounds,
 			event->request_body_size, zero);
-	if (!event->status)
-		return;
-	__sync_fetch_and_add(&sums->response_bytes, event->response_body_size);
-	count_in_bucket(sums->response_sizes, HTTP_SUM_BUCKETS, body_bounds,
-			event->response_body_size, zero);
+	if (event->status) {
+		__sync_fetch_and_add(&sums->response_bytes, event->response_body_size);
+		count_in_bucket(sums->response_sizes, HTTP_SUM_BUCKETS, body_bounds,
+				event->response_body_size, zero);
+	}
+	__sync_fetch_and_add(&sums->duration, duration);
+	count_in_bucket(sums->durations, HTTP_SUM_BUCKETS, duration_bounds, duration, zero);
 }
 
 /* An exchange that is not told. A function by itself, so that the verifier follows it but once. */

@@ -18,26 +18,25 @@
 const volatile __u64 duration_bounds[HTTP_SUM_BUCKETS] = {}; /* ns */
 const volatile __u64 body_bounds[HTTP_SUM_BUCKETS] = {};     /* bytes */
 
-/* Sized by the loader. Filled by the programs; the receiver reads it each second, and takes out what rests. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+/* Sized by the loader. */
+struct http_sums_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct http_sum_key);
 	__type(value, struct http_sums);
-} http_sums SEC(".maps");
+};
+
+struct http_sums_map http_sums_0 SEC(".maps");
+struct http_sums_map http_sums_1 SEC(".maps");
 
 /* What a key begins with. Nothing writes to it. */
-const struct http_sums nothing_yet = {};
+const struct http_sums no_exchanges = {};
 
-/* NULL: there is no room for one more. */
 static __always_inline struct http_sums *http_sums_of(const struct http_sum_key *key)
 {
-	struct http_sums *sums = bpf_map_lookup_elem(&http_sums, key);
-
-	if (sums)
-		return sums;
-	bpf_map_update_elem(&http_sums, key, &nothing_yet, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&http_sums, key);
+	if (is_turn_of_second())
+		return sums_in(&http_sums_1, key, &no_exchanges);
+	return sums_in(&http_sums_0, key, &no_exchanges);
 }
 
 /* The first word of a head is a method and the space behind it. */

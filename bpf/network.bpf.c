@@ -123,10 +123,12 @@ static __always_inline void fill_first_request(struct connection_connect *event,
 /* Functions by themselves, so that the others need not have room for what stands on their stack. */
 static __noinline void leave_out_connect(struct sock *sk, struct socket_state *state, __s32 error)
 {
+	struct event_header header = {};
 	struct connection_ends ends = {};
 
+	fill_socket_header(&header, sk, state);
 	fill_tcp_ends(&ends, sk, state);
-	sum_up_connect(&ends, cgroup_id_of_socket(sk), state->opened, error);
+	sum_up_connect(&header, &ends, state->opened, error);
 }
 
 /* error: 0 if the connection is established. */
@@ -454,6 +456,8 @@ static __noinline void leave_out_flow(const struct flow_key *key, const struct f
 {
 	struct connection_sum_key sum_key = {
 		.cgroup_id = flow->cgroup_id,
+		.start_time = flow->owner.start_time,
+		.pid = flow->owner.pid,
 		.type = CONNECTION_CLOSE,
 		.protocol = IPPROTO_UDP,
 		.role = flow->role,
@@ -461,9 +465,11 @@ static __noinline void leave_out_flow(const struct flow_key *key, const struct f
 	};
 	struct connection_sums *sums = connection_sums_of(&sum_key);
 
-	if (sums)
-		add_bytes(sums, flow->sent_bytes - flow->sent_bytes_reported,
-			  flow->received_bytes - flow->received_bytes_reported);
+	if (!sums)
+		return;
+	add_bytes(sums, flow->sent_bytes - flow->sent_bytes_reported,
+		  flow->received_bytes - flow->received_bytes_reported);
+	count_event(sums);
 }
 
 static __always_inline bool send_flow(__u16 type, const struct flow_key *key,

@@ -16,7 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NetworkMapConnectionSums          = "connection_sums"
+	NetworkMapConnectionSums0         = "connection_sums_0"
+	NetworkMapConnectionSums1         = "connection_sums_1"
 	NetworkMapDnsFates                = "dns_fates"
 	NetworkMapEarlySegments           = "early_segments"
 	NetworkMapEmptySegment            = "empty_segment"
@@ -26,7 +27,8 @@ const (
 	NetworkMapHttpFree                = "http_free"
 	NetworkMapHttpLocks               = "http_locks"
 	NetworkMapHttpSlots               = "http_slots"
-	NetworkMapHttpSums                = "http_sums"
+	NetworkMapHttpSums0               = "http_sums_0"
+	NetworkMapHttpSums1               = "http_sums_1"
 	NetworkMapLifecycleRing           = "lifecycle_ring"
 	NetworkMapLimits                  = "limits"
 	NetworkMapScopeCgroups            = "scope_cgroups"
@@ -36,6 +38,7 @@ const (
 	NetworkMapSockets                 = "sockets"
 	NetworkMapSocketsByAddress        = "sockets_by_address"
 	NetworkMapSpareStates             = "spare_states"
+	NetworkMapSumsTurn                = "sums_turn"
 	NetworkMapTlsFree                 = "tls_free"
 	NetworkMapTlsSlots                = "tls_slots"
 	NetworkMapTrafficRing             = "traffic_ring"
@@ -71,7 +74,7 @@ const (
 	NetworkVarLimitIntervals          = "limit_intervals"
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarNoConnections           = "no_connections"
-	NetworkVarNothingYet              = "nothing_yet"
+	NetworkVarNoExchanges             = "no_exchanges"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarRttBounds               = "rtt_bounds"
 	NetworkVarSelfPid                 = "self_pid"
@@ -143,7 +146,8 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
-	ConnectionSums   *ebpf.MapSpec `ebpf:"connection_sums"`
+	ConnectionSums0  *ebpf.MapSpec `ebpf:"connection_sums_0"`
+	ConnectionSums1  *ebpf.MapSpec `ebpf:"connection_sums_1"`
 	DnsFates         *ebpf.MapSpec `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.MapSpec `ebpf:"early_segments"`
 	EmptySegment     *ebpf.MapSpec `ebpf:"empty_segment"`
@@ -153,7 +157,8 @@ type NetworkMapSpecs struct {
 	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
 	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
-	HttpSums         *ebpf.MapSpec `ebpf:"http_sums"`
+	HttpSums0        *ebpf.MapSpec `ebpf:"http_sums_0"`
+	HttpSums1        *ebpf.MapSpec `ebpf:"http_sums_1"`
 	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	Limits           *ebpf.MapSpec `ebpf:"limits"`
 	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
@@ -163,6 +168,7 @@ type NetworkMapSpecs struct {
 	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
 	SocketsByAddress *ebpf.MapSpec `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.MapSpec `ebpf:"spare_states"`
+	SumsTurn         *ebpf.MapSpec `ebpf:"sums_turn"`
 	TlsFree          *ebpf.MapSpec `ebpf:"tls_free"`
 	TlsSlots         *ebpf.MapSpec `ebpf:"tls_slots"`
 	TrafficRing      *ebpf.MapSpec `ebpf:"traffic_ring"`
@@ -190,7 +196,7 @@ type NetworkVariableSpecs struct {
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	NoConnections        *ebpf.VariableSpec `ebpf:"no_connections"`
-	NothingYet           *ebpf.VariableSpec `ebpf:"nothing_yet"`
+	NoExchanges          *ebpf.VariableSpec `ebpf:"no_exchanges"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	RttBounds            *ebpf.VariableSpec `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -220,7 +226,8 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
-	ConnectionSums   *ebpf.Map `ebpf:"connection_sums"`
+	ConnectionSums0  *ebpf.Map `ebpf:"connection_sums_0"`
+	ConnectionSums1  *ebpf.Map `ebpf:"connection_sums_1"`
 	DnsFates         *ebpf.Map `ebpf:"dns_fates"`
 	EarlySegments    *ebpf.Map `ebpf:"early_segments"`
 	EmptySegment     *ebpf.Map `ebpf:"empty_segment"`
@@ -230,7 +237,8 @@ type NetworkMaps struct {
 	HttpFree         *ebpf.Map `ebpf:"http_free"`
 	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
-	HttpSums         *ebpf.Map `ebpf:"http_sums"`
+	HttpSums0        *ebpf.Map `ebpf:"http_sums_0"`
+	HttpSums1        *ebpf.Map `ebpf:"http_sums_1"`
 	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
 	Limits           *ebpf.Map `ebpf:"limits"`
 	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
@@ -240,6 +248,7 @@ type NetworkMaps struct {
 	Sockets          *ebpf.Map `ebpf:"sockets"`
 	SocketsByAddress *ebpf.Map `ebpf:"sockets_by_address"`
 	SpareStates      *ebpf.Map `ebpf:"spare_states"`
+	SumsTurn         *ebpf.Map `ebpf:"sums_turn"`
 	TlsFree          *ebpf.Map `ebpf:"tls_free"`
 	TlsSlots         *ebpf.Map `ebpf:"tls_slots"`
 	TrafficRing      *ebpf.Map `ebpf:"traffic_ring"`
@@ -247,7 +256,8 @@ type NetworkMaps struct {
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
-		m.ConnectionSums,
+		m.ConnectionSums0,
+		m.ConnectionSums1,
 		m.DnsFates,
 		m.EarlySegments,
 		m.EmptySegment,
@@ -257,7 +267,8 @@ func (m *NetworkMaps) Close() error {
 		m.HttpFree,
 		m.HttpLocks,
 		m.HttpSlots,
-		m.HttpSums,
+		m.HttpSums0,
+		m.HttpSums1,
 		m.LifecycleRing,
 		m.Limits,
 		m.ScopeCgroups,
@@ -267,6 +278,7 @@ func (m *NetworkMaps) Close() error {
 		m.Sockets,
 		m.SocketsByAddress,
 		m.SpareStates,
+		m.SumsTurn,
 		m.TlsFree,
 		m.TlsSlots,
 		m.TrafficRing,
@@ -295,7 +307,7 @@ type NetworkVariables struct {
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	NoConnections        *ebpf.Variable `ebpf:"no_connections"`
-	NothingYet           *ebpf.Variable `ebpf:"nothing_yet"`
+	NoExchanges          *ebpf.Variable `ebpf:"no_exchanges"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	RttBounds            *ebpf.Variable `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`

@@ -10,6 +10,7 @@
 #include "once.h"
 #include "ring.h"
 #include "scope.h"
+#include "sums.h"
 #include "task.h"
 
 /* Both paths and the arguments, and room for the last write of each to overshoot. */
@@ -81,27 +82,33 @@ static __always_inline void forget_untold(struct task_struct *task)
 	bpf_map_delete_elem(&untold_processes, &pid);
 }
 
-/* Sized by the loader. Filled by the programs; the receiver reads it each second, and takes out what rests. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+/* Sized by the loader. */
+struct process_sums_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct process_sum_key);
 	__type(value, struct process_sums);
-} process_sums SEC(".maps");
+};
+
+struct process_sums_map process_sums_0 SEC(".maps");
+struct process_sums_map process_sums_1 SEC(".maps");
 
 /* What a key begins with. Nothing writes to it. */
 const struct process_sums no_processes = {};
+
+static __always_inline struct process_sums *process_sums_of(const struct process_sum_key *key)
+{
+	if (is_turn_of_second())
+		return sums_in(&process_sums_1, key, &no_processes);
+	return sums_in(&process_sums_0, key, &no_processes);
+}
 
 /* Beyond the limit starts and ends are but counted, so that metrics have all of them. Nobody counts forks. */
 static __always_inline void sum_up(__u64 cgroup_id, __u16 type, __u32 status)
 {
 	struct process_sum_key key = {.cgroup_id = cgroup_id, .type = type, .status = status};
-	struct process_sums *sums = bpf_map_lookup_elem(&process_sums, &key);
+	struct process_sums *sums = process_sums_of(&key);
 
-	if (!sums) {
-		bpf_map_update_elem(&process_sums, &key, &no_processes, BPF_NOEXIST);
-		sums = bpf_map_lookup_elem(&process_sums, &key);
-	}
 	if (!sums) {
 		count_throttled(type); /* there is no room for one more */
 		return;

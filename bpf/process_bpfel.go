@@ -20,10 +20,12 @@ const (
 	ProcessMapExecBuffers          = "exec_buffers"
 	ProcessMapLifecycleRing        = "lifecycle_ring"
 	ProcessMapLimits               = "limits"
-	ProcessMapProcessSums          = "process_sums"
+	ProcessMapProcessSums0         = "process_sums_0"
+	ProcessMapProcessSums1         = "process_sums_1"
 	ProcessMapReported             = "reported"
 	ProcessMapScopeCgroups         = "scope_cgroups"
 	ProcessMapScopeVerdicts        = "scope_verdicts"
+	ProcessMapSumsTurn             = "sums_turn"
 	ProcessMapTrafficRing          = "traffic_ring"
 	ProcessMapUntoldProcesses      = "untold_processes"
 	ProcessProgProcessExitMissed   = "process_exit_missed"
@@ -103,10 +105,12 @@ type ProcessMapSpecs struct {
 	ExecBuffers     *ebpf.MapSpec `ebpf:"exec_buffers"`
 	LifecycleRing   *ebpf.MapSpec `ebpf:"lifecycle_ring"`
 	Limits          *ebpf.MapSpec `ebpf:"limits"`
-	ProcessSums     *ebpf.MapSpec `ebpf:"process_sums"`
+	ProcessSums0    *ebpf.MapSpec `ebpf:"process_sums_0"`
+	ProcessSums1    *ebpf.MapSpec `ebpf:"process_sums_1"`
 	Reported        *ebpf.MapSpec `ebpf:"reported"`
 	ScopeCgroups    *ebpf.MapSpec `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.MapSpec `ebpf:"scope_verdicts"`
+	SumsTurn        *ebpf.MapSpec `ebpf:"sums_turn"`
 	TrafficRing     *ebpf.MapSpec `ebpf:"traffic_ring"`
 	UntoldProcesses *ebpf.MapSpec `ebpf:"untold_processes"`
 }
@@ -150,10 +154,12 @@ type ProcessMaps struct {
 	ExecBuffers     *ebpf.Map `ebpf:"exec_buffers"`
 	LifecycleRing   *ebpf.Map `ebpf:"lifecycle_ring"`
 	Limits          *ebpf.Map `ebpf:"limits"`
-	ProcessSums     *ebpf.Map `ebpf:"process_sums"`
+	ProcessSums0    *ebpf.Map `ebpf:"process_sums_0"`
+	ProcessSums1    *ebpf.Map `ebpf:"process_sums_1"`
 	Reported        *ebpf.Map `ebpf:"reported"`
 	ScopeCgroups    *ebpf.Map `ebpf:"scope_cgroups"`
 	ScopeVerdicts   *ebpf.Map `ebpf:"scope_verdicts"`
+	SumsTurn        *ebpf.Map `ebpf:"sums_turn"`
 	TrafficRing     *ebpf.Map `ebpf:"traffic_ring"`
 	UntoldProcesses *ebpf.Map `ebpf:"untold_processes"`
 }
@@ -164,10 +170,12 @@ func (m *ProcessMaps) Close() error {
 		m.ExecBuffers,
 		m.LifecycleRing,
 		m.Limits,
-		m.ProcessSums,
+		m.ProcessSums0,
+		m.ProcessSums1,
 		m.Reported,
 		m.ScopeCgroups,
 		m.ScopeVerdicts,
+		m.SumsTurn,
 		m.TrafficRing,
 		m.UntoldProcesses,
 	)

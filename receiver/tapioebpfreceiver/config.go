@@ -141,7 +141,7 @@ type RingConfig struct {
 }
 
 // RateLimitsConfig has, by family, how many events a second one cgroup may make; 0: as many as it likes. What is beyond is
-// counted and not told.
+// summed up or counted, and not told.
 type RateLimitsConfig struct {
 	Process uint64 `mapstructure:"process"`
 	Network uint64 `mapstructure:"network"`

@@ -41,12 +41,15 @@ var slow = "^Test(" + strings.Join([]string{
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
+	"HTTPExchangesBeyondTheLimitAreSummedUp", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
+	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
 }, "|") + ")$"
 
 // extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.
 const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
 	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
-	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart)$"
+	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart|ConnectionsBeyondTheLimitAreSummedUp|ProcessesBeyondTheLimitAreSummedUp|" +
+	"DurationsOfSums|DurationsOfSummedConnections)$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {

@@ -50,7 +50,7 @@ const maxSummed = 1 << 48
 
 // checkBuckets: what is behind the bounds cannot be counted.
 func (e HTTPSum) checkBuckets() error {
-	if slices.Max(e.Sums.Durations[:]) > maxSummed {
+	if max(slices.Max(e.Sums.Durations[:]), slices.Max(e.Sums.RequestSizes[:]), slices.Max(e.Sums.ResponseSizes[:])) > maxSummed {
 		return fmt.Errorf("%w: sums of more than %d HTTP exchanges", ErrUndecodable, uint64(maxSummed))
 	}
 	if hasMore(e.Sums.Durations[:], DurationBounds) || hasMore(e.Sums.RequestSizes[:], BodyBounds) || hasMore(e.Sums.ResponseSizes[:], BodyBounds) {
@@ -120,7 +120,7 @@ func DecodeConnectionSum(record []byte) (ConnectionSum, error) {
 	if kind := Type(fixed.Key.Type); kind != TypeConnectionConnect && kind != TypeConnectionClose {
 		return ConnectionSum{}, fmt.Errorf("%w: sums of events of type %#x", ErrUndecodable, fixed.Key.Type)
 	}
-	if fixed.Sums.Events > maxSummed {
+	if max(fixed.Sums.Events, slices.Max(fixed.Sums.Durations[:]), slices.Max(fixed.Sums.Rtts[:])) > maxSummed {
 		return ConnectionSum{}, fmt.Errorf("%w: sums of more than %d events", ErrUndecodable, uint64(maxSummed))
 	}
 	if hasMore(e.Sums.Durations[:], e.DurationBounds()) {
@@ -163,4 +163,28 @@ func DecodeProcessSum(record []byte) (*bpf.WireProcessSum, error) {
 		return nil, fmt.Errorf("%w: sums of more than %d events", ErrUndecodable, uint64(maxSummed))
 	}
 	return e, nil
+}
+
+// SummedIn a record are events of another family; false: it is of one event, or makes no sense.
+func SummedIn(record []byte) (family Family, events uint64, ok bool) {
+	header, err := DecodeHeader(record)
+	if err != nil {
+		return 0, 0, false
+	}
+	switch Type(header.Type) {
+	case TypeHTTPSum:
+		if e, err := DecodeHTTPSum(record); err == nil {
+			return FamilyHTTP, e.Events(), true
+		}
+	case TypeConnectionSum:
+		if e, err := DecodeConnectionSum(record); err == nil {
+			return FamilyNetwork, e.Sums.Events, true
+		}
+	case TypeProcessSum:
+		if e, err := DecodeProcessSum(record); err == nil {
+			return FamilyProcess, e.Sums.Events, true
+		}
+	default:
+	}
+	return 0, 0, false
 }

@@ -16,7 +16,7 @@ func (t *Translator) connectionSum(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	t.metrics.summedConnections(t.index.ResourceOf(&e.Header, nil), e, t.wall(e.Header.Time))
+	t.metrics.summedConnections(t.resourceOf(&e.Header), e, t.wall(e.Header.Time))
 	t.accountSummed(event.FamilyNetwork, e.Sums.Events)
 	return t.outcomeIf(false), nil
 }

@@ -133,6 +133,9 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	}
 	x.process, x.resource = p, t.index.ResourceOf(&e.Header, p)
 	t.metrics.exchanged(x, t.wall(e.Header.Time))
+	if t.signals.Metrics && !x.IsServer() {
+		t.servers.note(x)
+	}
 	if !t.signals.Traces {
 		return t.outcomeIf(false), nil
 	}

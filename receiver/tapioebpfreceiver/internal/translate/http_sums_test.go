@@ -111,7 +111,7 @@ func TestHTTPSumsOfAPodWait(t *testing.T) {
 	w, names := newNamedWorld(10)
 	w.Refresh(second)
 	w.handle(made(7, inPod), sumRecord(unchangedSum))
-	assert.Equal(t, 1, w.Held())
+	assert.Equal(t, 1+3, w.Held(), "the record, and the exchanges")
 	names.set(webPod())
 	w.Refresh(2 * second)
 	assert.Zero(t, w.Held())
@@ -122,4 +122,79 @@ func TestHTTPSumsOfAPodWait(t *testing.T) {
 		pods = append(pods, resource["k8s.pod.name"])
 	}
 	assert.ElementsMatch(t, []any{webPod().Name, nil}, pods, "init's is the other one")
+}
+
+// ofCurl has the sums be of the process that curl runs, whose requests exchangeRecord has.
+func ofCurl(e *bpf.WireHttpSum) {
+	told, err := event.DecodeHTTPExchange(exchangeRecord(getHead, "", unchangedExchange))
+	if err != nil {
+		panic(err)
+	}
+	e.Header.Pid, e.Header.StartTime, e.Header.CgroupId = told.Header.Pid, told.Header.StartTime, told.Header.CgroupId
+	e.Key.PeerAddress, e.Key.PeerPort = told.Ends.PeerAddress, told.Ends.PeerPort
+}
+
+// TestHTTPSumsOfAProcess have its resource, and the server that its requests have named, if all have named the same.
+func TestHTTPSumsOfAProcess(t *testing.T) {
+	const (
+		told    = `{"http.request.method":"GET","http.response.status_code":200,"network.protocol.version":"1.1","server.address":"example.test","server.port":8080}`
+		named   = `{"http.request.method":"GET","http.response.status_code":200,"server.address":"example.test","server.port":8080}`
+		unnamed = `{"http.request.method":"GET","http.response.status_code":200,"server.address":"192.0.2.1","server.port":8080}`
+	)
+	w := newWorld(Signals{Metrics: true}, 100)
+	durations := func() map[string]uint64 {
+		counts := map[string]uint64{}
+		for key, p := range w.collect(t, 20*second).points {
+			if attributes, ok := strings.CutPrefix(key, "/usr/bin/curl http.client.request.duration "); ok {
+				counts[attributes] = p.count
+			}
+		}
+		return counts
+	}
+	w.handle(curl(2*second), exchangeRecord(getHead, "", unchangedExchange), sumRecord(ofCurl), sumRecord(ofCurl))
+	assert.Equal(t, map[string]uint64{told: 1, named: 6}, durations())
+
+	elsewhere := sumRecord(func(e *bpf.WireHttpSum) {
+		ofCurl(e)
+		e.Key.PeerAddress = eventtest.Address("192.0.2.1")
+		e.Key.PeerPort = 8080
+	})
+	w.handle(elsewhere)
+	assert.Equal(t, map[string]uint64{told: 1, named: 6, unnamed: 3}, durations())
+
+	for range 2 { // also if the name of before comes again
+		w.handle(exchangeRecord(strings.Replace(getHead, "example.test", "other.test", 1), "", unchangedExchange), exchangeRecord(getHead, "", unchangedExchange))
+	}
+	w.handle(sumRecord(ofCurl))
+	counts := durations()
+	assert.EqualValues(t, 6, counts[named], "nobody can tell which of them it was")
+	var others uint64
+	for attributes, count := range counts {
+		if !strings.Contains(attributes, "network.protocol.version") {
+			others += count
+		}
+	}
+	assert.EqualValues(t, 6+3+3, others)
+	assert.Len(t, w.collect(t, 20*second).resources, 2, "curl's and init's")
+}
+
+func TestServersAreBounded(t *testing.T) {
+	s := newServers()
+	x := exchange{resource: noResource, address: "a"}
+	for port := range uint16(maxServers + 2) {
+		x.HTTPExchange = event.HTTPExchange{WireHttpExchange: &bpf.WireHttpExchange{Ends: bpf.WireConnectionEnds{PeerPort: port}}}
+		s.note(&x)
+		named, ok := s.of(noResource, [16]byte{}, port)
+		assert.True(t, ok)
+		assert.Equal(t, "a", named.address)
+	}
+	assert.Len(t, s.named, 2)
+}
+
+// TestHTTPSumsThatFailed: what is an error depends on the side.
+func TestHTTPSumsThatFailed(t *testing.T) {
+	for status, want := range map[uint16][2]string{399: {"", ""}, 400: {"400", ""}, 499: {"499", ""}, 500: {"500", "500"}} {
+		assert.Equal(t, want, [2]string{errorOf("", status, false), errorOf("", status, true)}, status)
+		assert.Equal(t, [2]string{"timeout", "timeout"}, [2]string{errorOf("timeout", status, false), errorOf("timeout", status, true)})
+	}
 }

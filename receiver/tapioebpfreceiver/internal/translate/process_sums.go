@@ -11,7 +11,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
 )
 
-// processSum: as httpSum, of programs that were started and processes that ended.
+// processSum: as httpSum, of programs that were started and processes that ended. Which ones is not known.
 func (t *Translator) processSum(record []byte) (outcome, error) {
 	e, err := event.DecodeProcessSum(record)
 	if err != nil {

@@ -59,6 +59,7 @@ type Translator struct {
 	waiting   *waiting
 	naming    *Naming
 	http      httpReader
+	servers   servers
 	metrics   metrics
 	lookups   *lookups
 	security  *security
@@ -83,6 +84,7 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 		waiting:   newWaiting(options),
 		naming:    cmp.Or(options.Naming, &Naming{}),
 		http:      newHTTPReader(options.HTTP),
+		servers:   newServers(),
 		metrics:   newMetrics(options),
 		traces:    correlate.NewTraces(options.Correlation, ids),
 		names:     correlate.NewAddresses(),
@@ -229,7 +231,7 @@ func (t *Translator) Empty() bool { return t.builder.batch == nil }
 
 // Held is how many events wait, for others or for the names of their pods.
 func (t *Translator) Held() int {
-	return int(t.held+t.lookups.held+t.security.folds.held+t.cni.held) + len(t.waiting.records)
+	return int(t.held+t.lookups.held+t.security.folds.held+t.cni.held+t.waiting.summed) + len(t.waiting.records)
 }
 
 // Tick ends what was waited for in vain. All records older than now, ns since boot, must have been handled, but

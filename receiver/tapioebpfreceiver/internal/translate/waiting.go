@@ -21,6 +21,7 @@ type waiting struct {
 	limit    int
 	released func()
 	records  [][]byte
+	summed   uint64 // events that these stand for besides
 	bytes    int
 	// processes that have a record here, and how many: a later one must not overtake
 	processes map[uint32]int
@@ -77,6 +78,8 @@ func (w *waiting) add(header *event.Header, record []byte) {
 func (w *waiting) keep(header *event.Header, kept []byte) {
 	w.records = append(w.records, kept)
 	w.bytes += len(kept)
+	_, summed, _ := event.SummedIn(kept)
+	w.summed += summed
 	if header.Pid != 0 {
 		w.processes[header.Pid]++
 	}
@@ -132,7 +135,7 @@ func (t *Translator) release() {
 
 func (t *Translator) releaseIf(isFree func(*event.Header) bool) {
 	before := t.waiting.records
-	t.waiting.records, t.waiting.bytes = nil, 0
+	t.waiting.records, t.waiting.bytes, t.waiting.summed = nil, 0, 0
 	clear(t.waiting.processes)
 	for _, record := range before {
 		header := keptHeader(record)

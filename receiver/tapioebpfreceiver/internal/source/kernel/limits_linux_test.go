@@ -612,7 +612,7 @@ func TestACgroupThatIsSilentIsForgotten(t *testing.T) {
 	read(lastThrottled() + 3*forgetLimitAfter)
 	require.Len(t, told, 3, "it began and ended since")
 	assert.Equal(t, event.ThrottlingBegan|event.ThrottlingEnded, told[2].Flags)
-	require.NoError(t, w.source.readSums(2*limitsInterval, w.keep))
+	require.NoError(t, w.source.summing.read(2*limitsInterval, true, w.keep))
 	assert.Equal(t, w.beyondLimit(event.FamilyNetwork), told[0].Events+told[2].Events)
 }
 

@@ -433,9 +433,13 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"limits":           {maxLimited, len(options.RateLimits) > 0},
 		"untold_processes": {untoldProcesses, options.RateLimits[familyProcess] > 0},
 		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
-		"http_sums":        {sumRoom(httpSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyHTTP] > 0},
-		"connection_sums":  {sumRoom(connectionSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyNetwork] > 0},
-		"process_sums":     {sumRoom(processSumSize, ebpf.MustPossibleCPU()), options.RateLimits[familyProcess] > 0},
+
+		"http_sums_0":       {maxSums, options.RateLimits[familyHTTP] > 0},
+		"http_sums_1":       {maxSums, options.RateLimits[familyHTTP] > 0},
+		"connection_sums_0": {maxSums, options.RateLimits[familyNetwork] > 0},
+		"connection_sums_1": {maxSums, options.RateLimits[familyNetwork] > 0},
+		"process_sums_0":    {maxSums, options.RateLimits[familyProcess] > 0},
+		"process_sums_1":    {maxSums, options.RateLimits[familyProcess] > 0},
 	} {
 		if m, ok := spec.Maps[name]; ok && need.isNeeded {
 			m.MaxEntries = need.size

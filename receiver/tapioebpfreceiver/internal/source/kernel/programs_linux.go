@@ -87,7 +87,10 @@ func wantsNetworkProgram(name string, options Options, _ kernelFeatures) bool {
 var readersOfStreams = []string{"packet_sent", "packet_received", "tcp_state_changed", "tcp_state_missed"}
 
 // sharedMaps exist once for all objects.
-var sharedMaps = []string{"lifecycle_ring", "traffic_ring", "event_counts", "limits", "http_sums", "connection_sums", "process_sums", "scope_cgroups", "scope_verdicts"}
+var sharedMaps = []string{
+	"lifecycle_ring", "traffic_ring", "event_counts", "limits", "scope_cgroups", "scope_verdicts",
+	"sums_turn", "http_sums_0", "http_sums_1", "connection_sums_0", "connection_sums_1", "process_sums_0", "process_sums_1",
+}
 
 // An iterator is run by us, not by an event in the kernel.
 type iterator struct {

@@ -44,7 +44,7 @@ func (s *Source) Read(handle func(record []byte)) error {
 		return err
 	}
 	now := s.Boot()
-	if err := s.readSums(now, handle); err != nil {
+	if err := s.summing.read(now, s.stopped, handle); err != nil {
 		return err
 	}
 	return s.limits.read(now, s.stopped, handle)

@@ -47,9 +47,7 @@ type Source struct {
 	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
 	limits             *limits
-	httpSums           *sums[bpf.WireHttpSumKey, bpf.WireHttpSums]
-	connectionSums     *sums[bpf.WireConnectionSumKey, bpf.WireConnectionSums]
-	processSums        *sums[bpf.WireProcessSumKey, bpf.WireProcessSums]
+	summing            *summing
 
 	stopReports chan struct{}
 	reports     sync.WaitGroup
@@ -68,8 +66,7 @@ var _ source.Source = (*Source)(nil)
 func New(options Options, logger *zap.Logger) (source.Source, error) {
 	s := &Source{options: options, logger: logger, poll: noPoll, stopReports: make(chan struct{})}
 	s.options.Families = append(slices.Clone(options.Families), familyCgroup)
-	s.limits = newLimits(s)
-	s.httpSums, s.connectionSums, s.processSums = newHTTPSums(), newConnectionSums(), newProcessSums()
+	s.limits, s.summing = newLimits(s), newSumming(s)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -346,7 +343,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 			counters[uint8(family)] = sum
 		}
 	}
-	if made := s.limits.made.Load() + s.sumsMade(); made > 0 {
+	if made := s.limits.made.Load() + s.summing.made(); made > 0 {
 		counters[uint8(event.FamilyThrottle)] = source.Counters{Seen: made}
 	}
 	return counters, nil

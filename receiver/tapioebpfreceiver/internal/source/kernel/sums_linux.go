@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -19,25 +18,9 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
-const (
-	// maxSums of HTTP, of connections and of processes are kept apart. What comes when there is no room for one more is
-	// counted only, as throttled.
-	maxSums = 2048
-	// sumsMemory bounds each of them where there are many CPUs, each of which has its own; bytes.
-	sumsMemory = 32 << 20
-
-	httpSumSize       = int(unsafe.Sizeof(bpf.WireHttpSumKey{}) + unsafe.Sizeof(bpf.WireHttpSums{}))
-	connectionSumSize = int(unsafe.Sizeof(bpf.WireConnectionSumKey{}) + unsafe.Sizeof(bpf.WireConnectionSums{}))
-	processSumSize    = int(unsafe.Sizeof(bpf.WireProcessSumKey{}) + unsafe.Sizeof(bpf.WireProcessSums{}))
-
-	// forgetSumAfter is for how long nothing must have been added to one until its place is another one's.
-	forgetSumAfter = uint64(time.Minute)
-)
-
-// sumRoom is for how many sums of a size there is room on a number of CPUs.
-func sumRoom(size, cpus int) uint32 {
-	return uint32(min(maxSums, sumsMemory/(cpus*size)))
-}
+// maxSums of HTTP, of connections and of processes are kept apart in a second. What comes when there is no room for one more is
+// counted only, as throttled.
+const maxSums = 2048
 
 // fillSumBounds puts the bounds in the unit of what is counted where the programs look for them. No value is beyond
 // those that are not used.
@@ -60,138 +43,149 @@ func connectionSumBounds(bounds []float64, unit float64) (padded [event.Connecti
 	return padded
 }
 
-// sums turns what the programs have summed up into records. V has nothing but words, each of which only grows.
-type sums[K comparable, V comparable] struct {
-	name     string // of the map
-	record   func(key K, more V, now uint64) []byte
-	told     map[K]*toldSum[V]
-	lastRead uint64
-	made     atomic.Uint64 // records
-	rests    []K
+// sums are what the programs have summed up of one kind, and become records. K and V are as the maps have them.
+type sums[K, V any] struct {
+	family string // whose limit it is that they are beyond
+	maps   [2]string
+	record func(key K, sum V, now uint64) []byte
+	made   atomic.Uint64 // records
+	keys   []K
+	values []V
 }
 
-// toldSum is how much of a sum was told, and when something was added to it.
-type toldSum[V any] struct {
-	all  V
-	last uint64
+// summed is what is alike for sums of all kinds.
+type summed interface {
+	limitedFamily() string
+	drain(l *loader, turn uint32, now uint64, handle func(record []byte)) error
+	recordsMade() uint64
 }
 
-func newSums[K, V comparable](name string, record func(key K, more V, now uint64) []byte) *sums[K, V] {
-	return &sums[K, V]{name: name, record: record, told: map[K]*toldSum[V]{}}
+func newSums[K, V any](family, name string, record func(key K, sum V, now uint64) []byte) *sums[K, V] {
+	return &sums[K, V]{
+		family: family, maps: [2]string{name + "_0", name + "_1"}, record: record,
+		keys: make([]K, sumsBatch), values: make([]V, sumsBatch),
+	}
 }
 
-func newHTTPSums() *sums[bpf.WireHttpSumKey, bpf.WireHttpSums] {
+// sumsBatch are read by one call to the kernel: more than are in one bucket.
+const sumsBatch = 256
+
+func newHTTPSums() summed {
 	var record bpf.WireHttpSum
-	return newSums("http_sums", func(key bpf.WireHttpSumKey, more bpf.WireHttpSums, now uint64) []byte {
-		record = bpf.WireHttpSum{Header: sumHeader(event.TypeHTTPSum, key.CgroupId, now), Key: key, Sums: more}
+	return newSums(familyHTTP, "http_sums", func(key bpf.WireHttpSumKey, sum bpf.WireHttpSums, now uint64) []byte {
+		record = bpf.WireHttpSum{
+			Header: bpf.WireEventHeader{Time: now, StartTime: key.StartTime, CgroupId: key.CgroupId, Pid: key.Pid, Type: uint16(event.TypeHTTPSum)},
+			Key:    key, Sums: sum,
+		}
 		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
 	})
 }
 
-func newConnectionSums() *sums[bpf.WireConnectionSumKey, bpf.WireConnectionSums] {
+func newConnectionSums() summed {
 	var record bpf.WireConnectionSum
-	return newSums("connection_sums", func(key bpf.WireConnectionSumKey, more bpf.WireConnectionSums, now uint64) []byte {
-		record = bpf.WireConnectionSum{Header: sumHeader(event.TypeConnectionSum, key.CgroupId, now), Key: key, Sums: more}
+	return newSums(familyNetwork, "connection_sums", func(key bpf.WireConnectionSumKey, sum bpf.WireConnectionSums, now uint64) []byte {
+		record = bpf.WireConnectionSum{
+			Header: bpf.WireEventHeader{Time: now, StartTime: key.StartTime, CgroupId: key.CgroupId, Pid: key.Pid, Type: uint16(event.TypeConnectionSum)},
+			Key:    key, Sums: sum,
+		}
 		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
 	})
 }
 
-func newProcessSums() *sums[bpf.WireProcessSumKey, bpf.WireProcessSums] {
+func newProcessSums() summed {
 	var record bpf.WireProcessSum
-	return newSums("process_sums", func(key bpf.WireProcessSumKey, more bpf.WireProcessSums, now uint64) []byte {
-		record = bpf.WireProcessSum{Header: sumHeader(event.TypeProcessSum, key.CgroupId, now), Key: key, Sums: more}
+	return newSums(familyProcess, "process_sums", func(key bpf.WireProcessSumKey, sum bpf.WireProcessSums, now uint64) []byte {
+		record = bpf.WireProcessSum{
+			Header: bpf.WireEventHeader{Time: now, CgroupId: key.CgroupId, Type: uint16(event.TypeProcessSum)},
+			Key:    key, Sums: sum,
+		}
 		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
 	})
 }
 
-func sumHeader(kind event.Type, cgroupID, now uint64) bpf.WireEventHeader {
-	return bpf.WireEventHeader{Time: now, CgroupId: cgroupID, Type: uint16(kind)}
-}
+func (s *sums[K, V]) limitedFamily() string { return s.family }
 
-// readSums hands out what was added since it was called last, at the interval of limits, and what is left when the programs
-// are detached.
-func (s *Source) readSums(now uint64, handle func(record []byte)) error {
-	return errors.Join(
-		s.httpSums.read(s.loader.shared[s.httpSums.name], now, s.stopped, handle),
-		s.connectionSums.read(s.loader.shared[s.connectionSums.name], now, s.stopped, handle),
-		s.processSums.read(s.loader.shared[s.processSums.name], now, s.stopped, handle),
-	)
-}
+func (s *sums[K, V]) recordsMade() uint64 { return s.made.Load() }
 
-func (s *Source) sumsMade() uint64 {
-	return s.httpSums.made.Load() + s.connectionSums.made.Load() + s.processSums.made.Load()
-}
-
-// read is not asked for anything where no family is on that has any: m is nil then.
-func (s *sums[K, V]) read(m *ebpf.Map, now uint64, isLast bool, handle func(record []byte)) error {
-	if m == nil || !isLast && now-s.lastRead < limitsInterval {
-		return nil
+// drain the map whose turn it is not, to which nothing is added; now is when it is told, CLOCK_BOOTTIME, ns.
+func (s *sums[K, V]) drain(l *loader, turn uint32, now uint64, handle func(record []byte)) error {
+	m := l.shared[s.maps[turn]]
+	if m == nil {
+		return nil // the kernel has refused all programs that fill it
 	}
-	s.lastRead = now
-	s.rests = s.rests[:0]
-	var key K
-	var perCPU []V
-	entries := m.Iterate()
-	for entries.Next(&key, &perCPU) {
-		s.visit(key, perCPU, now, handle)
-	}
-	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) { // the rest is read in the next round
-		return fmt.Errorf("read %s: %w", s.name, err)
-	}
-	return s.forget(m)
-}
-
-func (s *sums[K, V]) visit(key K, perCPU []V, now uint64, handle func(record []byte)) {
-	t := s.told[key]
-	if t == nil {
-		t = &toldSum[V]{last: now}
-		s.told[key] = t
-	}
-	all := totalOf(perCPU)
-	if all == t.all {
-		if t.last+forgetSumAfter < now {
-			s.rests = append(s.rests, key)
+	var cursor ebpf.MapBatchCursor
+	for done := false; !done; {
+		n, err := m.BatchLookupAndDelete(&cursor, s.keys, s.values, nil)
+		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
+			return fmt.Errorf("read %s: %w", s.maps[turn], err)
 		}
-		return
-	}
-	more := all
-	combine(&more, &t.all, func(all, told uint64) uint64 { return all - told })
-	t.all, t.last = all, now
-	s.made.Add(1)
-	handle(s.record(key, more, now))
-}
-
-// forget those that nothing was added to for long, and still is not.
-func (s *sums[K, V]) forget(m *ebpf.Map) error {
-	var perCPU []V
-	for _, key := range s.rests {
-		err := m.Lookup(key, &perCPU)
-		if err == nil && totalOf(perCPU) == s.told[key].all {
-			err = m.Delete(key)
-			delete(s.told, key)
-		}
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget what rests in %s: %w", s.name, err)
+		for i := range n {
+			s.made.Add(1)
+			handle(s.record(s.keys[i], s.values[i], now))
 		}
 	}
 	return nil
 }
 
-func totalOf[V any](perCPU []V) (total V) {
-	for i := range perCPU {
-		combine(&total, &perCPU[i], func(a, b uint64) uint64 { return a + b })
-	}
-	return total
+// summing has the sums take turns, at the interval of limits.
+type summing struct {
+	source   *Source
+	kinds    []summed // whose families are limited
+	turn     uint32   // of those that are filled
+	lastRead uint64
 }
 
-// combine puts into each of a's words what is made of it and b's.
-func combine[V any](a, b *V, of func(a, b uint64) uint64) {
-	as, bs := wordsOf(a), wordsOf(b)
-	for i := range as {
-		as[i] = of(as[i], bs[i])
+func newSumming(s *Source) *summing {
+	u := &summing{source: s}
+	for _, kind := range []summed{newHTTPSums(), newConnectionSums(), newProcessSums()} {
+		if s.options.RateLimits[kind.limitedFamily()] > 0 {
+			u.kinds = append(u.kinds, kind)
+		}
 	}
+	return u
 }
 
-func wordsOf[V any](v *V) []uint64 {
-	return unsafe.Slice((*uint64)(unsafe.Pointer(v)), unsafe.Sizeof(*v)/unsafe.Sizeof(uint64(0)))
+// read hands out what was summed up until the last turn: what a program was adding then has long been added. When the programs are
+// detached, it is all that there is.
+func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) error {
+	if len(u.kinds) == 0 || !isLast && now-u.lastRead < limitsInterval {
+		return nil
+	}
+	u.lastRead = now
+	before := 1 - u.turn
+	if err := u.drain(before, now, handle); err != nil {
+		return err
+	}
+	if isLast {
+		return u.drain(u.turn, now, handle)
+	}
+	return u.take(before)
+}
+
+func (u *summing) drain(turn uint32, now uint64, handle func(record []byte)) error {
+	for _, kind := range u.kinds {
+		if err := kind.drain(u.source.loader, turn, now, handle); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *summing) take(turn uint32) error {
+	m := u.source.loader.shared["sums_turn"]
+	if m == nil {
+		return nil
+	}
+	if err := m.Put(uint32(0), turn); err != nil {
+		return fmt.Errorf("take turns in summing up: %w", err)
+	}
+	u.turn = turn
+	return nil
+}
+
+func (u *summing) made() (records uint64) {
+	for _, kind := range u.kinds {
+		records += kind.recordsMade()
+	}
+	return records
 }

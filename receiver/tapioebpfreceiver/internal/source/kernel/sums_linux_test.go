@@ -141,8 +141,9 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 			both(exchange{Request: request, Response: noBody, Status: 204})})
 	}
 	var want []exchange
+	processes := map[uint32]bool{}
 	for _, c := range cases {
-		w.play(script{Steps: c.steps})
+		processes[w.play(script{Steps: c.steps})] = true
 		want = append(want, c.want...)
 	}
 	told, sums := w.awaitExchanges(len(want))
@@ -157,7 +158,9 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 		addTo(got, key, tally{
 			e.Events(), e.Sums.RequestBytes, e.Sums.ResponseBytes, e.Sums.RequestSizes, e.Sums.ResponseSizes,
 		})
-		checkSum(t, e)
+		assert.Equal(t, e.Header.CgroupId, e.Key.CgroupId)
+		assert.True(t, processes[e.Header.Pid], "process %d", e.Header.Pid)
+		assert.NotZero(t, e.Header.StartTime)
 	}
 	t.Logf("%d of %d exchanges are told, the others in %d records", len(told), len(want), len(sums))
 	assert.Equal(t, tallyOf(want), got)
@@ -168,51 +171,107 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
-// checkSum wants a client's to name its server, and a server's to name nobody.
-func checkSum(t *testing.T, e event.HTTPSum) {
-	t.Helper()
-	assert.Zero(t, e.Header.Pid)
-	assert.Equal(t, e.Header.CgroupId, e.Key.CgroupId)
-	if e.IsServer() {
-		assert.Zero(t, e.Key.PeerPort)
-		assert.True(t, event.Address(e.Key.PeerAddress).IsUnspecified())
-		return
+// TestEndsOfSums: a client's names its server, and a server's names nobody, so that many clients are one sum. Nor do exchanges have
+// sums of their own for what has no name in the metrics.
+func TestEndsOfSums(t *testing.T) {
+	w := newWorld(t, withHTTPLimit)
+	long := "GET /" + strings.Repeat("l", 3000) + " HTTP/1.1\r\n\r\n"
+	for address, host := range map[string]string{"127.0.0.1": "127.0.0.1", "[::1]": "::1"} {
+		port := freePort(t)
+		steps := []step{}
+		for range 6 {
+			steps = append(steps, client(get), server(noBody), client(long), server(noBody))
+		}
+		w.play(script{Steps: steps, Address: fmt.Sprintf("%s:%d", address, port)})
+		found := func() (ends map[string]int) {
+			ends = map[string]int{}
+			for _, e := range w.httpSums() {
+				switch peer := event.Address(e.Key.PeerAddress); {
+				case e.IsServer() && peer.IsUnspecified() && e.Key.PeerPort == 0:
+					ends["server"]++
+				case !e.IsServer() && peer.String() == host && e.Key.PeerPort == port:
+					ends["client"]++
+				}
+			}
+			return ends
+		}
+		require.Eventually(t, func() bool { return found()["client"] > 0 && found()["server"] > 0 }, time.Minute, 50*time.Millisecond, "%s: %v", address, found())
 	}
-	assert.NotZero(t, e.Key.PeerPort)
-	assert.Equal(t, "127.0.0.1", event.Address(e.Key.PeerAddress).String())
+	w.finish()
+	sums := w.httpSums()
+	turns := map[uint64]int{}
+	for _, e := range sums {
+		turns[e.Header.Time]++
+	}
+	for at, n := range turns {
+		assert.LessOrEqual(t, n, 4, "sums of two ends, of two addresses, at %d", at)
+	}
 }
 
-// TestDurationsOfSums are in the buckets that they belong to.
+// TestDurationsOfSums are in the buckets that they belong to, from a request's first byte to its response's last.
 func TestDurationsOfSums(t *testing.T) {
 	w := newWorld(t, withHTTPLimit)
+	const statuses = 200
 	pauses := []time.Duration{0, 0, 6 * time.Millisecond, 30 * time.Millisecond, 60 * time.Millisecond, 120 * time.Millisecond, 300 * time.Millisecond, 2600 * time.Millisecond}
 	for i, pause := range pauses { // each has a status, and so sums, of its own
-		response := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", 200+i)
+		response := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", statuses+i)
 		w.play(script{Steps: []step{client(get), {By: "server", Send: response, After: pause}}})
 	}
-	_, sums := w.awaitExchanges(2 * len(pauses))
+	const slow, early, each, pause = 300, 301, 6, 150 * time.Millisecond // of each, one or two ends may be told
+	post := "POST /p HTTP/1.1\r\nContent-Length: 7\r\n\r\n"
+	var longest time.Duration
+	for range each {
+		w.play(script{Steps: []step{client(get[:9]), {By: "client", Send: get[9:], After: pause}, server(fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", slow))}})
+		began := time.Now()
+		w.play(script{Steps: []step{client(post), server(fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", early)), {By: "client", Send: "1234567", After: pause}}})
+		longest = max(longest, time.Since(began))
+	}
+	_, sums := w.awaitExchanges(2 * (len(pauses) + 2*each))
 	w.finish()
-	used := map[int]bool{}
+	used, ends := map[int]bool{}, map[uint16]map[bool]bool{slow: {}, early: {}}
 	for _, e := range sums {
 		require.EqualValues(t, 1, e.Events())
-		pause := pauses[e.Key.Status-200]
-		assert.GreaterOrEqual(t, time.Duration(e.Sums.Duration), pause)
-		bucket := bucketOf(event.DurationBounds, time.Duration(e.Sums.Duration).Seconds())
-		assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", time.Duration(e.Sums.Duration), e.Sums.Durations)
+		duration := time.Duration(e.Sums.Duration)
+		switch e.Key.Status {
+		case slow:
+			assert.GreaterOrEqual(t, duration, pause)
+		case early:
+			assert.LessOrEqual(t, duration, longest-pause, "the response ended before the request did")
+		default:
+			assert.GreaterOrEqual(t, duration, pauses[e.Key.Status-statuses])
+		}
+		bucket := bucketOf(event.DurationBounds, duration.Seconds())
+		assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", duration, e.Sums.Durations)
 		used[bucket] = true
+		if of, ok := ends[e.Key.Status]; ok {
+			of[e.IsServer()] = true
+		}
 	}
 	assert.GreaterOrEqual(t, len(used), 3)
+	both := map[bool]bool{false: true, true: true}
+	assert.Equal(t, map[uint16]map[bool]bool{slow: both, early: both}, ends)
+}
+
+// fill both of the maps of a kind, so that there is no room.
+func fill[K, V any](t *testing.T, w *world, name string, key func(n uint32) K) {
+	t.Helper()
+	for _, turn := range []string{"_0", "_1"} {
+		m := w.source.loader.shared[name+turn]
+		var none V
+		for n := range m.MaxEntries() {
+			require.NoError(t, m.Put(key(n), none))
+		}
+	}
 }
 
 // TestWithoutRoomForSumsExchangesAreThrottled, and that is counted.
 func TestWithoutRoomForSumsExchangesAreThrottled(t *testing.T) {
-	w := newOwnWorld(t, withHTTPLimit)
-	m := w.source.loader.shared["http_sums"]
-	none := make([]bpf.WireHttpSums, cpusOf(t, w))
-	for i := range m.MaxEntries() {
-		require.NoError(t, m.Put(bpf.WireHttpSumKey{CgroupId: 1 << 40, Error: int32(i), Role: event.RoleServer}, none))
-	}
 	const exchanges = 20
+	w := newUnreadWorld(t, withHTTPLimit) // reading makes room
+	close(w.done)
+	fill[bpf.WireHttpSumKey, bpf.WireHttpSums](t, w, "http_sums", func(n uint32) bpf.WireHttpSumKey {
+		return bpf.WireHttpSumKey{CgroupId: 1 << 40, Pid: n, Role: event.RoleServer}
+	})
 	steps := []step{}
 	for range exchanges {
 		steps = append(steps, client(get), server(noBody))
@@ -226,65 +285,46 @@ func TestWithoutRoomForSumsExchangesAreThrottled(t *testing.T) {
 	assert.Empty(t, w.httpSums())
 }
 
-// TestSumsThatRestAreForgotten, so that there is room for others.
-func TestSumsThatRestAreForgotten(t *testing.T) {
+// TestSumsTakeTurns: what is filled is read when it has been the other one's turn, once, and what is left at the end.
+func TestSumsTakeTurns(t *testing.T) {
 	w := newUnreadWorld(t, withHTTPLimit)
 	close(w.done)
-	m, sums := w.source.loader.shared["http_sums"], w.source.httpSums
 	var told uint64
-	read := func(now uint64) {
-		require.NoError(t, sums.read(m, now, false, func(record []byte) {
+	read := func(now uint64, isLast bool) (records int) {
+		require.NoError(t, w.source.summing.read(now, isLast, func(record []byte) {
 			e, err := event.DecodeHTTPSum(record)
 			require.NoError(t, err)
+			assert.Equal(t, now, e.Header.Time)
 			told += e.Events()
+			records++
 		}))
-	}
-	count := func() (n int) {
-		var key bpf.WireHttpSumKey
-		var perCPU []bpf.WireHttpSums
-		for it := m.Iterate(); it.Next(&key, &perCPU); {
-			n++
-		}
-		return n
+		return records
 	}
 	steps := []step{}
 	for range 10 {
 		steps = append(steps, client(get), server(noBody))
 	}
-	ask := func() { w.play(script{Steps: steps, Address: "127.0.0.1:0"}) }
+	ask := func() { w.play(script{Steps: steps}) }
+	summed := func() uint64 { return w.httpCounters().Seen - uint64(len(w.ofType(event.TypeHTTPExchange))) }
 	ask()
-	require.Equal(t, 2, count(), "a client's and a server's")
 	now := limitsInterval
-	read(now)
-	first := told
+	assert.Zero(t, read(now, false), "it is still filled")
+	assert.Zero(t, read(now+limitsInterval/2, false), "it is not time")
+	ask() // by the other one
+	now += limitsInterval
+	first := read(now, false)
 	assert.Positive(t, first)
-	read(now + limitsInterval/2)
-	read(now + 2*limitsInterval)
-	assert.Equal(t, first, told, "there is nothing new")
-	read(now + forgetSumAfter)
-	assert.Equal(t, 2, count())
-	read(now + forgetSumAfter + 2*limitsInterval)
-	assert.Zero(t, count())
-	assert.Empty(t, sums.told)
-
+	assert.LessOrEqual(t, first, 2, "a client's and a server's")
+	now += limitsInterval
+	assert.Equal(t, 2, read(now, false))
+	now += limitsInterval
+	assert.Zero(t, read(now, false), "there is nothing new")
 	ask()
-	read(now + 2*forgetSumAfter)
-	assert.Greater(t, told, first, "it begins anew")
-}
-
-func cpusOf(t *testing.T, w *world) int {
-	t.Helper()
-	var perCPU []bpf.WireEventCounters
-	require.NoError(t, w.source.loader.shared["event_counts"].Lookup(uint32(0), &perCPU))
-	return len(perCPU)
-}
-
-func TestRoomForSums(t *testing.T) {
-	for _, size := range []int{httpSumSize, connectionSumSize} {
-		assert.EqualValues(t, maxSums, sumRoom(size, 2))
-		assert.LessOrEqual(t, int(sumRoom(size, 256))*256*size, sumsMemory)
-		assert.Greater(t, sumRoom(size, 256), uint32(200))
-	}
+	assert.Equal(t, 2, read(now+1, true))
+	assert.Zero(t, read(now+2, true))
+	require.NoError(t, w.source.drain(w.source.traffic, w.source.traffic.AvailableBytes(), w.keep))
+	assert.Equal(t, summed(), told)
+	assert.EqualValues(t, first+2+2, w.source.summing.made())
 }
 
 func TestSumBounds(t *testing.T) {

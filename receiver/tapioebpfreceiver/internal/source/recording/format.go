@@ -36,10 +36,11 @@ import (
 //	3  records of the family security, which a reader of version 2 would count as undecodable
 //	4  a checksum of a frame's header; records of the families cni and etcd, likewise
 //	5  records of what was beyond the rate limits, likewise
+//	6  records of what was summed up beyond them, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (
-	Version       = 5
+	Version       = 6
 	OldestVersion = 2
 )
 

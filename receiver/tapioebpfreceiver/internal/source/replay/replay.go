@@ -272,34 +272,10 @@ func (s *Source) count(record []byte) bool {
 		return false
 	}
 	s.seen[family].Add(1)
-	if summed, events, ok := summedIn(record); ok {
+	if summed, events, ok := event.SummedIn(record); ok {
 		s.seen[summed].Add(events)
 	}
 	return true
-}
-
-// summedIn a record are events of another family; false: none are, or it makes no sense.
-func summedIn(record []byte) (family event.Family, events uint64, ok bool) {
-	header, err := event.DecodeHeader(record)
-	if err != nil {
-		return 0, 0, false
-	}
-	switch event.Type(header.Type) {
-	case event.TypeHTTPSum:
-		if e, err := event.DecodeHTTPSum(record); err == nil {
-			return event.FamilyHTTP, e.Events(), true
-		}
-	case event.TypeConnectionSum:
-		if e, err := event.DecodeConnectionSum(record); err == nil {
-			return event.FamilyNetwork, e.Sums.Events, true
-		}
-	case event.TypeProcessSum:
-		if e, err := event.DecodeProcessSum(record); err == nil {
-			return event.FamilyProcess, e.Sums.Events, true
-		}
-	default:
-	}
-	return 0, 0, false
 }
 
 func (s *Source) isWanted(family event.Family, record []byte) bool {
@@ -316,7 +292,7 @@ func (s *Source) isWanted(family event.Family, record []byte) bool {
 
 // limitedFamily is whose limit a record is about.
 func limitedFamily(record []byte) (family event.Family, ok bool) {
-	if summed, _, ok := summedIn(record); ok {
+	if summed, _, ok := event.SummedIn(record); ok {
 		return summed, true
 	}
 	e, err := event.DecodeThrottling(record)

@@ -444,7 +444,7 @@ func TestFilesThatCannotBePlayed(t *testing.T) {
 	}{
 		{"damaged", damaged, recording.ErrDamaged, "its checksum does not fit"},
 		{"foreign", []byte("#!/bin/sh\nexit 0\n"), recording.ErrForeign, "not a recording of tapioebpf"},
-		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 5"},
+		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 6"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
