@@ -47,6 +47,9 @@ import (
 
 const fakeBootTime = 1_700_000_000e9
 
+// patience is how long anything that must come about may take, on a machine with other work.
+const patience = 30 * time.Second
+
 // fakeSource hands out the records that a test gives it, and counts them as a kernel would.
 type fakeSource struct {
 	mu       sync.Mutex
