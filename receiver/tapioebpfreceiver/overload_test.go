@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -145,6 +146,8 @@ func TestOneOfTwoConsumersRefuses(t *testing.T) {
 	row := s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 20 && r.InFlight == 0 })
 	assert.Equal(t, map[string]uint64{"refused": 20}, row.Lost)
 	assert.Equal(t, 10, traces.SpanCount())
-	assert.Equal(t, []componentstatus.Status{componentstatus.StatusOK, componentstatus.StatusRecoverableError}, host.statuses())
+	require.Eventually(t, func() bool { // it is told a moment after the account is closed
+		return slices.Equal(host.statuses(), []componentstatus.Status{componentstatus.StatusOK, componentstatus.StatusRecoverableError})
+	}, patience, time.Millisecond)
 	require.NoError(t, r.Shutdown(t.Context()))
 }
