@@ -6,6 +6,7 @@ package tapioebpfreceiver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,9 @@ const (
 	churnInterval = 20 * time.Millisecond // 50 a second
 	churnLife     = 200 * time.Millisecond
 	churnPrograms = 3 // in each container: two log records and a span each
+
+	// churnPatience is how long events wait for names here: so long that a machine that stands still meanwhile takes none.
+	churnPatience = 15 * time.Second
 )
 
 // kubeletDelays are how long after a container's start its id is told: at once, at the median and at the most of
@@ -72,6 +76,8 @@ func newChurn(t *testing.T, plane *cluster.ControlPlane) *churn {
 	lab := &churn{ControlPlane: plane, source: &fakeSource{}, spans: &consumertest.TracesSink{}, logs: &consumertest.LogsSink{}}
 	cfg := createDefaultConfig().(*Config)
 	withKubernetes(plane.Kubeconfig(t, cluster.Admin))(cfg)
+	require.Greater(t, cfg.Identity.PodTimeout, slices.Max(kubeletDelays[:]), "by default events wait for longer than a kubelet needs")
+	cfg.Identity.PodTimeout = churnPatience
 	var err error
 	lab.receiver, err = newReceiver(receivertest.NewNopSettings(metadata.Type), cfg)
 	require.NoError(t, err)
@@ -146,7 +152,7 @@ func (c *churn) give(events uint64, record []byte) {
 func (c *churn) awaitAll(t *testing.T) {
 	t.Helper()
 	const events = churnPods * churnPrograms * 2
-	require.Eventually(t, func() bool { return c.receiver.stats().Ledger["process"].Exported == events }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.receiver.stats().Ledger["process"].Exported == events }, churnPatience+patience, 10*time.Millisecond)
 	assert.Empty(t, c.receiver.stats().Ledger["process"].Lost)
 	assert.Equal(t, events, c.logs.LogRecordCount())
 	assert.Equal(t, churnPods*churnPrograms, c.spans.SpanCount())

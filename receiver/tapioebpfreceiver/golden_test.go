@@ -69,7 +69,7 @@ func tellRecording(t *testing.T, file string) (lines []string) {
 	require.NoError(t, created.Start(t.Context(), componenttest.NewNopHost()))
 	r := created.(*tapioReceiver)
 	records := recordsIn(t, file)
-	require.Eventually(t, func() bool { return r.stats().TotalEvents == records }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().TotalEvents == records }, patience, 10*time.Millisecond)
 	require.NoError(t, created.Shutdown(context.Background()))
 
 	names := map[pcommon.SpanID]string{}

@@ -89,7 +89,7 @@ func withKubernetes(kubeconfig string) func(*Config) {
 func TestKubernetesIsWatched(t *testing.T) {
 	server := newAPIServer(t)
 	s := newSetup(t, consumertest.NewNop(), withKubernetes(server.kubeconfig(t)))
-	require.Eventually(t, func() bool { return s.receiver.stats().Kubernetes.Synced }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.receiver.stats().Kubernetes.Synced }, patience, time.Millisecond)
 	assert.Equal(t, &KubernetesStats{Synced: true}, s.receiver.stats().Kubernetes)
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusOK}, s.host.statuses())
 	build := s.receiver.set.BuildInfo
@@ -112,11 +112,11 @@ func TestKubernetesForbidden(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), withKubernetes(server.kubeconfig(t)))
 	require.Eventually(t, func() bool {
 		return strings.Contains(s.receiver.stats().Kubernetes.Error, "list pods: not for you: the agent's ClusterRole must allow the verbs list and watch on pods")
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.Eventually(t, func() bool {
 		statuses := s.host.statuses()
 		return statuses[len(statuses)-1] == componentstatus.StatusRecoverableError
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	assert.True(t, s.receiver.stats().Ready)
 	s.source.give(3)
 	s.awaitRow(t, func(row LedgerRow) bool { return row.Exported == 3 })
@@ -134,7 +134,7 @@ func TestKubernetesAwayAtStart(t *testing.T) {
 	kubeconfig := server.kubeconfig(t)
 	server.Close()
 	s := newSetup(t, consumertest.NewNop(), withKubernetes(kubeconfig))
-	require.Eventually(t, func() bool { return strings.Contains(s.receiver.stats().Kubernetes.Error, "connection refused") }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(s.receiver.stats().Kubernetes.Error, "connection refused") }, patience, time.Millisecond)
 	s.source.give(1)
 	s.awaitRow(t, func(row LedgerRow) bool { return row.Exported == 1 })
 }

@@ -98,7 +98,7 @@ func TestAReplayHasTheNamesOfThen(t *testing.T) {
 	defer func() { require.NoError(t, r.Shutdown(context.Background())) }()
 	await := func(n int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return sink.LogRecordCount() == n }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return sink.LogRecordCount() == n }, patience, time.Millisecond)
 	}
 	pod := func(label string, containers ...kube.Container) *kube.Pod {
 		return &kube.Pod{
@@ -109,7 +109,7 @@ func TestAReplayHasTheNamesOfThen(t *testing.T) {
 	nginx := kube.Container{ID: strings.Repeat("a", 64), Runtime: "containerd", Name: "nginx", Image: "nginx:1.27"}
 
 	fake.giveInPod(3)
-	require.Eventually(t, func() bool { return r.stats().Ledger["process"].InFlight == 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].InFlight == 3 }, patience, time.Millisecond)
 	known.set(pod("red"))
 	known.set(pod("red", nginx))
 	await(3)
@@ -123,7 +123,7 @@ func TestAReplayHasTheNamesOfThen(t *testing.T) {
 		await(before + 1)
 		lines := linesOf(t, sink)
 		return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, `"blue"`) })
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	known.set(nil)
 	n := sink.LogRecordCount()
 	fake.giveInPod(2)
@@ -134,7 +134,7 @@ func TestAReplayHasTheNamesOfThen(t *testing.T) {
 
 	again := &consumertest.LogsSink{}
 	startReplay(t, file, again, func(*Config) {})
-	require.Eventually(t, func() bool { return again.LogRecordCount() == n+2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return again.LogRecordCount() == n+2 }, patience, time.Millisecond)
 	assert.Equal(t, want, linesOf(t, again))
 }
 

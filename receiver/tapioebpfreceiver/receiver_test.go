@@ -47,6 +47,9 @@ import (
 
 const fakeBootTime = 1_700_000_000e9
 
+// patience is how long anything that must come about may take, on a machine with other work.
+const patience = 30 * time.Second
+
 // fakeSource hands out the records that a test gives it, and counts them as a kernel would.
 type fakeSource struct {
 	mu       sync.Mutex
@@ -205,7 +208,7 @@ func (s *setup) row(t *testing.T) LedgerRow {
 
 func (s *setup) awaitRow(t *testing.T, condition func(LedgerRow) bool) LedgerRow {
 	t.Helper()
-	require.Eventually(t, func() bool { return condition(s.row(t)) }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return condition(s.row(t)) }, patience, time.Millisecond)
 	return s.row(t)
 }
 
@@ -284,7 +287,7 @@ func TestReceiversOfOneConfigurationOneAfterTheOther(t *testing.T) {
 			require.NoError(t, signal.Start(t.Context(), componenttest.NewNopHost()))
 		}
 		events.give(3)
-		require.Eventually(t, func() bool { return traces.(*tapioReceiver).stats().Ledger["process"].Exported == 3 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return traces.(*tapioReceiver).stats().Ledger["process"].Exported == 3 }, patience, time.Millisecond)
 		for _, signal := range []component.Component{traces, metrics, logs} {
 			require.NoError(t, signal.Shutdown(t.Context()))
 		}
@@ -357,7 +360,7 @@ func TestRefusedIsInTheLedgerAndInTheStatus(t *testing.T) {
 	s.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 2 })
 	assert.Eventually(t, func() bool {
 		return slices.Equal(s.host.statuses(), []componentstatus.Status{componentstatus.StatusOK, componentstatus.StatusRecoverableError, componentstatus.StatusOK})
-	}, time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 func TestTemporaryRefusalIsTriedAgain(t *testing.T) {
@@ -365,7 +368,7 @@ func TestTemporaryRefusalIsTriedAgain(t *testing.T) {
 		patience time.Duration
 		want     LedgerRow
 	}{
-		{5 * time.Second, LedgerRow{Seen: 4, Exported: 4, Lost: map[string]uint64{}}},
+		{time.Minute, LedgerRow{Seen: 4, Exported: 4, Lost: map[string]uint64{}}},
 		{0, LedgerRow{Seen: 4, Lost: map[string]uint64{"refused": 4}}},
 	} {
 		var calls atomic.Int64
@@ -404,7 +407,7 @@ func (c *mutatingConsumer) ConsumeLogs(ctx context.Context, logs plog.Logs) erro
 
 func TestWhatIsOfferedAgainIsUnchanged(t *testing.T) {
 	next := &mutatingConsumer{refusals: 3}
-	s := newSetup(t, next, nil)
+	s := newSetup(t, next, func(c *Config) { c.Batch.RetryTimeout = time.Minute })
 	s.source.give(2)
 	s.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 2 })
 	for _, record := range allRecords(next.AllLogs()[0]) {
@@ -424,7 +427,7 @@ func TestMetricsDoNotWaitForLogs(t *testing.T) {
 	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	fake.give(20)
-	assert.Eventually(t, func() bool { return len(metrics.AllMetrics()) >= 3 }, 5*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return len(metrics.AllMetrics()) >= 3 }, patience, time.Millisecond)
 	close(logs.release)
 	require.NoError(t, r.Shutdown(t.Context()))
 }
@@ -585,7 +588,7 @@ func TestReadErrorIsFatal(t *testing.T) {
 	s.source.mu.Lock()
 	s.source.readErr = errors.New("ring is gone")
 	s.source.mu.Unlock()
-	require.Eventually(t, func() bool { return slices.Contains(s.host.statuses(), componentstatus.StatusFatalError) }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return slices.Contains(s.host.statuses(), componentstatus.StatusFatalError) }, patience, time.Millisecond)
 	stats := s.receiver.stats()
 	assert.False(t, stats.Ready)
 	assert.Contains(t, stats.Reason, "ring is gone")
@@ -731,7 +734,7 @@ func TestEventsMetric(t *testing.T) {
 	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	fake.give(3)
-	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 3 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 3 }, patience, time.Millisecond)
 	point := func(fate string, n int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{Value: n, Attributes: attribute.NewSet(attribute.String("family", "process"), attribute.String("fate", fate))}
 	}
@@ -809,12 +812,12 @@ func TestEventsWaitForTheirPod(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
 			fake.giveInPod(3)
 			fake.give(1)
-			require.Eventually(t, func() bool { return sink.LogRecordCount() == 1 }, 10*time.Second, time.Millisecond, "what is in no pod")
-			require.Eventually(t, func() bool { return r.stats().Ledger["process"].InFlight == 3 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return sink.LogRecordCount() == 1 }, patience, time.Millisecond, "what is in no pod")
+			require.Eventually(t, func() bool { return r.stats().Ledger["process"].InFlight == 3 }, patience, time.Millisecond)
 
 			tt.end(r, names)
-			require.Eventually(t, func() bool { return sink.LogRecordCount() == 4 }, 10*time.Second, time.Millisecond)
-			require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 4 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return sink.LogRecordCount() == 4 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return r.stats().Ledger["process"].Exported == 4 }, patience, time.Millisecond)
 			assert.EqualValues(t, tt.named, r.naming.WaitedNamed.Load())
 			assert.EqualValues(t, tt.unnamed, r.naming.WaitedUnnamed.Load())
 			if tt.named == 0 {

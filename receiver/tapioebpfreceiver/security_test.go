@@ -247,9 +247,9 @@ func TestManySensitiveOpensAreExported(t *testing.T) {
 				c.Batch.MaxEvents = 100
 			})
 			s.source.giveOpens(opens, "/usr/bin/cat")
-			require.Eventually(t, func() bool { return s.securityRow(t).Exported > 0 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return s.securityRow(t).Exported > 0 }, patience, time.Millisecond)
 			require.NoError(t, tt.ends(s))
-			require.Eventually(t, func() bool { return s.securityRow(t).Exported == opens }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return s.securityRow(t).Exported == opens }, patience, time.Millisecond)
 			assert.Equal(t, LedgerRow{Seen: opens, Exported: opens, Lost: map[string]uint64{}}, s.securityRow(t))
 			records, actions := counted(sink)
 			assert.EqualValues(t, opens, actions)
@@ -263,7 +263,7 @@ func TestExpectedReadersAreFiltered(t *testing.T) {
 	sink := &consumertest.LogsSink{}
 	s := newSetup(t, sink, nil)
 	s.source.giveOpens(3, "/usr/sbin/sshd")
-	require.Eventually(t, func() bool { return s.securityRow(t).Filtered == 3 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.securityRow(t).Filtered == 3 }, patience, time.Millisecond)
 	records, _ := counted(sink)
 	assert.Zero(t, records)
 }

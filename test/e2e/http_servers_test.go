@@ -224,7 +224,7 @@ func TestHTTPCut(t *testing.T) {
 		{"/cut/300", "connection_closed", "connection_closed", nil},
 		{"/cut/3000000", "connection_closed", "connection_closed", nil},
 		{"/reset/300", "connection_reset", "connection_reset", nil},
-		{"/slow/600", "canceled", "", []string{"--max-time", "0.2"}}, // the server does not notice
+		{"/slow/4000", "canceled", "", []string{"--max-time", "1"}}, // the server does not notice
 		{"/early/0", "413", "", []string{"--data-binary", "@" + self(t), "-H", "Expect: 100-continue"}},
 	} {
 		said := scope.curl(t, append(test.args, server.url(test.target))...)
@@ -270,7 +270,7 @@ func TestHTTPClientGivesUp(t *testing.T) {
 	upstream := scope.startGoServer(t, "tcp4")
 	nginx := scope.startNginx(t, upstream.port)
 	c := startCollector(t, scope)
-	said := scope.curl(t, "--max-time", "0.2", nginx.url("/app/slow/600"))
+	said := scope.curl(t, "--max-time", "1", nginx.url("/app/slow/4000"))
 	require.Len(t, said, 1)
 	asked := said[0].call
 	asked.Error = "canceled"

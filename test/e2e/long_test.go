@@ -58,8 +58,11 @@ func awaitDrip(t *testing.T, client, server *process, pieces int, clientRole, se
 func checkReports(t *testing.T, o *output, s side) {
 	t.Helper()
 	reports := filter(named(o.logs, "tapio.network.connection.report"), func(i item) bool { return endsOf(i) == s.ends() })
+	closed := filter(o.closes(), func(i item) bool { return endsOf(i) == s.ends() })
+	require.Len(t, closed, 1)
+	duration, _ := closed[0].attributes["tapio.network.duration"].(float64)
 	require.GreaterOrEqual(t, len(reports), 2)
-	assert.LessOrEqual(t, len(reports), 4)
+	assert.LessOrEqual(t, float64(len(reports)), duration+1)
 	var before item
 	for _, report := range reports {
 		s.checkWho(t, report)

@@ -63,6 +63,7 @@ func TestAgent(t *testing.T) {
 	agent.awaitExecutions(t, "before", killed+20)
 
 	node.Restart(t)
+	require.Eventually(t, func() bool { return agent.stats(t).Kubernetes.Error == "" }, patience, pollInterval, "it does not watch again")
 	node.Do(t, http.MethodPost, podsPath, manifestOf("after"))
 	agent.awaitExecutions(t, "after", 10)
 	agent.requireNames(t, "after")

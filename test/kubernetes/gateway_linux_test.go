@@ -51,9 +51,10 @@ func TestGateway(t *testing.T) {
 	send := spansOf(front)
 	require.Eventually(t, func() bool {
 		sendSpans(t, port, send)
-		spans := gateway.spans(t)
-		return len(spans) > 0 && spans["to back"].resource["k8s.pod.name"] != nil
+		back := gateway.spans(t)["to back"]
+		return back.resource["k8s.pod.name"] != nil && back.attributes["tapio.peer.k8s.pod.name"] != nil
 	}, patience, time.Second, "it does not know the pods")
+	require.Eventually(t, func() bool { return podWatches(t, plane) >= watched+2 }, patience, pollInterval)
 	assert.Equal(t, watched+2, podWatches(t, plane), "for whose it is, and for peers")
 	spans := gateway.spans(t)
 	require.Len(t, spans, 6)

@@ -266,7 +266,7 @@ func (h *theater) request(path string) (answered func()) {
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: front\r\n\r\n", path)
 	require.NoError(h.t, err)
 	return func() {
-		require.NoError(h.t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(h.t, conn.SetReadDeadline(time.Now().Add(patience)))
 		_, err = conn.Read(make([]byte, 4096))
 		require.NoError(h.t, err)
 	}
@@ -292,7 +292,7 @@ func (h *theater) exchangesFor(path string, n int) (found []bpf.WireHttpExchange
 			}
 		}
 		return len(found) >= n
-	}, 10*time.Second, 5*time.Millisecond, "%d requests for %s", n, path)
+	}, patience, 5*time.Millisecond, "%d requests for %s", n, path)
 	return found
 }
 
@@ -390,7 +390,7 @@ func TestTheOnlyRequestIsTheCause(t *testing.T) {
 		return called.Cause.Flags&event.CauseSole != 0
 	}
 	const pause = 500 * time.Millisecond // much longer than a request takes, also on a slow machine
-	require.Eventually(t, isSole, 20*time.Second, pause)
+	require.Eventually(t, isSole, patience, pause)
 	requireFor(t, served, called.Cause, event.CauseServer|event.CauseSole)
 	assert.Zero(t, served.Cause.Flags&event.CauseDedicated, "any thread may have served it")
 
@@ -398,7 +398,7 @@ func TestTheOnlyRequestIsTheCause(t *testing.T) {
 	release := <-h.waiting
 	assert.False(t, isSole(), "there are two")
 	close(release)
-	require.Eventually(t, isSole, 20*time.Second, pause)
+	require.Eventually(t, isSole, patience, pause)
 
 	h.front.say("alone")
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/alone").Cause.Flags)

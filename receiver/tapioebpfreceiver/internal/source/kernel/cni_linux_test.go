@@ -183,7 +183,7 @@ type ran struct {
 func (w pluginWorld) awaitRuns(n int) (runs []ran) {
 	w.t.Helper()
 	ends := map[uint32]event.CNIEnded{}
-	for deadline := time.Now().Add(10 * time.Second); len(w.ofType(event.TypeCNIEnded)) < n; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(w.ofType(event.TypeCNIEnded)) < n; time.Sleep(5 * time.Millisecond) {
 		require.True(w.t, time.Now().Before(deadline), "%d ends of plugins; the programs have counted %+v", n, w.counters())
 	}
 	for _, record := range w.ofType(event.TypeCNIEnded) {
@@ -607,7 +607,7 @@ func TestPluginsLeaveNothingBehind(t *testing.T) {
 		begun, ended = len(w.ofType(event.TypeCNIBegan)), len(w.ofType(event.TypeCNIEnded))
 		row := ofCNI()
 		return w.isEmpty("runs") && w.isEmpty("outputs") && row.Seen == uint64(2*begun) && row.Unreadable == uint64(begun-ended)
-	}, 10*time.Second, 5*time.Millisecond, "each that has begun has ended, and is told or counted")
+	}, patience, 5*time.Millisecond, "each that has begun has ended, and is told or counted")
 	missed := w.missedRuns() // by a kernel that preempts programs
 	assert.LessOrEqual(t, uint64(plugins-begun), missed["tp_btf/sched_process_exec"])
 	assert.LessOrEqual(t, uint64(begun-ended), missed["tp_btf/sched_process_exit"])
@@ -636,7 +636,7 @@ func TestPluginsWhoseEndIsMissed(t *testing.T) {
 	for range plugins {
 		require.NoError(t, w.plugin(filepath.Join(w.dir, "bridge"), addVariables, "result").Run())
 	}
-	require.Eventually(t, func() bool { return w.isEmpty("runs") && w.isEmpty("outputs") }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return w.isEmpty("runs") && w.isEmpty("outputs") }, patience, 5*time.Millisecond)
 	assert.Len(t, w.ofType(event.TypeCNIBegan), plugins)
 	assert.Empty(t, w.ofType(event.TypeCNIEnded))
 	row := w.counters()[uint8(event.FamilyCNI)]

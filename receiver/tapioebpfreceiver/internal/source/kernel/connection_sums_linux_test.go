@@ -159,43 +159,66 @@ func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
 	}
 	want, _, _, none := run(nil)
 	assert.Zero(t, none)
-	got, seen, told, summed := run(map[string]uint64{familyNetwork: 2})
-	t.Logf("%d of %d events are told, %d summed up by %d keys", told, seen, summed, len(got))
+	const limit = 2
+	began := time.Now()
+	got, seen, told, summed := run(map[string]uint64{familyNetwork: limit})
+	took := time.Since(began)
+	t.Logf("in %s, %d of %d events are told, %d summed up by %d keys", took, told, seen, summed, len(got))
 	assert.Equal(t, want, got)
-	assert.Less(t, told, seen/2)
+	assert.LessOrEqual(t, float64(told), limit*(took.Seconds()+1)+16, "some more where CPUs meet")
+	assert.Positive(t, summed)
 	assert.Len(t, got, 2*(1+2+2+2)+1, "of each address: connects; closes, resets and flows of both ends; and what is refused")
 }
 
 // TestDurationsOfSummedConnections, and their round-trip times, are in the buckets that they belong to.
 func TestDurationsOfSummedConnections(t *testing.T) {
+	const pause = 600 * time.Millisecond
 	w := newOwnWorld(t, func(o *Options) {
 		o.Families, o.RateLimits = []string{familyNetwork}, map[string]uint64{familyNetwork: 1}
 	})
-	require.NoError(t, w.workload("flood", closedAddress(t), "5").Run()) // what a second brings
-	talk := startTalker(t, w.workload("hold", "1"))
-	talk.hear()
-	time.Sleep(600 * time.Millisecond)
-	talk.end()
-	w.finish()
-	closes := 0
-	for _, record := range w.ofType(event.TypeConnectionSum) {
-		e, err := event.DecodeConnectionSum(record)
-		require.NoError(t, err)
-		if e.Sums.Events != 1 {
-			continue
+	closed := map[bool]bool{}
+	for tries := 0; len(closed) < 2; tries++ { // on a slow machine the second is over, and the close is told
+		require.Less(t, tries, 10, "a client's and a server's close are never summed up")
+		require.NoError(t, w.workload("flood", closedAddress(t), "5").Run()) // what a second brings
+		talk := startTalker(t, w.workload("hold", "1"))
+		talk.hear()
+		time.Sleep(pause)
+		talk.end()
+		require.Eventually(t, func() bool {
+			_, told, summed := w.carried()
+			return told+summed == w.counters()[uint8(event.FamilyNetwork)].Seen
+		}, time.Minute, 50*time.Millisecond)
+		for _, e := range w.singleSums() {
+			if !e.IsConnect() {
+				closed[e.Key.Role == event.RoleServer] = true
+			}
 		}
+	}
+	w.finish()
+	for _, e := range w.singleSums() {
 		bucket := bucketOf(e.DurationBounds(), time.Duration(e.Sums.Duration).Seconds())
 		assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", time.Duration(e.Sums.Duration), e.Sums.Durations)
 		if e.IsConnect() {
 			assert.Zero(t, e.Sums.Rtt)
 			continue
 		}
-		closes++
-		assert.GreaterOrEqual(t, time.Duration(e.Sums.Duration), 600*time.Millisecond)
+		assert.GreaterOrEqual(t, time.Duration(e.Sums.Duration), pause)
 		bucket = bucketOf(event.RoundTripBounds, float64(e.Sums.Rtt)/1e6)
 		assert.EqualValues(t, 1, e.Sums.Rtts[bucket], "%d µs: %v", e.Sums.Rtt, e.Sums.Rtts)
 	}
-	assert.Equal(t, 2, closes, "a client's and a server's")
+}
+
+// singleSums are of one event.
+func (w *world) singleSums() (found []event.ConnectionSum) {
+	w.t.Helper()
+	for _, record := range w.ofType(event.TypeConnectionSum) {
+		e, err := event.DecodeConnectionSum(record)
+		require.NoError(w.t, err)
+		if e.Sums.Events == 1 {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 // TestWithoutRoomForSumsConnectionsAreThrottled, and that is counted.

@@ -63,7 +63,7 @@ func awaitExecutable(t *testing.T, c *exec.Cmd, path string) {
 	require.Eventually(t, func() bool {
 		running, err := os.Readlink(exeOf(c.Process.Pid))
 		return err == nil && running == path
-	}, 10*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 }
 
 // processWithoutPtrace asks on a thread that gives the capability up, and ends with it.

@@ -62,6 +62,9 @@ func requireBPF(t testing.TB) {
 	t.Skip(err)
 }
 
+// patience is how long anything that must come about may take, on a machine with other work.
+const patience = 30 * time.Second
+
 // world is a cgroup of its own and a source that has it in scope.
 type world struct {
 	t      testing.TB
@@ -243,7 +246,7 @@ func newCgroup(t testing.TB, parent string) string {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		// its last process may still be on its way out
-		require.Eventually(t, func() bool { return syscall.Rmdir(dir) == nil }, 5*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return syscall.Rmdir(dir) == nil }, patience, 10*time.Millisecond)
 	})
 	return dir
 }
@@ -307,7 +310,7 @@ func (w *world) ofType(wanted event.Type) [][]byte {
 // await waits until there are n records of a type.
 func (w *world) await(wanted event.Type, n int) [][]byte {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return len(w.ofType(wanted)) >= n }, 10*time.Second, 5*time.Millisecond,
+	require.Eventually(w.t, func() bool { return len(w.ofType(wanted)) >= n }, patience, 5*time.Millisecond,
 		"%d records of type %#x", n, wanted)
 	return w.ofType(wanted)
 }

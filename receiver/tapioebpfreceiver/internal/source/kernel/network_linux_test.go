@@ -402,7 +402,7 @@ func TestTimedOut(t *testing.T) {
 			}
 		}
 		return false
-	}, 5*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 }
 
 func TestReset(t *testing.T) {

@@ -380,7 +380,7 @@ func compareActions(t *testing.T, w *world, pid uint32, dir string, expected []d
 	t.Helper()
 	marker := w.workload("security", "kernel log", dir)
 	require.NoError(t, marker.Run())
-	require.Eventually(t, func() bool { return len(actionsOf(t, w, uint32(marker.Process.Pid))) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(actionsOf(t, w, uint32(marker.Process.Pid))) > 0 }, patience, time.Millisecond)
 	var got []event.SecurityAction
 	dropping := expectsNoCredentials(expected)
 	for _, a := range actionsOf(t, w, pid) {

@@ -142,10 +142,12 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 	}
 	var want []exchange
 	processes := map[uint32]bool{}
+	began := time.Now()
 	for _, c := range cases {
 		processes[w.play(script{Steps: c.steps})] = true
 		want = append(want, c.want...)
 	}
+	took := time.Since(began)
 	told, sums := w.awaitExchanges(len(want))
 	w.finish()
 
@@ -162,9 +164,10 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 		assert.True(t, processes[e.Header.Pid], "process %d", e.Header.Pid)
 		assert.NotZero(t, e.Header.StartTime)
 	}
-	t.Logf("%d of %d exchanges are told, the others in %d records", len(told), len(want), len(sums))
+	t.Logf("in %s, %d of %d exchanges are told, the others in %d records", took, len(told), len(want), len(sums))
 	assert.Equal(t, tallyOf(want), got)
-	assert.Less(t, len(told), len(want)/2)
+	assert.LessOrEqual(t, float64(len(told)), took.Seconds()+1+16, "some more where CPUs meet")
+	assert.NotEmpty(t, sums)
 	counters := w.httpCounters()
 	assert.EqualValues(t, len(want), counters.Seen)
 	assert.Zero(t, counters.Throttled, "they are not lost")
@@ -208,48 +211,83 @@ func TestEndsOfSums(t *testing.T) {
 	}
 }
 
+// timedSum is an exchange of a status of its own.
+type timedSum struct {
+	status uint16
+	steps  []step
+	check  func(took, duration time.Duration)
+	took   time.Duration // the script, at most
+	ends   map[bool]bool // that are summed up, by whether it is a server's
+}
+
 // TestDurationsOfSums are in the buckets that they belong to, from a request's first byte to its response's last.
 func TestDurationsOfSums(t *testing.T) {
 	w := newWorld(t, withHTTPLimit)
-	const statuses = 200
-	pauses := []time.Duration{0, 0, 6 * time.Millisecond, 30 * time.Millisecond, 60 * time.Millisecond, 120 * time.Millisecond, 300 * time.Millisecond, 2600 * time.Millisecond}
-	for i, pause := range pauses { // each has a status, and so sums, of its own
-		response := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", statuses+i)
-		w.play(script{Steps: []step{client(get), {By: "server", Send: response, After: pause}}})
-	}
-	const slow, early, each, pause = 300, 301, 6, 150 * time.Millisecond // of each, one or two ends may be told
+	const pause = 150 * time.Millisecond
 	post := "POST /p HTTP/1.1\r\nContent-Length: 7\r\n\r\n"
-	var longest time.Duration
-	for range each {
-		w.play(script{Steps: []step{client(get[:9]), {By: "client", Send: get[9:], After: pause}, server(fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", slow))}})
-		began := time.Now()
-		w.play(script{Steps: []step{client(post), server(fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", early)), {By: "client", Send: "1234567", After: pause}}})
-		longest = max(longest, time.Since(began))
+	answer := func(status uint16) string { return fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n", status) }
+	timed := []*timedSum{
+		{status: 300, steps: []step{client(get[:9]), {By: "client", Send: get[9:], After: pause}, server(answer(300))}, check: func(_, duration time.Duration) {
+			assert.GreaterOrEqual(t, duration, pause, "it begins with the request")
+		}},
+		{status: 301, steps: []step{client(post), server(answer(301)), {By: "client", Send: "1234567", After: pause}}, check: func(took, duration time.Duration) {
+			assert.LessOrEqual(t, duration, took-pause, "the response ended before the request did")
+		}},
 	}
-	_, sums := w.awaitExchanges(2 * (len(pauses) + 2*each))
+	for i, pause := range []time.Duration{0, 6, 30, 60, 120, 300} {
+		status := uint16(210 + i)
+		timed = append(timed, &timedSum{status: status, steps: []step{client(get), {By: "server", Send: answer(status), After: pause * time.Millisecond}}, check: func(_, duration time.Duration) {
+			assert.GreaterOrEqual(t, duration, pause*time.Millisecond)
+		}})
+	}
+	sums := w.playTimed(timed)
 	w.finish()
-	used, ends := map[int]bool{}, map[uint16]map[bool]bool{slow: {}, early: {}}
+	used := map[int]bool{}
 	for _, e := range sums {
-		require.EqualValues(t, 1, e.Events())
-		duration := time.Duration(e.Sums.Duration)
-		switch e.Key.Status {
-		case slow:
-			assert.GreaterOrEqual(t, duration, pause)
-		case early:
-			assert.LessOrEqual(t, duration, longest-pause, "the response ended before the request did")
-		default:
-			assert.GreaterOrEqual(t, duration, pauses[e.Key.Status-statuses])
-		}
-		bucket := bucketOf(event.DurationBounds, duration.Seconds())
-		assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", duration, e.Sums.Durations)
-		used[bucket] = true
-		if of, ok := ends[e.Key.Status]; ok {
-			of[e.IsServer()] = true
+		for _, x := range timed {
+			if x.status == e.Key.Status {
+				require.EqualValues(t, 1, e.Events())
+				duration := time.Duration(e.Sums.Duration)
+				x.check(x.took, duration)
+				bucket := bucketOf(event.DurationBounds, duration.Seconds())
+				assert.EqualValues(t, 1, e.Sums.Durations[bucket], "%s: %v", duration, e.Sums.Durations)
+				used[bucket] = true
+			}
 		}
 	}
-	assert.GreaterOrEqual(t, len(used), 3)
-	both := map[bool]bool{false: true, true: true}
-	assert.Equal(t, map[uint16]map[bool]bool{slow: both, early: both}, ends)
+	assert.GreaterOrEqual(t, len(used), 2)
+}
+
+// playTimed plays all until both ends of each are summed up. What is told of a second is used up before, on the same connection,
+// but on a slow machine a second may pass.
+func (w *world) playTimed(all []*timedSum) (sums []event.HTTPSum) {
+	w.t.Helper()
+	const before = 4
+	exchanges := 0
+	for rounds, pending := 0, all; len(pending) > 0; rounds++ {
+		require.Less(w.t, rounds, 10, "some are never summed up")
+		for _, x := range pending {
+			var steps []step
+			for range before {
+				steps = append(steps, client(get), server(noBody))
+			}
+			began := time.Now()
+			w.play(script{Steps: append(steps, x.steps...)})
+			x.took = max(x.took, time.Since(began))
+			exchanges += 2 * (before + 1)
+		}
+		_, sums = w.awaitExchanges(exchanges)
+		pending = slices.DeleteFunc(slices.Clone(pending), func(x *timedSum) bool {
+			x.ends = map[bool]bool{}
+			for _, e := range sums {
+				if e.Key.Status == x.status {
+					x.ends[e.IsServer()] = true
+				}
+			}
+			return len(x.ends) == 2
+		})
+	}
+	return sums
 }
 
 // fill both of the maps of a kind, so that there is no room.

@@ -437,6 +437,7 @@ func TestATLSHandshakeWhoseEndWasNotSeenIsCounted(t *testing.T) {
 	loseConnection(t, w, 0) // it may not have been one
 	open, truths := w.talkTLS(handshakeCase{Slow: 3 * time.Second})
 	require.Empty(t, truths[0].Client)
+	require.Eventually(t, func() bool { return w.networkCounters().Unreadable > 0 }, patience, 5*time.Millisecond)
 	w.finish()
 	_, found := w.handshakesOf(open)
 	assert.Len(t, found, 2, "of a connection that is there, a handshake may take as long as it likes")

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -111,21 +112,23 @@ func TestFamiliesHaveTheirShares(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	o := options(1)
-	o.Rate = 20_000
-	s := newSource(t, o)
-	began := time.Now()
-	n, before := 0, time.Duration(0)
-	for time.Since(began) < 500*time.Millisecond {
-		before = time.Since(began)
-		require.NoError(t, s.Read(func([]byte) { n++ }))
-	}
-	after := time.Since(began)
-	// what was begun at the end has not told all; and the last reading may have come at any time in between
-	assert.GreaterOrEqual(t, float64(n), 0.9*o.Rate*before.Seconds())
-	assert.LessOrEqual(t, float64(n), 1.1*o.Rate*after.Seconds())
-	assert.WithinDuration(t, time.Now(), s.Wall(), time.Second)
-	assert.False(t, s.Patient())
+	synctest.Test(t, func(t *testing.T) {
+		o := options(1)
+		o.Rate = 20_000
+		s := newSource(t, o)
+		began := time.Now()
+		n, before := 0, time.Duration(0)
+		for time.Since(began) < 500*time.Millisecond {
+			before = time.Since(began)
+			require.NoError(t, s.Read(func([]byte) { n++ }))
+		}
+		after := time.Since(began)
+		// what was begun at the end has not told all
+		assert.GreaterOrEqual(t, float64(n), 0.9*o.Rate*before.Seconds())
+		assert.LessOrEqual(t, float64(n), 1.1*o.Rate*after.Seconds())
+		assert.Equal(t, time.Now(), s.Wall())
+		assert.False(t, s.Patient())
+	})
 }
 
 // TestARateThatIsTooHigh: turns and memory have their bounds, and the records are those of any machine.
@@ -167,17 +170,19 @@ func TestARateThatIsTooHigh(t *testing.T) {
 }
 
 func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
-	o := options(1)
-	o.Rate = 0.001
-	s := newSource(t, o)
-	readSome(t, s, 1) // the first story begins at once
-	began := time.Now()
-	for range 10 {
-		require.NoError(t, s.Read(func([]byte) {}))
-	}
-	assert.Less(t, time.Since(began), 5*time.Second)
-	require.NoError(t, s.Stop())
-	require.NoError(t, s.Read(func([]byte) { t.Error("a record after the end") }))
+	synctest.Test(t, func(t *testing.T) {
+		o := options(1)
+		o.Rate = 0.001
+		s := newSource(t, o)
+		readSome(t, s, 1) // the first story begins at once
+		for range 10 {
+			began := time.Now()
+			require.NoError(t, s.Read(func([]byte) {}))
+			assert.LessOrEqual(t, time.Since(began), o.FlushInterval)
+		}
+		require.NoError(t, s.Stop())
+		require.NoError(t, s.Read(func([]byte) { t.Error("a record after the end") }))
+	})
 }
 
 type key struct {
