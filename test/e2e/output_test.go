@@ -262,10 +262,14 @@ func (o *output) points(name string) []point {
 	var points []point
 	for _, of := range o.metrics[len(o.metrics)-1].ResourceMetrics().All() {
 		executable, _ := of.Resource().Attributes().AsRaw()["process.executable.path"].(string)
+		container, _ := of.Resource().Attributes().AsRaw()["container.id"].(string)
 		for _, scope := range of.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
 				if metric.Name() == name {
-					points = append(points, pointsOf(metric, executable)...)
+					for _, p := range pointsOf(metric, executable) {
+						p.container = container
+						points = append(points, p)
+					}
 				}
 			}
 		}
@@ -276,6 +280,7 @@ func (o *output) points(name string) []point {
 // point of a sum, or of a histogram, whose value is its count.
 type point struct {
 	executable string
+	container  string // its id
 	attributes map[string]any
 	value      int64
 	sum        float64

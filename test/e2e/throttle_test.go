@@ -6,8 +6,10 @@
 package e2e
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,4 +108,52 @@ func checkThrottling(t *testing.T, c *collector, container string, limit int64, 
 		sum += stops[i].number("tapio.throttle.count")
 	}
 	assert.EqualValues(t, throttled, sum)
+}
+
+// TestMetricsHaveWhatIsBeyondTheLimits of processes and connections: as many as there were, although hardly any is told.
+func TestMetricsHaveWhatIsBeyondTheLimits(t *testing.T) {
+	requireBPF(t)
+	const times = 40
+	scope := newCgroup(t)
+	server := scope.container(t, strings.Repeat("c3", 32)).startNginx(t, noUpstream)
+	busyID := strings.Repeat("d4", 32)
+	busy := scope.container(t, busyID)
+	c := startCollector(t, scope, "receivers::tapioebpf::rate_limits: {process: 3, network: 3, http: 3}")
+	script := `i=0; while [ $i -lt ` + strconv.Itoa(times) + ` ]; do "$1" -q -s -o /dev/null --noproxy "*" "http://$2/"; "$3" 7; i=$((i+1)); done; exit 0`
+	exit := filepath.Join(t.TempDir(), "exit.sh")
+	require.NoError(t, os.WriteFile(exit, []byte("#!"+tool(t, "sh")+"\nexit $1\n"), 0o700))
+	require.NoError(t, busy.command(t, "sh", "-c", script, "sh", tool(t, "curl"), server.address, exit).Run())
+	c.quietFor("network", 3*time.Second)
+	rows := c.stop()
+	for _, family := range []string{"network", "http"} {
+		assert.Empty(t, rows[family].Lost, family)
+		assert.Positive(t, rows[family].Aggregated, family)
+	}
+	assert.LessOrEqual(t, rows["process"].Lost["throttled"], uint64(2*times), "forks are in no metric")
+	assert.Equal(t, rows["process"].Lost["throttled"], sumOfLost(rows["process"]))
+
+	own := func(name string) []point {
+		return filterPoints(c.output.points(name), func(p point) bool { return p.container == busyID })
+	}
+	assert.EqualValues(t, 2*times+1, total(own("tapio.process.executions")))
+	assert.EqualValues(t, times, total(own("tapio.process.exits"), "error.type", "exit_7"))
+	assert.EqualValues(t, 2*times+1, total(own("tapio.process.exits")))
+	assert.EqualValues(t, times, total(own("tapio.tcp.connections"), "tapio.network.role", "client"))
+	assert.EqualValues(t, times, total(own("tapio.tcp.connection.duration"), "tapio.network.role", "client"))
+	assert.EqualValues(t, times, total(own("http.client.request.duration")))
+	assert.EqualValues(t, times, total(c.output.points("tapio.tcp.connections"), "tapio.network.role", "server"))
+	sent, received := total(c.output.points("tapio.network.io"), "network.io.direction", "transmit"), total(c.output.points("tapio.network.io"), "network.io.direction", "receive")
+	assert.Positive(t, sent)
+	assert.Equal(t, sent, received, "each byte that one end sends the other one receives")
+}
+
+func sumOfLost(r row) (sum uint64) {
+	for _, n := range r.Lost {
+		sum += n
+	}
+	return sum
+}
+
+func filterPoints(points []point, isWanted func(point) bool) []point {
+	return slices.DeleteFunc(slices.Clone(points), func(p point) bool { return !isWanted(p) })
 }
