@@ -314,7 +314,9 @@ static __always_inline void fill_sum_ending(struct http_sum_key *key,
 	key->flags = event->flags & ended;
 	if (key->flags)
 		return;
-	key->flags = event->flags & (HTTP_ABORTED | HTTP_CLOSED_HERE);
+	key->flags = event->flags & HTTP_ABORTED;
+	if (event->ends.role == ROLE_CLIENT)
+		key->flags |= event->flags & HTTP_CLOSED_HERE;
 	key->error = event->error;
 }
 

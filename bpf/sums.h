@@ -3,8 +3,8 @@
 
 /*
  * Sums of events beyond the limit of their cgroup: they are in no ring, but in histograms, so that metrics have all of them.
- * Of each kind there are two maps. One of them is filled, while the receiver empties the other one, and then they take turns: so
- * nothing is added to what is being read.
+ * Of each kind there are two maps, which take turns: one of them is filled, and what was filled before is read when no program that
+ * runs can still add to it.
  */
 #ifndef TAPIO_SUMS_H
 #define TAPIO_SUMS_H

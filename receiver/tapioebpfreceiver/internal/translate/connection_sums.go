@@ -16,15 +16,14 @@ func (t *Translator) connectionSum(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	t.metrics.summedConnections(t.resourceOf(&e.Header), e, t.wall(e.Header.Time))
+	if t.signals.Metrics {
+		t.metrics.summedConnections(t.resourceOf(&e.Header), e, t.wall(e.Header.Time))
+	}
 	t.accountSummed(event.FamilyNetwork, e.Sums.Events)
 	return t.outcomeIf(false), nil
 }
 
 func (m *metrics) summedConnections(r *identity.Resource, e event.ConnectionSum, now pcommon.Timestamp) {
-	if !m.wired {
-		return
-	}
 	of := e.Ends()
 	between := endsOf(&of)
 	if e.IsConnect() {
@@ -51,6 +50,9 @@ func (m *metrics) summedTraffic(key trafficKey, r *identity.Resource, e event.Co
 func (m *metrics) summedEnds(key outcomeKey, r *identity.Resource, e event.ConnectionSum, now pcommon.Timestamp) {
 	if e.Key.Role == event.RoleServer && e.Sums.FirstRecords > 0 {
 		m.outcomes.at(key, r, m.since, now).connections += e.Sums.FirstRecords
+	}
+	if e.Sums.Duration == 0 {
+		return // nobody has seen one of them being opened
 	}
 	key.errorType = endOf(uint32(e.Key.Flags), e.Key.Error)
 	m.outcomes.at(key, r, m.since, now).lifetime.merge(event.LifetimeBounds, e.Sums.Durations[:], seconds(e.Sums.Duration))

@@ -4,6 +4,8 @@
 package translate
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,4 +86,41 @@ func TestConnectionSumsWithoutMetrics(t *testing.T) {
 	w.handle(connectionSumRecord(ofFlowSum))
 	w.requireClosed(t)
 	assert.Equal(t, map[string]uint64{"throttled": 9}, w.ended(t).Lost)
+}
+
+// TestSummedConnectionsAreAsTold: the same events lead to the same metrics of the same resource, one by one and summed up.
+func TestSummedConnectionsAreAsTold(t *testing.T) {
+	opened := func(role uint8) func(*bpf.WireConnectionStats) {
+		return func(e *bpf.WireConnectionStats) {
+			e.Ends.Role, e.Flags = role, event.ConnectionFirstRecord|event.ConnectionHasRTT
+			e.SentBytesDelta, e.ReceivedBytesDelta, e.RetransmitsDelta, e.Rtt = 11, 22, 3, 70_000
+			e.Opened = 5*second - second/2
+		}
+	}
+	summed := func(role uint8) []byte {
+		return connectionSumRecord(func(e *bpf.WireConnectionSum) {
+			e.Header.Pid, e.Header.StartTime, e.Key.Role = 10, second, role
+			e.Sums = bpf.WireConnectionSums{
+				Events: 1, SentBytes: 11, ReceivedBytes: 22, Retransmits: 3, FirstRecords: 1, Rtt: 70_000, Duration: second / 2,
+			}
+			e.Sums.Rtts[9], e.Sums.Durations[3] = 1, 1
+		})
+	}
+	points := func(records ...[]byte) map[string]point {
+		w := newWorld(Signals{Metrics: true}, 100)
+		w.handle(append([][]byte{curl(2 * second)}, records...)...)
+		return w.collect(t, 20*second).points
+	}
+	for _, role := range []uint8{event.RoleClient, event.RoleServer} {
+		told := points(statsRecord(event.TypeConnectionClose, 5*second, opened(role)))
+		assert.Equal(t, told, points(summed(role)))
+		assert.Len(t, slices.DeleteFunc(slices.Collect(maps.Keys(told)), func(key string) bool { return !strings.HasPrefix(key, "/usr/bin/curl tapio.tcp.") }), 3+int(role-1), "a server's close tells that it was opened")
+	}
+	told := points(connectRecord(10, 3*second, 4*second, 111))
+	assert.Equal(t, told, points(connectionSumRecord(func(e *bpf.WireConnectionSum) {
+		ofConnectSum(e)
+		e.Header.Pid, e.Header.StartTime, e.Key.IsIpv4 = 10, second, 1
+		e.Sums = bpf.WireConnectionSums{Events: 1, Duration: second}
+		e.Sums.Durations[12] = 1
+	})))
 }

@@ -178,6 +178,15 @@ func TestHTTPSumsOfAProcess(t *testing.T) {
 	assert.Len(t, w.collect(t, 20*second).resources, 2, "curl's and init's")
 }
 
+// TestServersAreThoseOfClients: who asks a server is not what a client asks.
+func TestServersAreThoseOfClients(t *testing.T) {
+	w := newWorld(Signals{Metrics: true}, 100)
+	w.handle(curl(2*second), exchangeRecord(getHead, "", ofServer))
+	assert.Empty(t, w.servers.named)
+	w.handle(exchangeRecord(getHead, "", unchangedExchange))
+	assert.Len(t, w.servers.named, 1)
+}
+
 func TestServersAreBounded(t *testing.T) {
 	s := newServers()
 	x := exchange{resource: noResource, address: "a"}

@@ -17,15 +17,14 @@ func (t *Translator) processSum(record []byte) (outcome, error) {
 	if err != nil {
 		return absorbed, err
 	}
-	t.metrics.summedProcesses(t.index.ResourceOf(&e.Header, nil), e, t.wall(e.Header.Time))
+	if t.signals.Metrics {
+		t.metrics.summedProcesses(t.index.ResourceOf(&e.Header, nil), e, t.wall(e.Header.Time))
+	}
 	t.accountSummed(event.FamilyProcess, e.Sums.Events)
 	return t.outcomeIf(false), nil
 }
 
 func (m *metrics) summedProcesses(r *identity.Resource, e *bpf.WireProcessSum, now pcommon.Timestamp) {
-	if !m.wired {
-		return
-	}
 	key := processKey{owner: ownerOf(r)}
 	if event.Type(e.Key.Type) == event.TypeProcessExec {
 		m.processes.at(key, r, m.since, now).executions += e.Sums.Events

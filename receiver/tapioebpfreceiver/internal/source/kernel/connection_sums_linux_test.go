@@ -59,7 +59,7 @@ func resetStream(listener net.Listener) error {
 
 // carriedTally is what is the same each time that connections do the same.
 type carriedTally struct {
-	events, sent, received, first, durations uint64
+	events, sent, received, first, durations, rtts uint64
 }
 
 func (c *carriedTally) add(more carriedTally) {
@@ -68,6 +68,7 @@ func (c *carriedTally) add(more carriedTally) {
 	c.received += more.received
 	c.first += more.first
 	c.durations += more.durations
+	c.rtts += more.rtts
 }
 
 type carried map[bpf.WireConnectionSumKey]*carriedTally
@@ -112,6 +113,7 @@ func (w *world) carried() (all carried, told, summed uint64) {
 		all.add(sumKeyOf(event.TypeConnectionClose, &e.Ends, e.Flags, e.Error), carriedTally{
 			events: 1, sent: e.SentBytesDelta, received: e.ReceivedBytesDelta,
 			first: oneIf(isTCP && e.Flags&event.ConnectionFirstRecord != 0), durations: oneIf(isTCP && e.Opened != 0),
+			rtts: oneIf(e.Flags&event.ConnectionHasRTT != 0),
 		})
 		told++
 	}
@@ -126,7 +128,7 @@ func (w *world) carried() (all carried, told, summed uint64) {
 		assert.Zero(w.t, e.Sums.Zero)
 		key := e.Key
 		key.CgroupId, key.Pid, key.StartTime = 0, 0, 0
-		all.add(key, carriedTally{e.Sums.Events, e.Sums.SentBytes, e.Sums.ReceivedBytes, e.Sums.FirstRecords, totalCount(e.Sums.Durations[:])})
+		all.add(key, carriedTally{e.Sums.Events, e.Sums.SentBytes, e.Sums.ReceivedBytes, e.Sums.FirstRecords, totalCount(e.Sums.Durations[:]), totalCount(e.Sums.Rtts[:])})
 		summed += e.Sums.Events
 	}
 	return all, told, summed
@@ -141,7 +143,23 @@ func totalCount(buckets []uint64) (count uint64) {
 
 // TestConnectionsBeyondTheLimitAreSummedUp: with those that are told they are what they are without a limit.
 func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
-	run := func(limits map[string]uint64) (carried, uint64, uint64, uint64) {
+	const limit = 2
+	want, _, none := carriedOf(t, nil)
+	assert.Zero(t, none)
+	began := time.Now()
+	got, told, summed := carriedOf(t, map[string]uint64{familyNetwork: limit})
+	took := time.Since(began)
+	t.Logf("in %s, %d events are told, %d summed up by %d keys", took, told, summed, len(got))
+	assert.Equal(t, want, got)
+	assert.LessOrEqual(t, float64(told), limit*(took.Seconds()+1)+16, "some more where CPUs meet")
+	assert.Positive(t, summed)
+	assert.Len(t, got, 2*(1+2+2+2)+1, "of each address: connects; closes, resets and flows of both ends; and what is refused")
+}
+
+// carriedOf connections and flows of every kind, where the kernel has left out no run: what happens then nobody can know.
+func carriedOf(t *testing.T, limits map[string]uint64) (all carried, told, summed uint64) {
+	t.Helper()
+	for range 10 {
 		w := newOwnWorld(t, func(o *Options) { o.Families, o.RateLimits = []string{familyNetwork}, limits })
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			at := func() string { return net.JoinHostPort(host, strconv.Itoa(int(freePort(t)))) }
@@ -153,21 +171,14 @@ func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
 		w.finish()
 		counters := w.counters()[uint8(event.FamilyNetwork)]
 		assert.Zero(t, counters.Throttled)
-		all, told, summed := w.carried()
+		all, told, summed = w.carried()
 		assert.Equal(t, counters.Seen, told+summed)
-		return all, counters.Seen, told, summed
+		if w.missedRuns()["tp_btf/inet_sock_set_state"] == 0 {
+			return all, told, summed
+		}
 	}
-	want, _, _, none := run(nil)
-	assert.Zero(t, none)
-	const limit = 2
-	began := time.Now()
-	got, seen, told, summed := run(map[string]uint64{familyNetwork: limit})
-	took := time.Since(began)
-	t.Logf("in %s, %d of %d events are told, %d summed up by %d keys", took, told, seen, summed, len(got))
-	assert.Equal(t, want, got)
-	assert.LessOrEqual(t, float64(told), limit*(took.Seconds()+1)+16, "some more where CPUs meet")
-	assert.Positive(t, summed)
-	assert.Len(t, got, 2*(1+2+2+2)+1, "of each address: connects; closes, resets and flows of both ends; and what is refused")
+	require.Fail(t, "the kernel leaves out runs each time")
+	return nil, 0, 0
 }
 
 // TestDurationsOfSummedConnections, and their round-trip times, are in the buckets that they belong to.

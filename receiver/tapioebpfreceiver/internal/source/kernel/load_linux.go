@@ -79,6 +79,8 @@ type loader struct {
 	opened    []interface{ Close() error }
 	loaded    map[string]bool // programs, by name
 	sensitive *sensitiveSet
+	barrier   *ebpf.Map // see awaitPrograms
+	within    *ebpf.Map
 	report    func(families []string, hook string, err error)
 }
 

@@ -107,7 +107,7 @@ func (s *sums[K, V]) limitedFamily() string { return s.family }
 
 func (s *sums[K, V]) recordsMade() uint64 { return s.made.Load() }
 
-// drain the map whose turn it is not, to which nothing is added; now is when it is told, CLOCK_BOOTTIME, ns.
+// drain the map that was filled, to which nothing is added any more; now is when it is told, CLOCK_BOOTTIME, ns.
 func (s *sums[K, V]) drain(l *loader, turn uint32, now uint64, handle func(record []byte)) error {
 	m := l.shared[s.maps[turn]]
 	if m == nil {
@@ -145,41 +145,48 @@ func newSumming(s *Source) *summing {
 	return u
 }
 
-// read hands out what was summed up until the last turn: what a program was adding then has long been added. When the programs are
-// detached, it is all that there is.
+// read hands out what was summed up since it was called last, at its interval, and what is left when the programs are detached.
 func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) error {
-	if len(u.kinds) == 0 || !isLast && now-u.lastRead < limitsInterval {
+	if len(u.kinds) == 0 || u.source.loader.shared["sums_turn"] == nil || !isLast && now-u.lastRead < limitsInterval {
 		return nil
 	}
 	u.lastRead = now
-	before := 1 - u.turn
-	if err := u.drain(before, now, handle); err != nil {
+	filled := u.turn
+	u.turn = 1 - filled
+	if err := u.source.loader.shared["sums_turn"].Put(uint32(0), u.turn); err != nil {
+		return fmt.Errorf("take turns in summing up: %w", err)
+	}
+	if err := u.source.loader.awaitPrograms(); err != nil {
 		return err
 	}
-	if isLast {
-		return u.drain(u.turn, now, handle)
-	}
-	return u.take(before)
-}
-
-func (u *summing) drain(turn uint32, now uint64, handle func(record []byte)) error {
 	for _, kind := range u.kinds {
-		if err := kind.drain(u.source.loader, turn, now, handle); err != nil {
+		if err := kind.drain(u.source.loader, filled, now, handle); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (u *summing) take(turn uint32) error {
-	m := u.source.loader.shared["sums_turn"]
-	if m == nil {
-		return nil
+// awaitPrograms returns when no program runs any more that ran when it was called. This is what the kernel does before it says that
+// a map within a map was replaced (maybe_wait_bpf_programs, kernel/bpf/syscall.c, since Linux 4.18): here one by itself.
+func (l *loader) awaitPrograms() error {
+	if l.barrier == nil {
+		inner := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
+		outer, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: inner})
+		if err != nil {
+			return fmt.Errorf("create a map of maps: %w", err)
+		}
+		l.opened = append(l.opened, outer)
+		within, err := ebpf.NewMap(inner)
+		if err != nil {
+			return fmt.Errorf("create a map for a map of maps: %w", err)
+		}
+		l.opened = append(l.opened, within)
+		l.barrier, l.within = outer, within
 	}
-	if err := m.Put(uint32(0), turn); err != nil {
-		return fmt.Errorf("take turns in summing up: %w", err)
+	if err := l.barrier.Put(uint32(0), l.within); err != nil {
+		return fmt.Errorf("wait for the programs that run: %w", err)
 	}
-	u.turn = turn
 	return nil
 }
 
