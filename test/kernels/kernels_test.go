@@ -41,7 +41,7 @@ var slow = "^Test(" + strings.Join([]string{
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
-	"HTTPExchangesBeyondTheLimitAreSummedUp", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
+	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
 }, "|") + ")$"
 
@@ -49,7 +49,7 @@ var slow = "^Test(" + strings.Join([]string{
 const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
 	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
 	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart|ConnectionsBeyondTheLimitAreSummedUp|ProcessesBeyondTheLimitAreSummedUp|" +
-	"DurationsOfSums|DurationsOfSummedConnections)$"
+	"DurationsOfSummedConnections)$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {

@@ -179,6 +179,7 @@ func BenchmarkTLSPrograms(b *testing.B) {
 		for _, followed := range []bool{false, true} {
 			worlds[followed] = newOwnWorld(b, func(o *Options) {
 				withHTTP(o)
+				o.RateLimits = nil
 				o.Families, o.Causes, o.TLSHandshakes, o.RingSize = families, false, followed, 64<<20
 			})
 		}
@@ -237,6 +238,7 @@ func BenchmarkHTTPPrograms(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/causes=%t", strings.Join(c.families, "+"), c.causes), func(b *testing.B) {
 			w := newOwnWorld(b, func(o *Options) {
 				withHTTP(o)
+				o.RateLimits = nil
 				o.Families, o.Causes, o.ResponseHeads, o.RingSize = c.families, c.causes, false, 64<<20
 			})
 			address := startNginx(b, w)

@@ -23,8 +23,10 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
+// withHTTP has a limit that nobody reaches: with one, the programs are larger and take more stack, which not every kernel may take.
 func withHTTP(o *Options) {
 	o.Families = []string{familyHTTP}
+	o.RateLimits = map[string]uint64{familyHTTP: 1_000_000}
 	o.MaxInFlight = 1024
 	o.ResponseHeads = true
 	o.Causes = true

@@ -214,6 +214,20 @@ func (w *world) beyondLimit(family event.Family) uint64 {
 	return events
 }
 
+// toldOf a family are its events so far that were told one by one.
+func (w *world) toldOf(family event.Family) (events uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, record := range w.records {
+		header, err := event.DecodeHeader(record)
+		require.NoError(w.t, err)
+		if event.Type(header.Type).Family() == family {
+			events++
+		}
+	}
+	return events
+}
+
 // awaitThrottled waits until all that was throttled of the family, which is the cgroup's, is told, and until it is over. It
 // returns how many events that were.
 func (w *world) awaitThrottled(cgroup string, family event.Family, limit uint64) (events uint64) {
@@ -229,7 +243,8 @@ func (w *world) awaitThrottled(cgroup string, family event.Family, limit uint64)
 				isActive = e.Flags&event.ThrottlingEnded == 0
 			}
 		}
-		return !isActive && sum == w.beyondLimit(family)
+		counters := w.counters()[uint8(family)]
+		return !isActive && sum == w.beyondLimit(family) && counters.Seen == w.toldOf(family)+sum+counters.RingFull
 	}
 	require.Eventually(w.t, isOver, time.Minute, 50*time.Millisecond, "throttling does not end: %v", told)
 	var total uint64
