@@ -4,6 +4,8 @@
 package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 
 import (
+	"slices"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -51,7 +53,7 @@ func (m *metrics) summedEnds(key outcomeKey, r *identity.Resource, e event.Conne
 	if e.Key.Role == event.RoleServer && e.Sums.FirstRecords > 0 {
 		m.outcomes.at(key, r, m.since, now).connections += e.Sums.FirstRecords
 	}
-	if e.Sums.Duration == 0 {
+	if slices.Max(e.Sums.Durations[:]) == 0 {
 		return // nobody has seen one of them being opened
 	}
 	key.errorType = endOf(uint32(e.Key.Flags), e.Key.Error)

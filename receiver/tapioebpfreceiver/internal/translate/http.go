@@ -235,6 +235,17 @@ func (h *httpReader) versionOf(version []byte) string {
 	return h.texts.of(version)
 }
 
+// errorOf an exchange: what cut it off, else a status that is an error on its side.
+func errorOf(cut string, status uint16, isServer bool) string {
+	if cut != "" {
+		return cut
+	}
+	if status >= 500 || status >= 400 && !isServer {
+		return strconv.Itoa(int(status))
+	}
+	return ""
+}
+
 func (h *httpReader) readFields(x *exchange, fields http1.Fields) {
 	for name, value := range fields.All() {
 		switch {

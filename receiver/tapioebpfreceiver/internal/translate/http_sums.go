@@ -5,13 +5,11 @@ package translate // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 
 import (
 	"cmp"
-	"strconv"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity"
-	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/ledger"
 )
 
 // httpSum: exchanges that were beyond the limit of their cgroup end in metrics, or are lost where there are none.
@@ -28,10 +26,6 @@ func (t *Translator) httpSum(record []byte) (outcome, error) {
 	return t.outcomeIf(false), nil
 }
 
-func (t *Translator) resourceOf(header *event.Header) *identity.Resource {
-	return t.index.ResourceOf(header, t.index.Find(header.Pid, header.StartTime))
-}
-
 // serverOf a client's exchanges is as those that were told have named it, if all of them agree.
 func (t *Translator) serverOf(r *identity.Resource, e event.HTTPSum) hostPort {
 	if e.IsServer() {
@@ -41,15 +35,6 @@ func (t *Translator) serverOf(r *identity.Resource, e event.HTTPSum) hostPort {
 		return named
 	}
 	return hostPort{address: t.addresses.of(e.Key.PeerAddress), port: e.Key.PeerPort}
-}
-
-// accountSummed events end where the metrics are.
-func (t *Translator) accountSummed(family event.Family, events uint64) {
-	if t.signals.Metrics {
-		t.ledger.Add(family, ledger.Aggregated, events)
-	} else {
-		t.ledger.Add(family, ledger.LostThrottled, events)
-	}
 }
 
 // sumKeyOf has what is known of the exchanges: nothing that only their heads say, but for the server.
@@ -115,15 +100,4 @@ func (s *servers) note(x *exchange) {
 func (s *servers) of(client *identity.Resource, peer [16]byte, port uint16) (named hostPort, ok bool) {
 	name, ok := s.named[serverKey{client: client.Key, peer: peer, port: port}]
 	return name.hostPort, ok && !name.several
-}
-
-// errorOf an exchange: what cut it off, else a status that is an error on its side.
-func errorOf(cut string, status uint16, isServer bool) string {
-	if cut != "" {
-		return cut
-	}
-	if status >= 500 || status >= 400 && !isServer {
-		return strconv.Itoa(int(status))
-	}
-	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"structs"
 	"sync/atomic"
 	"unsafe"
 
@@ -46,11 +47,27 @@ func connectionSumBounds(bounds []float64, unit float64) (padded [event.Connecti
 // sums are what the programs have summed up of one kind, and become records. K and V are as the maps have them.
 type sums[K, V any] struct {
 	family string // whose limit it is that they are beyond
+	kind   event.Type
 	maps   [2]string
-	record func(key K, sum V, now uint64) []byte
+	owner  func(key *K) sumOwner
 	made   atomic.Uint64 // records
 	keys   []K
 	values []V
+	record sumRecord[K, V]
+}
+
+// sumRecord is as struct http_sum and the others, bpf/event.h.
+type sumRecord[K, V any] struct {
+	_      structs.HostLayout
+	Header bpf.WireEventHeader
+	Key    K
+	Sums   V
+}
+
+// sumOwner is whose events these are; the process is 0 where it is not known.
+type sumOwner struct {
+	cgroupID, startTime uint64
+	pid                 uint32
 }
 
 // summed is what is alike for sums of all kinds.
@@ -60,9 +77,9 @@ type summed interface {
 	recordsMade() uint64
 }
 
-func newSums[K, V any](family, name string, record func(key K, sum V, now uint64) []byte) *sums[K, V] {
+func newSums[K, V any](family, name string, kind event.Type, owner func(key *K) sumOwner) *sums[K, V] {
 	return &sums[K, V]{
-		family: family, maps: [2]string{name + "_0", name + "_1"}, record: record,
+		family: family, kind: kind, maps: [2]string{name + "_0", name + "_1"}, owner: owner,
 		keys: make([]K, sumsBatch), values: make([]V, sumsBatch),
 	}
 }
@@ -71,35 +88,20 @@ func newSums[K, V any](family, name string, record func(key K, sum V, now uint64
 const sumsBatch = 256
 
 func newHTTPSums() summed {
-	var record bpf.WireHttpSum
-	return newSums(familyHTTP, "http_sums", func(key bpf.WireHttpSumKey, sum bpf.WireHttpSums, now uint64) []byte {
-		record = bpf.WireHttpSum{
-			Header: bpf.WireEventHeader{Time: now, StartTime: key.StartTime, CgroupId: key.CgroupId, Pid: key.Pid, Type: uint16(event.TypeHTTPSum)},
-			Key:    key, Sums: sum,
-		}
-		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
+	return newSums[bpf.WireHttpSumKey, bpf.WireHttpSums](familyHTTP, "http_sums", event.TypeHTTPSum, func(key *bpf.WireHttpSumKey) sumOwner {
+		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
 	})
 }
 
 func newConnectionSums() summed {
-	var record bpf.WireConnectionSum
-	return newSums(familyNetwork, "connection_sums", func(key bpf.WireConnectionSumKey, sum bpf.WireConnectionSums, now uint64) []byte {
-		record = bpf.WireConnectionSum{
-			Header: bpf.WireEventHeader{Time: now, StartTime: key.StartTime, CgroupId: key.CgroupId, Pid: key.Pid, Type: uint16(event.TypeConnectionSum)},
-			Key:    key, Sums: sum,
-		}
-		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
+	return newSums[bpf.WireConnectionSumKey, bpf.WireConnectionSums](familyNetwork, "connection_sums", event.TypeConnectionSum, func(key *bpf.WireConnectionSumKey) sumOwner {
+		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
 	})
 }
 
 func newProcessSums() summed {
-	var record bpf.WireProcessSum
-	return newSums(familyProcess, "process_sums", func(key bpf.WireProcessSumKey, sum bpf.WireProcessSums, now uint64) []byte {
-		record = bpf.WireProcessSum{
-			Header: bpf.WireEventHeader{Time: now, CgroupId: key.CgroupId, Type: uint16(event.TypeProcessSum)},
-			Key:    key, Sums: sum,
-		}
-		return unsafe.Slice((*byte)(unsafe.Pointer(&record)), unsafe.Sizeof(record))
+	return newSums[bpf.WireProcessSumKey, bpf.WireProcessSums](familyProcess, "process_sums", event.TypeProcessSum, func(key *bpf.WireProcessSumKey) sumOwner {
+		return sumOwner{cgroupID: key.CgroupId}
 	})
 }
 
@@ -121,10 +123,20 @@ func (s *sums[K, V]) drain(l *loader, turn uint32, now uint64, handle func(recor
 		}
 		for i := range n {
 			s.made.Add(1)
-			handle(s.record(s.keys[i], s.values[i], now))
+			handle(s.tell(&s.keys[i], &s.values[i], now))
 		}
 	}
 	return nil
+}
+
+// tell returns what is valid until the next call.
+func (s *sums[K, V]) tell(key *K, sum *V, now uint64) (record []byte) {
+	owner := s.owner(key)
+	s.record = sumRecord[K, V]{
+		Header: bpf.WireEventHeader{Time: now, StartTime: owner.startTime, CgroupId: owner.cgroupID, Pid: owner.pid, Type: uint16(s.kind)},
+		Key:    *key, Sums: *sum,
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s.record)), unsafe.Sizeof(s.record))
 }
 
 // summing has the sums take turns, at the interval of limits.
