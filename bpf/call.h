@@ -85,20 +85,23 @@ static __always_inline bool is_compat(struct task_struct *task)
 	return BPF_CORE_READ(task, thread_info.flags) & TIF_32BIT;
 }
 
+/*
+ * The number of the call that a tracepoint's registers are of. Read as the verifier knows them, not copied:
+ * this is what every call of the node costs.
+ */
 static __always_inline __u64 call_number(struct pt_regs *regs)
 {
 	struct pt_regs___x86 *x86 = (void *)regs;
 	struct pt_regs___arm64 *arm64 = (void *)regs;
 
 	if (bpf_core_field_exists(x86->orig_ax))
-		return BPF_CORE_READ(x86, orig_ax);
-	return BPF_CORE_READ(arm64, syscallno);
+		return x86->orig_ax;
+	return (__u32)arm64->syscallno;
 }
 
 /* What is called, where it is one of those that matter; else 0. */
-static __always_inline __u16 call_of(struct pt_regs *regs)
+static __always_inline __u16 call_of(__u64 number)
 {
-	__u64 number = call_number(regs);
 	__u16 call;
 
 	if (number >= MAX_CALLS)

@@ -324,6 +324,9 @@ int BPF_PROG(cni_call_left, struct pt_regs *regs, long result)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(cni_any_call_left, struct pt_regs *regs, long result)
 {
-	call_left(number_of(ctx, 0), result, call_of(regs));
+	__u16 call = call_of(call_number(regs));
+
+	if (call)
+		call_left(number_of(ctx, 0), result, call);
 	return 0;
 }

@@ -290,7 +290,7 @@ int BPF_PROG(etcd_call_left, struct pt_regs *regs, long result)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(etcd_any_call_entered, struct pt_regs *regs, long number)
 {
-	if (is_any_etcd() && call_of(regs))
+	if (is_any_etcd() && call_of(number))
 		call_entered(current_task(), regs);
 	return 0;
 }
@@ -298,7 +298,7 @@ int BPF_PROG(etcd_any_call_entered, struct pt_regs *regs, long number)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(etcd_any_call_left, struct pt_regs *regs, long result)
 {
-	__u16 call = is_any_etcd() ? call_of(regs) : 0;
+	__u16 call = is_any_etcd() ? call_of(call_number(regs)) : 0;
 
 	if (call)
 		call_left(current_task(), result, call & CALL_MASK);

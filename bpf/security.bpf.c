@@ -856,14 +856,17 @@ int BPF_PROG(security_call_left, struct pt_regs *regs, long result)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(security_any_call_entered, struct pt_regs *regs, long number)
 {
-	call_entered(call_of(regs));
+	call_entered(call_of(number));
 	return 0;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(security_any_call_left, struct pt_regs *regs, long result)
 {
-	call_left(number_of(ctx, 0), result, call_of(regs));
+	__u16 call = call_of(call_number(regs));
+
+	if (call)
+		call_left(number_of(ctx, 0), result, call);
 	return 0;
 }
 
