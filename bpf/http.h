@@ -103,8 +103,8 @@ struct http_slot {
 	__u8 has_line;	   /* the request's first line was read: it is one */
 	__u8 early;	   /* the connection has no socket of its own yet */
 	__u8 expected;	   /* where the response begins is known */
-	__u8 reserved;
-	__u64 zero; /* always 0, which the verifier does not know: see unknown() */
+	__u8 parked;	   /* its connection's own, and no exchange's now */
+	__u64 zero;	   /* always 0, which the verifier does not know: see unknown() */
 	struct http_message messages[2]; /* by enum http_part */
 	struct http_exchange event;
 	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
@@ -122,7 +122,10 @@ static __always_inline bool streams_enabled(void)
 	return http_enabled || tls_enabled;
 }
 
-/* Sized by the loader: how many exchanges are followed at a time. */
+/* Set by the loader: how many exchanges are followed at a time, but for those in connections' own slots. */
+const volatile __u32 max_in_flight = 0;
+
+/* Sized by the loader. From number max_in_flight on, those that connections may have for their own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -136,6 +139,13 @@ struct {
 	__uint(max_entries, 1);
 	__type(value, __u32);
 } http_free SEC(".maps");
+
+/* Likewise, of those that connections may have for their own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1);
+	__type(value, __u32);
+} http_own SEC(".maps");
 
 #define MAX_EARLY_SEGMENT 2048
 #define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
@@ -226,13 +236,30 @@ static __always_inline __u64 slot_name(struct http_slot *slot)
 	return request_name(slot->event.request_sequence, slot->event.request_acknowledged);
 }
 
-static __always_inline void free_slot(struct http_slot *slot, __u32 number)
+static __always_inline void end_service(struct http_slot *slot)
 {
 	if (slot->served_by)
 		end_serving(slot->served_by, slot->server_born, slot_name(slot),
 			    slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE);
+}
+
+static __always_inline void give_back(struct http_slot *slot, __u32 number)
+{
 	slot->socket = 0;
-	bpf_map_push_elem(&http_free, &number, BPF_ANY);
+	if (number < max_in_flight)
+		bpf_map_push_elem(&http_free, &number, BPF_ANY);
+	else
+		bpf_map_push_elem(&http_own, &number, BPF_ANY);
+}
+
+/* Its exchange is over. A connection's own slot stays so. */
+static __always_inline void free_slot(struct http_slot *slot, __u32 number)
+{
+	end_service(slot);
+	if (number < max_in_flight)
+		give_back(slot, number);
+	else
+		slot->parked = true;
 }
 
 static __always_inline __u32 slot_of(struct http_connection *http, __u32 exchange)
@@ -245,7 +272,7 @@ static __always_inline struct http_slot *slot_that_is(__u32 number, __u64 socket
 {
 	struct http_slot *slot = http_slot(number);
 
-	if (!slot || slot->socket != socket || slot->number != exchange)
+	if (!slot || slot->socket != socket || slot->number != exchange || slot->parked)
 		return NULL;
 	return slot;
 }
@@ -253,6 +280,54 @@ static __always_inline struct http_slot *slot_that_is(__u32 number, __u64 socket
 static __always_inline struct http_slot *exchange_slot(struct http_connection *http, __u32 exchange)
 {
 	return slot_that_is(slot_of(http, exchange), http->streams[INGRESS].socket, exchange);
+}
+
+/* --- a connection's own slot ----------------------------------------------------------------- */
+
+/*
+ * All CPUs take slots from one stack and put them back there, one CPU at a time. A connection with one
+ * exchange after the other has a slot for its own after some, and does without.
+ */
+#define EXCHANGES_BEFORE_OWN 16
+
+/* NULL: it has none, or it was taken away, and may be another one's by now. */
+static __always_inline struct http_slot *own_slot(struct http_connection *http)
+{
+	struct http_slot *slot = http->has_own ? http_slot(http->own) : NULL;
+
+	return slot && slot->socket == http->streams[INGRESS].socket ? slot : NULL;
+}
+
+static __always_inline bool may_have_own(struct http_connection *http)
+{
+	return http->begun && http->begun % EXCHANGES_BEFORE_OWN == 0;
+}
+
+static __always_inline bool take_slot(struct http_connection *http, __u32 *number)
+{
+	struct http_slot *own = own_slot(http);
+
+	if (own && own->parked) {
+		*number = http->own;
+		return true;
+	}
+	if (!own && may_have_own(http) && !bpf_map_pop_elem(&http_own, number)) {
+		http->own = *number;
+		http->has_own = true;
+		return true;
+	}
+	return !bpf_map_pop_elem(&http_free, number);
+}
+
+/* The connection is over, or idle. */
+static __always_inline void give_back_own(struct http_connection *http)
+{
+	struct http_slot *own = own_slot(http);
+
+	if (!own || !own->parked)
+		return;
+	give_back(own, http->own);
+	http->has_own = false;
 }
 
 static __always_inline __u32 scratch_of(enum http_part part)
@@ -285,7 +360,7 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 	slot->live = now;
 	slot->served_by = 0;
 	slot->method = METHOD_OTHER;
-	slot->heads_frozen = slot->has_line = slot->early = slot->expected = false;
+	slot->heads_frozen = slot->has_line = slot->early = slot->expected = slot->parked = false;
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
 }
 
@@ -1073,7 +1148,7 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
 		return not_a_request(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
-	    bpf_map_pop_elem(&http_free, &number))
+	    !take_slot(http, &number))
 		return too_many(http, stream);
 	slot = http_slot(number);
 	if (!slot)
@@ -1979,6 +2054,7 @@ static __always_inline void end_connection(struct socket_state *state, __u16 fla
 		else
 			end_exchanges(state, flags, error);
 	}
+	give_back_own(http);
 	become_opaque(http);
 	unlock_connection(state);
 }
@@ -1993,22 +2069,43 @@ static __always_inline void keep_exchange(struct http_connection *http, __u32 ex
 		slot->live = now;
 }
 
-/* Of an open socket. */
-static __always_inline void keep_exchanges(struct http_connection *http)
-{
-	__u64 now = bpf_ktime_get_boot_ns();
-	__u32 exchange = http->answered;
-
-	if (http->reading)
-		keep_exchange(http, http->begun - 1, now);
-	for (int i = 0; i < MAX_PIPELINED && exchange != http->begun; i++)
-		keep_exchange(http, exchange++, now);
-}
-
 /* How long ago it was; negative: it has become later meanwhile. */
 static __always_inline __s64 behind_time(__u64 now, __u64 then)
 {
 	return now - then;
+}
+
+/* Connections that are idle leave their own slots to others. */
+static __always_inline bool is_idle(struct http_slot *own, __u64 now, __u64 after)
+{
+	return own->parked && behind_time(now, own->event.header.time) > (__s64)after;
+}
+
+static __always_inline void keep_own_slot(struct socket_state *state, __u64 now, __u64 idle)
+{
+	struct http_slot *own = own_slot(&state->http);
+
+	if (!own)
+		return;
+	own->live = now;
+	if (!is_idle(own, now, idle) || !lock_connection(state, 1))
+		return;
+	give_back_own(&state->http);
+	unlock_connection(state);
+}
+
+/* Of an open socket, which is idle that long after an exchange. */
+static __always_inline void keep_exchanges(struct socket_state *state, __u64 idle)
+{
+	struct http_connection *http = &state->http;
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u32 exchange = http->answered;
+
+	keep_own_slot(state, now, idle);
+	if (http->reading)
+		keep_exchange(http, http->begun - 1, now);
+	for (int i = 0; i < MAX_PIPELINED && exchange != http->begun; i++)
+		keep_exchange(http, exchange++, now);
 }
 
 /* The kernel leaves out a program's run in rare cases, and a close may be among those. */
@@ -2019,9 +2116,12 @@ static __always_inline void reap_exchange(__u32 number, __u64 after)
 
 	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
 		return;
-	if (slot->has_line && !slot->early)
-		count_unreadable(HTTP_EXCHANGE);
-	free_slot(slot, number);
+	if (!slot->parked) {
+		if (slot->has_line && !slot->early)
+			count_unreadable(HTTP_EXCHANGE);
+		end_service(slot);
+	}
+	give_back(slot, number);
 }
 
 #endif

@@ -743,7 +743,7 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 static __always_inline void visit_connection(struct sock *sk, struct socket_state *state)
 {
 	if (http_enabled)
-		keep_exchanges(&state->http);
+		keep_exchanges(state, report_interval);
 	if (tls_enabled)
 		keep_handshake(&state->http);
 	report_connection(sk, state);

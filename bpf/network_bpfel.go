@@ -26,6 +26,7 @@ const (
 	NetworkMapHttpEarly               = "http_early"
 	NetworkMapHttpFree                = "http_free"
 	NetworkMapHttpLocks               = "http_locks"
+	NetworkMapHttpOwn                 = "http_own"
 	NetworkMapHttpSlots               = "http_slots"
 	NetworkMapHttpSums0               = "http_sums_0"
 	NetworkMapHttpSums1               = "http_sums_1"
@@ -72,6 +73,7 @@ const (
 	NetworkVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
 	NetworkVarLifetimeBounds          = "lifetime_bounds"
 	NetworkVarLimitIntervals          = "limit_intervals"
+	NetworkVarMaxInFlight             = "max_in_flight"
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarNoConnections           = "no_connections"
 	NetworkVarNoExchanges             = "no_exchanges"
@@ -156,6 +158,7 @@ type NetworkMapSpecs struct {
 	HttpEarly        *ebpf.MapSpec `ebpf:"http_early"`
 	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
 	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
+	HttpOwn          *ebpf.MapSpec `ebpf:"http_own"`
 	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
 	HttpSums0        *ebpf.MapSpec `ebpf:"http_sums_0"`
 	HttpSums1        *ebpf.MapSpec `ebpf:"http_sums_1"`
@@ -194,6 +197,7 @@ type NetworkVariableSpecs struct {
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LifetimeBounds       *ebpf.VariableSpec `ebpf:"lifetime_bounds"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
+	MaxInFlight          *ebpf.VariableSpec `ebpf:"max_in_flight"`
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	NoConnections        *ebpf.VariableSpec `ebpf:"no_connections"`
 	NoExchanges          *ebpf.VariableSpec `ebpf:"no_exchanges"`
@@ -236,6 +240,7 @@ type NetworkMaps struct {
 	HttpEarly        *ebpf.Map `ebpf:"http_early"`
 	HttpFree         *ebpf.Map `ebpf:"http_free"`
 	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
+	HttpOwn          *ebpf.Map `ebpf:"http_own"`
 	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
 	HttpSums0        *ebpf.Map `ebpf:"http_sums_0"`
 	HttpSums1        *ebpf.Map `ebpf:"http_sums_1"`
@@ -266,6 +271,7 @@ func (m *NetworkMaps) Close() error {
 		m.HttpEarly,
 		m.HttpFree,
 		m.HttpLocks,
+		m.HttpOwn,
 		m.HttpSlots,
 		m.HttpSums0,
 		m.HttpSums1,
@@ -305,6 +311,7 @@ type NetworkVariables struct {
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LifetimeBounds       *ebpf.Variable `ebpf:"lifetime_bounds"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
+	MaxInFlight          *ebpf.Variable `ebpf:"max_in_flight"`
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	NoConnections        *ebpf.Variable `ebpf:"no_connections"`
 	NoExchanges          *ebpf.Variable `ebpf:"no_exchanges"`

@@ -242,6 +242,7 @@ func httpCases() []httpCase {
 func assertSlotsAreFree(t testing.TB, w *world) {
 	t.Helper()
 	assertAllFree(t, w, "http_free")
+	assertAllFree(t, w, "http_own")
 }
 
 func assertAllFree(t testing.TB, w *world, name string) {
@@ -469,6 +470,82 @@ func TestHTTPTooManyInFlight(t *testing.T) {
 	row := w.httpCounters()
 	assert.NotZero(t, row.TableFull)
 	assert.Equal(t, row.Seen, row.TableFull+row.Unreadable+uint64(len(w.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)))))
+	assertSlotsAreFree(t, w)
+}
+
+// ownSlotsInUse are those that connections have for their own, by number.
+func (w *world) ownSlotsInUse() map[uint32][]byte {
+	w.t.Helper()
+	slots := w.source.mapNamed("http_slots")
+	own := map[uint32][]byte{}
+	for number := w.source.options.MaxInFlight; number < slots.MaxEntries(); number++ {
+		slot, err := slots.LookupBytes(number)
+		require.NoError(w.t, err)
+		if binary.NativeEndian.Uint64(slot) != 0 { // its socket
+			own[number] = slot
+		}
+	}
+	return own
+}
+
+func (w *world) awaitOwnSlots(count int, when string) (own map[uint32][]byte) {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool {
+		own = w.ownSlotsInUse()
+		return len(own) == count
+	}, time.Minute, 20*time.Millisecond, when)
+	return own
+}
+
+// many exchanges, one after the other.
+func many(count int) (steps []step) {
+	for range count {
+		steps = append(steps, client(get), server(noBody))
+	}
+	return steps
+}
+
+func TestHTTPOwnSlots(t *testing.T) {
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight, o.ReportInterval = 64, 3*time.Second })
+	w.play(script{Steps: many(16)})
+	assert.Empty(t, w.ownSlotsInUse(), "of a connection with few exchanges")
+
+	steps, err := json.Marshal(script{Address: "127.0.0.1:0", Steps: append(many(40), step{By: "client", Send: get, After: time.Hour})})
+	require.NoError(t, err)
+	connection := startTalker(t, w.workload("script", string(steps)))
+	w.await(event.TypeHTTPExchange, 2*(16+40))
+	parked := w.awaitOwnSlots(2, "each end of a connection with many exchanges has one")
+	w.awaitOwnSlots(0, "an idle connection gives it back")
+	require.NoError(t, connection.command.Process.Kill())
+	connection.command.Wait()
+
+	// As where a close was not seen.
+	own := w.source.mapNamed("http_own")
+	for range parked {
+		var number uint32
+		require.NoError(t, own.LookupAndDelete(nil, &number))
+		require.Contains(t, parked, number)
+		require.NoError(t, w.source.mapNamed("http_slots").Put(number, parked[number]))
+	}
+	w.awaitOwnSlots(0, "a connection that is no more leaves it")
+
+	pipelined := append(many(40), client(strings.Repeat(get, 20)), server(strings.Repeat(noBody, 20)))
+	w.play(script{Steps: append(pipelined, many(40)...), Times: 5})
+	w.play(script{Address: "[::1]:0", Steps: append(many(20), client(get), step{By: "server", Send: noBody[:9], Do: "reset"})})
+	w.finish()
+	assert.Equal(t, source.Counters{Seen: 2 * (16 + 40 + 5*100 + 21)}, w.httpCounters())
+	assert.Len(t, w.ofType(event.TypeHTTPExchange), 2*(16+40+5*100+21))
+	assertSlotsAreFree(t, w)
+}
+
+func TestHTTPFewOwnSlots(t *testing.T) {
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 8 })
+	require.EqualValues(t, 1, w.source.mapNamed("http_own").MaxEntries())
+	pid := w.play(script{Steps: many(50), Times: 3})
+	w.finish()
+	_, found := w.exchangesOf(pid)
+	assert.Len(t, found, 2*150)
+	assert.Equal(t, source.Counters{Seen: 2 * 150}, w.httpCounters())
 	assertSlotsAreFree(t, w)
 }
 

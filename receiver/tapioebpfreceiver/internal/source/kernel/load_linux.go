@@ -177,6 +177,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,
+			"max_in_flight":       s.options.MaxInFlight,
 			"tls_enabled":         s.options.followsHandshakes(),
 			"causes_enabled":      s.options.followsCauses(),
 			"idle_watch":          uint64(idleWatch),
@@ -292,8 +293,8 @@ func (l *loader) tryObject(o object, options Options, features kernelFeatures) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 	}
-	for _, name := range []string{"http_free", "tls_free"} {
-		if err := fillFreeSlots(name, objectMaps[name]); err != nil {
+	for name, first := range map[string]uint32{"http_free": 0, "http_own": options.MaxInFlight, "tls_free": 0} {
+		if err := fillFreeSlots(name, objectMaps[name], first); err != nil {
 			return nil, nil, fmt.Errorf("object %s: %w", o.name, err)
 		}
 	}
@@ -347,14 +348,14 @@ func (l *loader) sizeSecurityMaps(spec *ebpf.CollectionSpec, o object, options O
 	}
 }
 
-// fillFreeSlots has the numbers of all slots for HTTP exchanges or TLS handshakes; the lowest is used first,
-// so that few are touched where few are needed.
-func fillFreeSlots(name string, free *ebpf.Map) error {
+// fillFreeSlots has the numbers of slots for HTTP exchanges or TLS handshakes, from first on; the lowest is used
+// first, so that few are touched where few are needed.
+func fillFreeSlots(name string, free *ebpf.Map, first uint32) error {
 	if free == nil {
 		return nil
 	}
 	for slot := range free.MaxEntries() {
-		if err := free.Put(nil, free.MaxEntries()-1-slot); err != nil {
+		if err := free.Put(nil, first+free.MaxEntries()-1-slot); err != nil {
 			return fmt.Errorf("fill map %s: %w", name, err)
 		}
 	}
@@ -415,7 +416,9 @@ func sizeMaps(spec *ebpf.CollectionSpec, options Options, features kernelFeature
 	if !slices.Contains(options.Families, familyHTTP) {
 		return
 	}
-	sizeSlots(spec, options.MaxInFlight, "http_slots", "http_free")
+	sizeSlots(spec, options.MaxInFlight, "http_free")
+	sizeSlots(spec, options.ownSlots(), "http_own")
+	sizeSlots(spec, options.MaxInFlight+options.ownSlots(), "http_slots")
 	if !options.followsCauses() {
 		return
 	}
@@ -447,6 +450,13 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 			m.MaxEntries = need.size
 		}
 	}
+}
+
+// ownSlots is how many connections may have a slot for HTTP exchanges to themselves, beside those that are taken
+// for one exchange. The programs have 16 bits for a slot's number.
+func (o *Options) ownSlots() uint32 {
+	const ofInFlight, numbers = 8, 1 << 16
+	return min(max(1, o.MaxInFlight/ofInFlight), numbers-o.MaxInFlight)
 }
 
 func sizeSlots(spec *ebpf.CollectionSpec, size uint32, names ...string) {
