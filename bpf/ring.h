@@ -36,14 +36,24 @@ const volatile __u64 traffic_wakeup_bytes = 1024;
 const volatile __u64 lifecycle_wakeup_bytes = 1024;
 
 /*
- * Waking the reader at every record costs four times what the rest of a program does, so it is
- * done only when there is much to read.
+ * Waking the reader costs as much as the rest of a program, or more: an interrupt of this CPU. So it is done only
+ * when there is much to read, and then not at every record until that is read, since the reader may be busy, or
+ * wait for a CPU itself. It is woken by what is written behind a mark; what is much has some of these.
  */
+#define MARKS 8
+#define BEHIND_MARK 4096 /* bytes: hardly a record has more, so that one begins in these */
+
+static __always_inline bool is_behind_mark(void *ring, __u64 distance)
+{
+	return bpf_ringbuf_query(ring, BPF_RB_PROD_POS) % distance < BEHIND_MARK;
+}
+
 static __always_inline __u64 wakeup_flags(void *ring)
 {
 	__u64 enough = ring == &lifecycle_ring ? lifecycle_wakeup_bytes : traffic_wakeup_bytes;
 
-	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= enough)
+	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= enough &&
+	    is_behind_mark(ring, enough / MARKS))
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }

@@ -6,6 +6,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -412,6 +413,46 @@ func lostOfBurst(t *testing.T) uint64 {
 	process := w.counters()[uint8(event.FamilyProcess)]
 	assert.Greater(t, process.Seen, uint64(1000), "three times what the ring has room for")
 	return process.RingFull
+}
+
+// TestAFullRingWakesTheReaderNowAndThen: while nobody reads, not every record of a ring that has much in it does. Of the
+// thousand beyond a quarter of it, some ten do behind each of five marks.
+func TestAFullRingWakesTheReaderNowAndThen(t *testing.T) {
+	w := newUnreadWorld(t, func(o *Options) { o.Families, o.RingSize = []string{familyProcess}, 32<<20 })
+	ring := w.source.mapNamed("lifecycle_ring")
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	require.NoError(t, err)
+	defer unix.Close(poll)
+	require.NoError(t, unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, ring.FD(), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}))
+
+	storm := w.command("/bin/sh", "-c", "i=0; while [ $i -lt 1000 ]; do /bin/true "+strings.Repeat("x", 1000)+"; i=$((i+1)); done")
+	require.NoError(t, storm.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- storm.Wait() }()
+	wakeUps := 0
+	for isOver := false; !isOver; {
+		select {
+		case err := <-ended:
+			require.NoError(t, err)
+			isOver = true
+		default:
+		}
+		var events [1]unix.EpollEvent
+		n, err := unix.EpollWait(poll, events[:], 10)
+		if !errors.Is(err, unix.EINTR) {
+			require.NoError(t, err)
+			wakeUps += n
+		}
+	}
+	close(w.done)
+	w.finish()
+	bytes := 0
+	for _, record := range w.records {
+		bytes += len(record)
+	}
+	require.Greater(t, bytes, int(ring.MaxEntries())*5/16, "of %d, much more than a quarter", ring.MaxEntries())
+	assert.Positive(t, wakeUps)
+	assert.LessOrEqual(t, wakeUps, 100)
 }
 
 // TestNothingIsLostInSilence lets a small ring overflow: what was seen was read or is counted.
