@@ -43,13 +43,14 @@ var slow = "^Test(" + strings.Join([]string{
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
+	"HTTPFewOwnSlots", "AFullRingWakesTheReaderNowAndThen",
 }, "|") + ")$"
 
 // extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.
 const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
 	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
 	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart|ConnectionsBeyondTheLimitAreSummedUp|ProcessesBeyondTheLimitAreSummedUp|" +
-	"DurationsOfSummedConnections)$"
+	"DurationsOfSummedConnections|HTTPOwnSlots)$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {
