@@ -50,7 +50,7 @@ var slow = "^Test(" + strings.Join([]string{
 const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
 	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
 	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart|ConnectionsBeyondTheLimitAreSummedUp|ProcessesBeyondTheLimitAreSummedUp|" +
-	"DurationsOfSummedConnections|HTTPOwnSlots)$"
+	"DurationsOfSummedConnections|HTTPOwnSlots|Suspend)$"
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {
