@@ -792,7 +792,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
 			o.Families, o.DNSPorts, o.DNSTimeout = []string{"process", "network", "http", "security"}, nil, 0
 		}},
-		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
+		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []int{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
 		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
 			o.Families, o.MaxInFlight = []string{"process", "network", "dns", "security"}, 0
 			o.Causes = false

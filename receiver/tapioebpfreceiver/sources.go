@@ -142,7 +142,7 @@ func optionsOf(cfg *Config) kernel.Options {
 		options.TLSHandshakes = network.TLSHandshakes
 	}
 	if dns := cfg.Families.DNS.Get(); dns != nil {
-		options.DNSPorts = dns.Ports
+		options.DNSPorts = portsOf(dns.Ports)
 		options.DNSTimeout = dns.Timeout
 	}
 	if http := cfg.Families.HTTP.Get(); http != nil {
