@@ -6,6 +6,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/bits"
 	"os"
@@ -90,7 +91,7 @@ type NetworkConfig struct {
 // DNSConfig of the family dns.
 type DNSConfig struct {
 	// Ports of the servers whose clients are observed, over UDP and TCP.
-	Ports []uint16 `mapstructure:"ports"`
+	Ports []int `mapstructure:"ports"`
 	// Timeout is how long a query may go unanswered before it counts as a failure.
 	Timeout time.Duration `mapstructure:"timeout"`
 
@@ -318,7 +319,7 @@ func createDefaultConfig() component.Config {
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
 			Network: configoptional.Some(NetworkConfig{ReportInterval: defaultReportInterval, TLSHandshakes: true}),
-			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
+			DNS:     configoptional.Some(DNSConfig{Ports: []int{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
 			Security: configoptional.Some(defaultSecurity()),
@@ -349,6 +350,9 @@ func createDefaultConfig() component.Config {
 // Unmarshal implements confmap.Unmarshaler. An empty cgroup is none, so that a list can be given by
 // an environment variable that may be unset.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := checkNumbers(conf.ToStringMap()); err != nil {
+		return err
+	}
 	if err := conf.Unmarshal(c); err != nil {
 		return err
 	}
@@ -360,6 +364,37 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	}
 	c.Scope.Cgroups = named
 	return nil
+}
+
+// checkNumbers refuses those with a fraction, but for the sections where they may have one. The decoder cuts it off: a
+// rate limit of 0.5 would be none.
+func checkNumbers(sections map[string]any) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(sections)) {
+		if name != "simulator" && name != "replay" {
+			errs = append(errs, checkWhole(name, sections[name]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkWhole(key string, value any) error {
+	var errs []error
+	switch v := value.(type) {
+	case float64:
+		if v != math.Trunc(v) || math.Abs(v) >= 1<<63 {
+			return fmt.Errorf("%s: %v must be a whole number, and one of 64 bits", key, v)
+		}
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			errs = append(errs, checkWhole(key+"::"+name, v[name]))
+		}
+	case []any:
+		for i, element := range v {
+			errs = append(errs, checkWhole(fmt.Sprintf("%s::%d", key, i), element))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Validate implements confmap.Validator. All is checked here and not section by section, so that an
@@ -508,10 +543,25 @@ func (c *DNSConfig) validate() error {
 	if n := len(c.Ports); n == 0 || n > maxDNSPorts {
 		errs = append(errs, fmt.Errorf("families::dns::ports: there must be 1 to %d, not %d", maxDNSPorts, n))
 	}
-	for i, port := range c.Ports {
-		errs = append(errs, within(fmt.Sprintf("families::dns::ports::%d", i), int(port), 1, math.MaxUint16))
+	return errors.Join(append(errs, validatePorts("families::dns::ports", c.Ports))...)
+}
+
+func validatePorts(key string, ports []int) error {
+	var errs []error
+	for i, port := range ports {
+		errs = append(errs, within(fmt.Sprintf("%s::%d", key, i), port, 1, math.MaxUint16))
 	}
 	return errors.Join(errs...)
+}
+
+// portsOf a configuration that was checked. There they are of a type with room for numbers that are none, which the
+// decoder would cut to 16 bits.
+func portsOf(numbers []int) []uint16 {
+	var ports []uint16
+	for _, number := range numbers {
+		ports = append(ports, uint16(number))
+	}
+	return ports
 }
 
 func (c *HTTPConfig) validate() error {

@@ -36,7 +36,7 @@ func defaults(change func(*Config)) *Config {
 		Families: FamiliesConfig{
 			Process: configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1024}),
 			Network: configoptional.Some(NetworkConfig{ReportInterval: time.Minute, TLSHandshakes: true}),
-			DNS:     configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: 5 * time.Second}),
+			DNS:     configoptional.Some(DNSConfig{Ports: []int{53}, Timeout: 5 * time.Second}),
 			HTTP:    configoptional.Some(HTTPConfig{MaxInFlight: 4096}),
 
 			Security: configoptional.Some(securityDefaults(func(*SecurityConfig) {})),
@@ -69,7 +69,7 @@ func defaults(change func(*Config)) *Config {
 func etcdDefaults(change func(*EtcdConfig)) EtcdConfig {
 	cfg := EtcdConfig{
 		Executables: []string{"etcd"}, SyscallTracepoints: true, Slow: 100 * time.Millisecond,
-		ClientPorts: []uint16{2379}, PeerPorts: []uint16{2380},
+		ClientPorts: []int{2379}, PeerPorts: []int{2380},
 		Watch: EtcdWatchConfig{Endpoints: []string{}, Prefix: "/registry/", QueueSize: 8192},
 	}
 	change(&cfg)
@@ -78,7 +78,7 @@ func etcdDefaults(change func(*EtcdConfig)) EtcdConfig {
 
 func everyEtcdKey(cfg *EtcdConfig) {
 	cfg.Executables, cfg.SyscallTracepoints, cfg.Slow = []string{"etcd", "etcd-main"}, false, time.Minute
-	cfg.ClientPorts, cfg.PeerPorts = []uint16{2379, 4001}, []uint16{}
+	cfg.ClientPorts, cfg.PeerPorts = []int{2379, 4001}, []int{}
 	cfg.Watch = EtcdWatchConfig{
 		Endpoints: []string{"https://10.0.0.1:2379", "[fd00::1]:2379", "etcd.example:2379"}, Prefix: "/", Username: "watcher", Password: "secret", QueueSize: 1,
 	}
@@ -99,7 +99,7 @@ func TestConfig(t *testing.T) {
 		{"every_key.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: false, MaxArgumentBytes: 4096})
 			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: 24 * time.Hour})
-			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{53, 65535}, Timeout: time.Minute})
+			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []int{53, 65535}, Timeout: time.Minute})
 			cfg.Families.HTTP = configoptional.Some(HTTPConfig{
 				Query: true, Headers: HTTPHeadersConfig{Request: []string{"Referer", "traceparent"}, Response: []string{"content-type"}},
 				Routes: []string{"/users/{id}", "/files/{path...}"}, ForwardedFor: true, MaxInFlight: 65535,
@@ -130,7 +130,7 @@ func TestConfig(t *testing.T) {
 		{"smallest_values.yaml", func(cfg *Config) {
 			cfg.Families.Process = configoptional.Some(ProcessConfig{Arguments: true, MaxArgumentBytes: 1})
 			cfg.Families.Network = configoptional.Some(NetworkConfig{ReportInterval: time.Second, TLSHandshakes: true})
-			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{1}, Timeout: 100 * time.Millisecond})
+			cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []int{1}, Timeout: 100 * time.Millisecond})
 			cfg.Families.HTTP = configoptional.Some(HTTPConfig{MaxInFlight: 64})
 			cfg.Ring = RingConfig{Size: 65536, FlushInterval: time.Millisecond}
 			cfg.Batch = BatchConfig{MaxEvents: 1, Timeout: time.Millisecond, QueueSize: 1, RetryTimeout: 0}
@@ -250,6 +250,9 @@ func TestConfigOutOfRange(t *testing.T) {
 		{"dns_ports_none.yaml", "families::dns::ports: there must be 1 to 16, not 0"},
 		{"dns_ports_many.yaml", "families::dns::ports: there must be 1 to 16, not 17"},
 		{"dns_port_zero.yaml", "families::dns::ports::1: 0 must be from 1 to 65535"},
+		{"dns_port_beyond_16_bits.yaml", "families::dns::ports::0: 65589 must be from 1 to 65535"},
+		{"dns_port_negative.yaml", "families::dns::ports::1: -1 must be from 1 to 65535"},
+		{"etcd_port_beyond_16_bits.yaml", "families::etcd::client_ports::0: 67915 must be from 1 to 65535\nfamilies::etcd::peer_ports::0: 67916 must be from 1 to 65535"},
 		{"dns_timeout_low.yaml", "families::dns::timeout: 99ms must be from 100ms to 1m0s"},
 		{"dns_timeout_high.yaml", "families::dns::timeout: 1m1s must be from 100ms to 1m0s"},
 		{"http_max_in_flight_low.yaml", "families::http::max_in_flight: 63 must be from 64 to 65535"},
@@ -346,6 +349,8 @@ func TestConfigUnreadable(t *testing.T) {
 		{"ring_size_nonsense.yaml", inRingSize + `"lots" is not a size such as 8MiB`},
 		{"ring_size_fraction.yaml", inRingSize + `"1.5MiB" is not a size such as 8MiB`},
 		{"ring_size_beyond_64_bits.yaml", inRingSize + `"18446744073709551615GiB" is not a size such as 8MiB`},
+		{"rate_limit_fraction.yaml", decoding + "'' rate_limits::http: 0.5 must be a whole number, and one of 64 bits"},
+		{"fractions.yaml", decoding + "'' batch::max_events: 1e+20 must be a whole number, and one of 64 bits\nfamilies::dns::ports::1: 53.5 must be a whole number, and one of 64 bits"},
 		{"rate_limit_negative.yaml", inConfig + "'rate_limits.dns' cannot parse value as 'uint64': -1 overflows uint"},
 		{"rate_limit_of_cni.yaml", inConfig + "'rate_limits' has invalid keys: cni"},
 		{"ring_size_negative.yaml", inRingSize + "cannot parse value as 'tapioebpfreceiver.ByteSize': -1 overflows uint"},

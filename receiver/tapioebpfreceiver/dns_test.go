@@ -76,7 +76,7 @@ func startDNS(t *testing.T, spans *consumertest.TracesSink) (*dnsSource, *tapioR
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.Batch.Timeout = time.Millisecond
-	cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []uint16{53}, Timeout: answerIsSlow})
+	cfg.Families.DNS = configoptional.Some(DNSConfig{Ports: []int{53}, Timeout: answerIsSlow})
 	created, err := NewFactory().CreateTraces(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, spans)
 	require.NoError(t, err)
 	r, s := created.(*tapioReceiver), &dnsSource{}

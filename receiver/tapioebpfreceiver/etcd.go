@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -33,8 +32,8 @@ type EtcdConfig struct {
 	// Slow is how long a write or a sync takes that is told by itself; 0: each is.
 	Slow time.Duration `mapstructure:"slow"`
 	// ClientPorts and PeerPorts are those that etcd listens on.
-	ClientPorts []uint16        `mapstructure:"client_ports"`
-	PeerPorts   []uint16        `mapstructure:"peer_ports"`
+	ClientPorts []int           `mapstructure:"client_ports"`
+	PeerPorts   []int           `mapstructure:"peer_ports"`
 	Watch       EtcdWatchConfig `mapstructure:"watch"`
 
 	_ struct{}
@@ -70,8 +69,8 @@ func defaultEtcd() EtcdConfig {
 		Executables:        []string{"etcd"},
 		SyscallTracepoints: true,
 		Slow:               100 * time.Millisecond,
-		ClientPorts:        []uint16{2379},
-		PeerPorts:          []uint16{2380},
+		ClientPorts:        []int{2379},
+		PeerPorts:          []int{2380},
 		Watch: EtcdWatchConfig{
 			Endpoints: []string{},
 			Prefix:    registry.Prefix,
@@ -108,15 +107,11 @@ func validateEtcdExecutables(key string, names []string) error {
 	return errors.Join(errs...)
 }
 
-func validateEtcdPorts(key string, ports []uint16) error {
+func validateEtcdPorts(key string, ports []int) error {
 	if n := len(ports); n > maxEtcdPorts {
 		return fmt.Errorf("%s: %d are too many, the most are %d", key, n, maxEtcdPorts)
 	}
-	var errs []error
-	for i, port := range ports {
-		errs = append(errs, within(fmt.Sprintf("%s::%d", key, i), int(port), 1, math.MaxUint16))
-	}
-	return errors.Join(errs...)
+	return validatePorts(key, ports)
 }
 
 // validateDistinct: a port cannot be for both.
@@ -204,7 +199,7 @@ func (c *Config) etcdOptions() translate.EtcdOptions {
 	}
 	return translate.EtcdOptions{
 		Enabled: true, Executables: etcd.Executables, Slow: etcd.Slow,
-		ClientPorts: etcd.ClientPorts, PeerPorts: etcd.PeerPorts,
+		ClientPorts: portsOf(etcd.ClientPorts), PeerPorts: portsOf(etcd.PeerPorts),
 	}
 }
 

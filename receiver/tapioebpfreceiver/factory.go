@@ -7,6 +7,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
@@ -28,15 +29,15 @@ func NewFactory() receiver.Factory {
 }
 
 func createTraces(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Traces) (receiver.Traces, error) {
-	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) { r.next.traces = next })
+	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) error { return connect(&r.next.traces, next) })
 }
 
 func createMetrics(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Metrics) (receiver.Metrics, error) {
-	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) { r.next.metrics = next })
+	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) error { return connect(&r.next.metrics, next) })
 }
 
 func createLogs(_ context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
-	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) { r.next.logs = next })
+	return shared.add(set, cfg.(*Config), func(r *tapioReceiver) error { return connect(&r.next.logs, next) })
 }
 
 // shared has the receivers by their configuration: the collector asks for one a signal, and all
@@ -48,19 +49,45 @@ type instances struct {
 	receivers map[*Config]*tapioReceiver
 }
 
-func (i *instances) add(set receiver.Settings, cfg *Config, connect func(*tapioReceiver)) (*tapioReceiver, error) {
+func (i *instances) add(set receiver.Settings, cfg *Config, connect func(*tapioReceiver) error) (*tapioReceiver, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	r, ok := i.receivers[cfg]
-	if !ok {
-		var err error
-		if r, err = newReceiver(set, cfg); err != nil {
-			return nil, err
-		}
-		i.receivers[cfg] = r
+	r, err := i.get(set, cfg)
+	if err != nil {
+		return nil, err
 	}
-	connect(r)
+	if r.begun.Load() {
+		return nil, fmt.Errorf("a receiver with this configuration runs already, and its signals are settled; %s", oneEach)
+	}
+	if err := connect(r); err != nil {
+		return nil, err
+	}
 	return r, nil
+}
+
+func (i *instances) get(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
+	if r, ok := i.receivers[cfg]; ok {
+		return r, nil
+	}
+	r, err := newReceiver(set, cfg)
+	if err != nil {
+		return nil, err
+	}
+	i.receivers[cfg] = r
+	return r, nil
+}
+
+// oneEach is what to do in a program that makes receivers itself. The collector does so.
+const oneEach = "shut it down first, or make another one with a configuration of its own, by CreateDefaultConfig"
+
+// connect a signal with the next component. With a second one, the first would get nothing any more.
+func connect[C comparable](signal *C, next C) error {
+	var none C
+	if *signal != none {
+		return fmt.Errorf("the receiver with this configuration has a consumer of this signal already; %s", oneEach)
+	}
+	*signal = next
+	return nil
 }
 
 // remove lets the same configuration make a new receiver.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -39,6 +40,7 @@ type tapioReceiver struct {
 
 	startOnce, shutdownOnce sync.Once
 	startErr, shutdownErr   error
+	begun, ended            atomic.Bool // Start, or Shutdown, was called
 	started                 time.Time
 	ledger                  ledger.Ledger
 	naming                  translate.Naming
@@ -78,29 +80,28 @@ func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
 }
 
 // Start implements component.Component. The collector calls it once a signal; the first call starts
-// the receiver.
-func (r *tapioReceiver) Start(_ context.Context, host component.Host) error {
+// the receiver. One that was shut down does not start again.
+func (r *tapioReceiver) Start(ctx context.Context, host component.Host) error {
+	r.begun.Store(true)
+	if r.ended.Load() {
+		return errors.New("start: this receiver was shut down, and cannot be used again: have the factory create another one")
+	}
 	r.status.add(host)
-	r.startOnce.Do(func() { r.startErr = r.start(host) })
+	r.startOnce.Do(func() { r.startErr = r.start(ctx, host) })
 	return r.startErr
 }
 
-func (r *tapioReceiver) start(host component.Host) error {
+func (r *tapioReceiver) start(ctx context.Context, host component.Host) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("start: %w", context.Cause(ctx))
+	}
 	var err error
 	if r.source, err = r.openSource(r.config, r.set); err != nil {
 		return err
 	}
 	r.started = time.Now()
-	if err := r.observe(); err != nil {
-		return errors.Join(err, r.source.Close())
-	}
-	if err := r.startKubernetes(); err != nil {
-		return errors.Join(err, r.source.Close())
-	}
-	r.sender = newSender(r)
-	if r.reader, err = newReader(r); err != nil {
-		r.stopKubernetes()
-		return errors.Join(err, r.source.Close())
+	if err := r.prepare(ctx); err != nil {
+		return errors.Join(err, r.abandon())
 	}
 	r.sender.start()
 	r.startEtcd()
@@ -109,6 +110,31 @@ func (r *tapioReceiver) start(host component.Host) error {
 	r.status.started()
 	r.trim()
 	return nil
+}
+
+// prepare all that can fail once the source is open.
+func (r *tapioReceiver) prepare(ctx context.Context) error {
+	if ctx.Err() != nil { // to open the source takes a second or more
+		return fmt.Errorf("start: %w", context.Cause(ctx))
+	}
+	if err := r.observe(); err != nil {
+		return err
+	}
+	if err := r.startKubernetes(); err != nil {
+		return err
+	}
+	r.sender = newSender(r)
+	var err error
+	r.reader, err = newReader(r)
+	return err
+}
+
+// abandon a start that failed. The collector's own metrics may be read after that, and must not ask a
+// source that is closed.
+func (r *tapioReceiver) abandon() error {
+	r.stopKubernetes()
+	r.telemetry.Shutdown()
+	return r.source.Close()
 }
 
 func (r *tapioReceiver) trim() {
@@ -120,6 +146,7 @@ func (r *tapioReceiver) trim() {
 // Shutdown implements component.Component: no more events are made, those that were made go out,
 // and what the next components do not take before ctx ends is in the ledger as lost.
 func (r *tapioReceiver) Shutdown(ctx context.Context) error {
+	r.ended.Store(true)
 	r.shutdownOnce.Do(func() { r.shutdownErr = r.shutdown(ctx) })
 	return r.shutdownErr
 }

@@ -6,7 +6,9 @@ package tapioebpfreceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -303,6 +305,133 @@ func TestStartErrorReachesEverySignal(t *testing.T) {
 	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
 	require.ErrorIs(t, r.Start(t.Context(), componenttest.NewNopHost()), want)
 	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+// brittleSource is of no use when it is closed, as the kernel's maps are.
+type brittleSource struct{ fakeSource }
+
+func (b *brittleSource) Counters() (map[uint8]source.Counters, error) {
+	if b.wasClosed() {
+		panic("a source that is closed was asked")
+	}
+	return b.fakeSource.Counters()
+}
+
+func (b *brittleSource) Capabilities() []source.Capability {
+	if b.wasClosed() {
+		panic("a source that is closed was asked")
+	}
+	return b.fakeSource.Capabilities()
+}
+
+func (f *fakeSource) wasClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// The collector reads its own metrics for the last time after a start that failed.
+func TestMetricsAfterAFailedStart(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	cfg := createDefaultConfig().(*Config)
+	withKubernetes(filepath.Join(t.TempDir(), "none"))(cfg)
+	r, err := newReceiver(metadatatest.NewSettings(telemetry), cfg)
+	require.NoError(t, err)
+	events := &brittleSource{}
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return events, nil }
+	require.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "kubernetes: ")
+	assert.True(t, events.wasClosed())
+	var all metricdata.ResourceMetrics
+	require.NotPanics(t, func() { require.NoError(t, telemetry.Reader.Collect(t.Context(), &all)) })
+	assert.Empty(t, all.ScopeMetrics)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+// Who gives up waiting for the start must not be left with programs in the kernel.
+func TestStartIsCancelled(t *testing.T) {
+	for _, during := range []bool{false, true} {
+		t.Run(fmt.Sprint("during ", during), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
+			require.NoError(t, err)
+			events, opened := &fakeSource{}, false
+			r.openSource = func(*Config, receiver.Settings) (source.Source, error) {
+				opened = true
+				cancel()
+				return events, nil
+			}
+			if !during {
+				cancel()
+			}
+			require.ErrorIs(t, r.Start(ctx, componenttest.NewNopHost()), context.Canceled)
+			assert.Equal(t, during, opened)
+			assert.Equal(t, during, events.wasClosed())
+			require.NoError(t, r.Shutdown(t.Context()))
+		})
+	}
+}
+
+// What was shut down must not seem to run again.
+func TestNoStartAfterShutdown(t *testing.T) {
+	for _, started := range []bool{false, true} {
+		t.Run(fmt.Sprint("started ", started), func(t *testing.T) {
+			r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
+			require.NoError(t, err)
+			opened := 0
+			r.openSource = func(*Config, receiver.Settings) (source.Source, error) {
+				opened++
+				return &fakeSource{}, nil
+			}
+			if started {
+				require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
+			}
+			require.NoError(t, r.Shutdown(t.Context()))
+			before := opened
+			require.ErrorContains(t, r.Start(t.Context(), componenttest.NewNopHost()), "was shut down")
+			assert.Equal(t, before, opened, "nothing is opened that nobody would close")
+			require.NoError(t, r.Shutdown(t.Context()))
+		})
+	}
+}
+
+// A Go program that makes two receivers of one configuration is told so: all data would go to the second one's consumer.
+func TestOneConsumerForEachSignal(t *testing.T) {
+	factory, cfg, set := NewFactory(), createDefaultConfig().(*Config), receivertest.NewNopSettings(metadata.Type)
+	logs, err := factory.CreateLogs(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	_, err = factory.CreateTraces(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	_, err = NewFactory().CreateLogs(t.Context(), set, cfg, &consumertest.LogsSink{})
+	require.ErrorContains(t, err, "has a consumer of this signal already")
+	require.ErrorContains(t, err, "by CreateDefaultConfig")
+	_, err = factory.CreateTraces(t.Context(), set, cfg, &consumertest.TracesSink{})
+	require.Error(t, err)
+
+	logs.(*tapioReceiver).openSource = func(*Config, receiver.Settings) (source.Source, error) { return &fakeSource{}, nil }
+	require.NoError(t, logs.Start(t.Context(), componenttest.NewNopHost()))
+	_, err = factory.CreateMetrics(t.Context(), set, cfg, consumertest.NewNop())
+	require.ErrorContains(t, err, "runs already")
+	require.NoError(t, logs.Shutdown(t.Context()))
+
+	again, err := factory.CreateMetrics(t.Context(), set, cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, again.Shutdown(t.Context()))
+}
+
+// Each has its own events, though they are in one process.
+func TestTwoReceivers(t *testing.T) {
+	first, second := &consumertest.LogsSink{}, &consumertest.LogsSink{}
+	one, two := newSetup(t, first, nil), newSetup(t, second, nil)
+	one.source.give(3)
+	two.source.give(5)
+	one.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 3 })
+	two.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 5 })
+	assert.Equal(t, 3, first.LogRecordCount())
+	assert.Equal(t, 5, second.LogRecordCount())
+	require.NoError(t, one.receiver.Shutdown(t.Context()))
+	two.source.give(1)
+	two.awaitRow(t, func(r LedgerRow) bool { return r.Exported == 6 })
 }
 
 func TestEveryEventIsExported(t *testing.T) {
@@ -663,7 +792,7 @@ func TestOptionsOfTheKernel(t *testing.T) {
 		{"no dns", func(c *Config) { c.Families.DNS = configoptional.None[DNSConfig]() }, func(o *kernel.Options) {
 			o.Families, o.DNSPorts, o.DNSTimeout = []string{"process", "network", "http", "security"}, nil, 0
 		}},
-		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []uint16{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
+		{"dns ports", func(c *Config) { c.Families.DNS.Get().Ports = []int{53, 5353} }, func(o *kernel.Options) { o.DNSPorts = []uint16{53, 5353} }},
 		{"no http", func(c *Config) { c.Families.HTTP = configoptional.None[HTTPConfig]() }, func(o *kernel.Options) {
 			o.Families, o.MaxInFlight = []string{"process", "network", "dns", "security"}, 0
 			o.Causes = false

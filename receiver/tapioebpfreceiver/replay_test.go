@@ -149,7 +149,7 @@ func TestARecordingIsMadeOfWhatIsRead(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.Recording.File = filepath.Join(t.TempDir(), "no", "such", "folder")
 	_, err := openRecording(&fakeSource{}, cfg, receivertest.NewNopSettings(metadata.Type))
-	require.ErrorContains(t, err, "create the recording: open ")
+	require.ErrorContains(t, err, "recording::file: create the recording: open ")
 
 	cfg.Recording.File = file
 	events := &fakeSource{}
@@ -161,4 +161,17 @@ func TestARecordingIsMadeOfWhatIsRead(t *testing.T) {
 	sink := &consumertest.LogsSink{}
 	startReplay(t, file, sink, func(*Config) {})
 	require.Eventually(t, func() bool { return sink.LogRecordCount() == 3 }, time.Minute, time.Millisecond)
+
+	again := &fakeSource{}
+	_, err = openRecording(again, cfg, receivertest.NewNopSettings(metadata.Type))
+	require.ErrorContains(t, err, "file exists: none is overwritten, name another file or move this one away")
+	assert.True(t, again.wasClosed())
+}
+
+func TestARecordingThatIsNotThere(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Source, cfg.Replay.File = "replay", filepath.Join(t.TempDir(), "none")
+	from, err := openSource(cfg, receivertest.NewNopSettings(metadata.Type))
+	require.ErrorContains(t, err, "replay::file: recording "+cfg.Replay.File+": open ")
+	assert.Nil(t, from)
 }

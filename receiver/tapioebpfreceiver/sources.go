@@ -40,7 +40,7 @@ func openRecording(from source.Source, cfg *Config, set receiver.Settings) (sour
 		Node:      node,
 	}, set.Logger)
 	if err != nil {
-		return nil, errors.Join(err, from.Close())
+		return nil, errors.Join(fmt.Errorf("recording::file: %w", err), from.Close())
 	}
 	return recorder, nil
 }
@@ -78,12 +78,7 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 			FlushInterval:  cfg.Ring.FlushInterval,
 		}, logger)
 	case replay.Name:
-		return replay.New(replay.Options{
-			File:          cfg.Replay.File,
-			Speed:         cfg.Replay.Speed,
-			Families:      cfg.families(),
-			FlushInterval: cfg.Ring.FlushInterval,
-		}, logger)
+		return openReplay(cfg, logger)
 	default:
 		return openKernel(cfg, logger)
 	}
@@ -99,6 +94,19 @@ func openKernel(cfg *Config, logger *zap.Logger) (source.Source, error) {
 		return from, err
 	}
 	return etcdwatch.New(from, *watch, logger), nil
+}
+
+func openReplay(cfg *Config, logger *zap.Logger) (source.Source, error) {
+	s, err := replay.New(replay.Options{
+		File:          cfg.Replay.File,
+		Speed:         cfg.Replay.Speed,
+		Families:      cfg.families(),
+		FlushInterval: cfg.Ring.FlushInterval,
+	}, logger)
+	if err != nil {
+		return nil, fmt.Errorf("replay::file: %w", err)
+	}
+	return s, nil
 }
 
 func openSimulator(options simulator.Options, logger *zap.Logger) (source.Source, error) {
@@ -142,7 +150,7 @@ func optionsOf(cfg *Config) kernel.Options {
 		options.TLSHandshakes = network.TLSHandshakes
 	}
 	if dns := cfg.Families.DNS.Get(); dns != nil {
-		options.DNSPorts = dns.Ports
+		options.DNSPorts = portsOf(dns.Ports)
 		options.DNSTimeout = dns.Timeout
 	}
 	if http := cfg.Families.HTTP.Get(); http != nil {

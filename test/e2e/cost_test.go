@@ -263,6 +263,7 @@ func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func memory(t *testing.T, peaks []float64) []figure {
 	t.Helper()
 	figures := []figure{{what: "resident, at most beside the workloads", unit: "MiB", values: peaks}}
+	forgetBinary(t)
 	atRest := startDefault(t, newCgroup(t), withNop...)
 	weight, _ := atRest.weigh()
 	atRest.terminate()

@@ -6,6 +6,7 @@ package recording // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebp
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -53,7 +54,10 @@ func Record(from source.Source, options Options, logger *zap.Logger) (*Recorder,
 		return nil, err
 	}
 	file, err := os.OpenFile(options.File, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, fmt.Errorf("create the recording: %w: none is overwritten, name another file or move this one away", err)
+	case err != nil:
 		return nil, fmt.Errorf("create the recording: %w", err)
 	}
 	r := &Recorder{Source: from, options: options, logger: logger, file: file}
