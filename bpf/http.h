@@ -364,6 +364,14 @@ static __always_inline void reset_slot(struct http_slot *slot, __u64 now)
 	slot->flags[REQUEST] = slot->flags[RESPONSE] = 0;
 }
 
+static __always_inline void forget_response(struct http_slot *slot)
+{
+	slot->event.status = 0;
+	slot->event.response_start = slot->event.response_end = 0;
+	slot->event.response_head_size = 0;
+	slot->flags[RESPONSE] = 0;
+}
+
 /* --- sending --------------------------------------------------------------------------------- */
 
 static __always_inline void fill_exchange(struct http_exchange *event, struct socket_state *state,
@@ -469,6 +477,12 @@ static __always_inline void tell_exchange(struct socket_state *state, struct htt
 	output_event(&traffic_ring, HTTP_EXCHANGE, &slot->event, sizeof(slot->event) + size);
 }
 
+/* Another response was to follow, so what came of this one is no answer; 101 is the last one. */
+static __always_inline bool is_cut_interim(struct http_slot *slot)
+{
+	return slot->event.status / 100 == 1 && slot->event.status != 101;
+}
+
 static __noinline void send_exchange(struct socket_state *state, __u32 exchange, __u64 now,
 				     __u16 flags, __s32 error)
 {
@@ -477,6 +491,8 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 
 	if (!slot)
 		return;
+	if (is_cut_interim(slot))
+		forget_response(slot);
 	slot->event.error = error;
 	fill_exchange(&slot->event, state, now,
 		      flags | slot->flags[REQUEST] | slot->flags[RESPONSE]);
@@ -926,13 +942,6 @@ static __always_inline __u8 method_of(struct http_slot *slot)
 	return METHOD_OTHER;
 }
 
-static __always_inline int request_head_ended(struct socket_state *state,
-					      struct http_stream *stream, struct http_slot *slot)
-{
-	slot->method = method_of(slot);
-	return begin_body(state, stream, slot, REQUEST);
-}
-
 static __always_inline bool is_tunnel(struct http_slot *slot)
 {
 	__u16 status = slot->event.status;
@@ -950,10 +959,7 @@ static __always_inline bool has_no_body(struct http_slot *slot)
 /* A response that another one follows for the same request. */
 static __always_inline int forget_interim(struct http_stream *stream, struct http_slot *slot)
 {
-	slot->event.status = 0;
-	slot->event.response_start = slot->event.response_end = 0;
-	slot->event.response_head_size = 0;
-	slot->flags[RESPONSE] = 0;
+	forget_response(slot);
 	stream->mode = MODE_START;
 	return STEP_MORE;
 }
@@ -1039,14 +1045,28 @@ static __always_inline int not_a_request(struct http_connection *http)
 	return STEP_DONE;
 }
 
-/* It was no exchange, so none is lost. */
-static __always_inline int take_back_request(struct http_connection *http)
+/* It was no exchange, so none is lost. Those before it are answered all the same. */
+static __always_inline int take_back_request(struct http_connection *http,
+					     struct http_stream *stream)
 {
 	drop_exchange(http, http->begun - 1, false);
 	http->reading = false;
 	if (waits_for_response(http))
 		http->begun--;
-	return not_a_request(http);
+	if (!waits_for_response(http))
+		return not_a_request(http);
+	stream->mode = MODE_OPAQUE;
+	return STEP_DONE;
+}
+
+/* A response may come, and end, before the rest of the head: what it has depends on the method. */
+static __always_inline void recognise_request(struct http_connection *http, struct http_slot *slot)
+{
+	http->searching = false;
+	http->confirmed = true;
+	http->looks = 0;
+	slot->has_line = true;
+	slot->method = method_of(slot);
 }
 
 static __always_inline int read_head(struct __sk_buff *skb, struct socket_state *state,
@@ -1065,14 +1085,10 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (part == RESPONSE && message->first_line && !slot->event.status)
 		return invalid_response(state, stream->now); /* shorter than any status */
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
-		return part == REQUEST ? take_back_request(&state->http)
+		return part == REQUEST ? take_back_request(&state->http, stream)
 				       : invalid_response(state, stream->now);
-	if (part == REQUEST && message->first_line) {
-		state->http.searching = false;
-		state->http.confirmed = true;
-		state->http.looks = 0;
-		slot->has_line = true;
-	}
+	if (part == REQUEST && message->first_line && !slot->has_line)
+		recognise_request(&state->http, slot);
 	keep_head(slot, message, part);
 	message->size += message->at - before;
 	advance(stream, message->at - before);
@@ -1080,7 +1096,7 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (!message->ended)
 		return STEP_MORE;
 	if (part == REQUEST)
-		return request_head_ended(state, stream, slot);
+		return begin_body(state, stream, slot, REQUEST);
 	return response_head_ended(state, stream, slot);
 }
 
@@ -1679,12 +1695,17 @@ static __always_inline bool place_ahead(struct http_stream *stream)
 	return true;
 }
 
+static __always_inline bool has_framing(struct http_stream *stream)
+{
+	return stream->mode != MODE_SEARCH && stream->mode != MODE_OPAQUE;
+}
+
 static __always_inline void read_ahead(struct __sk_buff *skb, struct http_connection *http,
 				       struct http_stream *stream, enum direction direction)
 {
 	if (stream->early_segments)
 		read_early(skb, stream, direction);
-	if (!place_ahead(stream))
+	if (!has_framing(stream) || !place_ahead(stream))
 		return;
 	if (in_body(stream, stream->left))
 		read_placed(skb, direction, STEP_ROUNDS);
@@ -1709,18 +1730,13 @@ static __always_inline void end_of_stream(struct socket_state *state, struct htt
 		response_complete(state, stream, slot, 0);
 }
 
-static __always_inline bool has_framing(struct http_stream *stream)
-{
-	return stream->mode != MODE_SEARCH && stream->mode != MODE_OPAQUE;
-}
-
 /* What this side acknowledges it has received, and we have seen; if not, it is gone for us. */
 static __always_inline void check_acknowledged(struct http_connection *http,
 					       struct segment *segment, enum direction direction)
 {
 	struct http_stream *received = &http->streams[INGRESS];
 
-	if (direction == INGRESS || received->mode == MODE_SEARCH)
+	if (direction == INGRESS || !has_framing(received))
 		return;
 	if (behind(segment->acknowledged, received->next) > 1 /* a FIN has a number, too */)
 		lose_framing(http);

@@ -242,13 +242,24 @@ static __always_inline bool is_abort(struct sock *sk, int old_state)
 	return old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT;
 }
 
+/* One that only said that it sends no more has not let go: then it is the other side that ends the rest. */
+static __always_inline bool is_half_closed(struct sock *sk, int old_state)
+{
+	unsigned long flags = BPF_CORE_READ(sk, __sk_common.skc_flags);
+
+	return (old_state == TCP_FIN_WAIT1 || old_state == TCP_FIN_WAIT2 ||
+		old_state == TCP_CLOSING) &&
+	       !(flags & 1 << SOCK_DEAD_BIT);
+}
+
 static __always_inline __u16 ending_of(struct sock *sk, int old_state)
 {
 	__u16 flags = 0;
 
 	if (is_abort(sk, old_state) && !BPF_CORE_READ(sk, sk_err))
 		flags |= HTTP_ABORTED;
-	if (old_state != TCP_CLOSE_WAIT && old_state != TCP_LAST_ACK)
+	if (old_state != TCP_CLOSE_WAIT && old_state != TCP_LAST_ACK &&
+	    !is_half_closed(sk, old_state))
 		flags |= HTTP_CLOSED_HERE;
 	return flags;
 }

@@ -39,6 +39,8 @@ type step struct {
 	After time.Duration // waited before
 	// Unread: the other side does not read it.
 	Unread bool
+	// Awaited: the other side goes on when it has read the end that this one has made.
+	Awaited bool
 }
 
 func client(send string) step { return step{By: "client", Send: send} }
@@ -52,6 +54,11 @@ type script struct {
 	Times int
 	// Defer has the kernel accept a connection when its first bytes come, not before.
 	Defer bool
+	// MaxSegment is how many bytes a segment has at the most, and ReceiveBuffer how many wait to be read; 0: as the
+	// kernel likes.
+	MaxSegment, ReceiveBuffer int
+
+	way *badWay // between its ends; nil: packets come as they are sent
 }
 
 // scriptWorkload is both ends of connections; it prints the server's address first.
@@ -74,19 +81,38 @@ func scriptWorkload(args []string) error {
 }
 
 func (s script) listen() (net.Listener, error) {
-	var config net.ListenConfig
-	if s.Defer {
-		config.Control = func(_, _ string, c syscall.RawConn) (err error) {
-			return errors.Join(c.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
-			}), err)
-		}
-	}
+	config := net.ListenConfig{Control: s.setOptions}
 	return config.Listen(context.Background(), "tcp", s.Address)
 }
 
+func (s script) dial(address string) (net.Conn, error) {
+	dialer := net.Dialer{Control: s.setOptions}
+	if s.way != nil {
+		return s.way.dial(dialer, address)
+	}
+	return dialer.Dial("tcp", address)
+}
+
+// setOptions of the listener, which the client has, too.
+func (s script) setOptions(_, _ string, c syscall.RawConn) error {
+	var errs []error
+	set := func(fd uintptr, level, option, value int) {
+		if value != 0 {
+			errs = append(errs, unix.SetsockoptInt(int(fd), level, option, value))
+		}
+	}
+	errs = append(errs, c.Control(func(fd uintptr) {
+		set(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, s.MaxSegment)
+		set(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.ReceiveBuffer)
+		if s.Defer {
+			set(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
+		}
+	}))
+	return errors.Join(errs...)
+}
+
 func (s script) play(listener net.Listener) error {
-	client, err := net.Dial("tcp", listener.Addr().String())
+	client, err := s.dial(listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -133,11 +159,19 @@ func (s step) run(ends map[string]*net.TCPConn) error {
 		from.SetLinger(0)
 		return from.Close()
 	case "close":
-		return from.Close()
+		return errors.Join(from.Close(), s.awaitEnd(to))
 	case "shutdown":
-		return from.CloseWrite()
+		return errors.Join(from.CloseWrite(), s.awaitEnd(to))
 	}
 	return nil
+}
+
+func (s step) awaitEnd(to *net.TCPConn) error {
+	if !s.Awaited {
+		return nil
+	}
+	_, err := io.Copy(io.Discard, to)
+	return err
 }
 
 func (s step) transfer(from, to *net.TCPConn) error {

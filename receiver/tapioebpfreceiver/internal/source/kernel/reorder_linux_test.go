@@ -1,0 +1,159 @@
+// Copyright The otelcol-tapio Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux && (amd64 || arm64)
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// place is a network namespace whose only way out is a device that packets are read from and written to.
+type place struct {
+	address string
+	device  *os.File
+	work    chan func()
+}
+
+// newPlace is on a thread of its own, that does all that must be done in the namespace.
+func newPlace(address string) (*place, error) {
+	p := &place{address: address, work: make(chan func())}
+	made := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		made <- p.make()
+		for f := range p.work {
+			f()
+		}
+	}()
+	return p, <-made
+}
+
+func (p *place) make() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make a network namespace: %w", err)
+	}
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	device, err := unix.NewIfreq("way0")
+	if err != nil {
+		return err
+	}
+	device.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, device); err != nil {
+		return fmt.Errorf("make a device: %w", err)
+	}
+	p.device = os.NewFile(uintptr(fd), "way0")
+	return p.configure()
+}
+
+func (p *place) configure() error {
+	control, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(control)
+	set := func(request uint, fill func(*unix.Ifreq) error) error {
+		device, err := unix.NewIfreq("way0")
+		if err != nil {
+			return err
+		}
+		return errors.Join(fill(device), unix.IoctlIfreq(control, request, device))
+	}
+	return errors.Join(
+		set(unix.SIOCSIFADDR, func(d *unix.Ifreq) error { return d.SetInet4Addr(net.ParseIP(p.address).To4()) }),
+		set(unix.SIOCSIFNETMASK, func(d *unix.Ifreq) error { return d.SetInet4Addr(net.IPv4(255, 255, 255, 0).To4()) }),
+		set(unix.SIOCSIFFLAGS, func(d *unix.Ifreq) error { d.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }),
+	)
+}
+
+// do it in the namespace.
+func (p *place) do(f func()) {
+	done := make(chan struct{})
+	p.work <- func() {
+		f()
+		close(done)
+	}
+	<-done
+}
+
+// canMakeDevices: kernels for guests may have no TUN.
+func canMakeDevices() bool {
+	device, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	return device.Close() == nil
+}
+
+// badWay is between two places: packets overtake each other on it, and some come twice.
+type badWay struct{ client, server *place }
+
+func newBadWay() (*badWay, error) {
+	client, err := newPlace("10.77.0.1")
+	if err != nil {
+		return nil, err
+	}
+	server, err := newPlace("10.77.0.2")
+	if err != nil {
+		return nil, err
+	}
+	go carry(client.device, server.device, rand.New(rand.NewPCG(1, 0)))
+	go carry(server.device, client.device, rand.New(rand.NewPCG(2, 0)))
+	return &badWay{client, server}, nil
+}
+
+// carry ends with the process.
+func carry(from, to *os.File, random *rand.Rand) {
+	packets := make(chan []byte, 64)
+	go func() {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			packets <- slices.Clone(buffer[:n])
+		}
+	}()
+	var held [][]byte
+	for {
+		select {
+		case packet := <-packets:
+			if held = append(held, packet); random.IntN(3) == 0 && len(held) < 8 {
+				continue
+			}
+		case <-time.After(time.Millisecond):
+		}
+		random.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] })
+		for _, packet := range held {
+			for range 1 + random.IntN(20)/19 {
+				to.Write(packet) // what a full device does not take comes again
+			}
+		}
+		held = held[:0]
+	}
+}
+
+func (w *badWay) listen(s script) (listener net.Listener, err error) {
+	s.Address = w.server.address + ":0"
+	w.server.do(func() { listener, err = s.listen() })
+	return listener, err
+}
+
+func (w *badWay) dial(dialer net.Dialer, address string) (connection net.Conn, err error) {
+	w.client.do(func() { connection, err = dialer.Dial("tcp", address) })
+	return connection, err
+}
