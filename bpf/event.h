@@ -589,7 +589,7 @@ enum http_method_number {
 /* What the exchanges have in common that are summed up together. */
 struct http_sum_key {
 	__u64 cgroup_id;
-	__u64 start_time; /* of the process, as in struct event_header */
+	__u64 start_time; /* of the process, as in struct event_header; 0, as pid and peer: any */
 	__u32 pid;
 	__s32 error;	       /* errno that ended the connection; 0: none */
 	__u8 peer_address[16]; /* of a client's: as in struct connection_ends; else 0 */
@@ -625,7 +625,7 @@ struct http_sum {
 /* What the connections and flows have in common that are summed up together. */
 struct connection_sum_key {
 	__u64 cgroup_id;
-	__u64 start_time; /* of the process, as in struct event_header */
+	__u64 start_time; /* of the process, as in struct event_header; 0, as pid: any */
 	__u32 pid;
 	__s32 error;   /* as in struct connection_connect or struct connection_stats */
 	__u16 flags;   /* CONNECTION_ABORTED, or none */

@@ -43,6 +43,7 @@ var slow = "^Test(" + strings.Join([]string{
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
+	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",
 }, "|") + ")$"
 
 // extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.

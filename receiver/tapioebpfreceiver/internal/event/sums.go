@@ -76,6 +76,9 @@ func (e HTTPSum) Events() uint64 { return total(e.Sums.Durations[:]) }
 // IsServer says that this end received the requests.
 func (e HTTPSum) IsServer() bool { return e.Key.Role == RoleServer }
 
+// OfAnyPeer says that these are all that there was no room to keep apart by process and peer.
+func (e HTTPSum) OfAnyPeer() bool { return e.Key.PeerAddress == [16]byte{} }
+
 // CutBy is as that of an HTTPExchange.
 func (e HTTPSum) CutBy() string { return cutBy(e.Key.Flags, e.Key.Error, e.IsServer()) }
 
