@@ -184,12 +184,11 @@ func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) erro
 	if err := u.source.loader.awaitPrograms(); err != nil {
 		return err
 	}
+	var errs []error
 	for _, kind := range u.kinds {
-		if err := kind.drain(u.source.loader, filled, now, handle); err != nil {
-			return err
-		}
+		errs = append(errs, kind.drain(u.source.loader, filled, now, handle))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // awaitPrograms returns when no program runs any more that ran when it was called. This is what the kernel does before it says that

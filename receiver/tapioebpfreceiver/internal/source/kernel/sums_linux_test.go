@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -410,6 +411,37 @@ func TestSumsTakeTurns(t *testing.T) {
 	require.NoError(t, w.source.drain(w.source.traffic, w.source.traffic.AvailableBytes(), w.keep))
 	assert.Equal(t, w.httpCounters().Seen-uint64(len(w.ofType(event.TypeHTTPExchange))), told)
 	assert.EqualValues(t, records, w.source.summing.made())
+}
+
+// TestSumsAreReadAlthoughRingsFail: they are on another way, and nobody would ask for them later.
+func TestSumsAreReadAlthoughRingsFail(t *testing.T) {
+	const exchanges = 20
+	w := newUnreadWorld(t, withHTTPLimit)
+	close(w.done)
+	require.NoError(t, w.source.Read(w.keep)) // a second passes before the next time
+	steps := []step{}
+	for range exchanges {
+		steps = append(steps, client(get), server(noBody))
+	}
+	w.play(script{Steps: steps})
+	require.NoError(t, unix.Close(w.source.poll))
+	w.source.poll = noPoll
+	require.ErrorIs(t, w.source.Read(w.keep), unix.EBADF)
+	w.play(script{Steps: steps})
+	var summed, throttled uint64
+	for _, e := range w.httpSums() {
+		summed += e.Events()
+	}
+	for _, record := range w.ofType(event.TypeThrottling) {
+		e, err := event.DecodeThrottling(record)
+		require.NoError(t, err)
+		throttled += e.Events
+	}
+	assert.Positive(t, summed)
+	assert.Equal(t, summed, throttled)
+	assert.EqualValues(t, 2*exchanges, w.httpCounters().Seen, "nothing more is made")
+	require.NoError(t, w.source.Read(w.keep), "without waiting")
+	assert.EqualValues(t, 2*exchanges, uint64(len(w.ofType(event.TypeHTTPExchange)))+summed)
 }
 
 func TestSumBounds(t *testing.T) {
