@@ -43,8 +43,12 @@ const (
 	NetworkMapSocketsByAddress        = "sockets_by_address"
 	NetworkMapSpareStates             = "spare_states"
 	NetworkMapSumsTurn                = "sums_turn"
+	NetworkMapTlsCgroupSums0          = "tls_cgroup_sums_0"
+	NetworkMapTlsCgroupSums1          = "tls_cgroup_sums_1"
 	NetworkMapTlsFree                 = "tls_free"
 	NetworkMapTlsSlots                = "tls_slots"
+	NetworkMapTlsSums0                = "tls_sums_0"
+	NetworkMapTlsSums1                = "tls_sums_1"
 	NetworkMapTrafficRing             = "traffic_ring"
 	NetworkProgFindSockets            = "find_sockets"
 	NetworkProgPacketReceived         = "packet_received"
@@ -79,6 +83,7 @@ const (
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarNoConnections           = "no_connections"
 	NetworkVarNoExchanges             = "no_exchanges"
+	NetworkVarNoHandshakes            = "no_handshakes"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarRttBounds               = "rtt_bounds"
 	NetworkVarSelfPid                 = "self_pid"
@@ -177,8 +182,12 @@ type NetworkMapSpecs struct {
 	SocketsByAddress      *ebpf.MapSpec `ebpf:"sockets_by_address"`
 	SpareStates           *ebpf.MapSpec `ebpf:"spare_states"`
 	SumsTurn              *ebpf.MapSpec `ebpf:"sums_turn"`
+	TlsCgroupSums0        *ebpf.MapSpec `ebpf:"tls_cgroup_sums_0"`
+	TlsCgroupSums1        *ebpf.MapSpec `ebpf:"tls_cgroup_sums_1"`
 	TlsFree               *ebpf.MapSpec `ebpf:"tls_free"`
 	TlsSlots              *ebpf.MapSpec `ebpf:"tls_slots"`
+	TlsSums0              *ebpf.MapSpec `ebpf:"tls_sums_0"`
+	TlsSums1              *ebpf.MapSpec `ebpf:"tls_sums_1"`
 	TrafficRing           *ebpf.MapSpec `ebpf:"traffic_ring"`
 }
 
@@ -205,6 +214,7 @@ type NetworkVariableSpecs struct {
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	NoConnections        *ebpf.VariableSpec `ebpf:"no_connections"`
 	NoExchanges          *ebpf.VariableSpec `ebpf:"no_exchanges"`
+	NoHandshakes         *ebpf.VariableSpec `ebpf:"no_handshakes"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	RttBounds            *ebpf.VariableSpec `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -261,8 +271,12 @@ type NetworkMaps struct {
 	SocketsByAddress      *ebpf.Map `ebpf:"sockets_by_address"`
 	SpareStates           *ebpf.Map `ebpf:"spare_states"`
 	SumsTurn              *ebpf.Map `ebpf:"sums_turn"`
+	TlsCgroupSums0        *ebpf.Map `ebpf:"tls_cgroup_sums_0"`
+	TlsCgroupSums1        *ebpf.Map `ebpf:"tls_cgroup_sums_1"`
 	TlsFree               *ebpf.Map `ebpf:"tls_free"`
 	TlsSlots              *ebpf.Map `ebpf:"tls_slots"`
+	TlsSums0              *ebpf.Map `ebpf:"tls_sums_0"`
+	TlsSums1              *ebpf.Map `ebpf:"tls_sums_1"`
 	TrafficRing           *ebpf.Map `ebpf:"traffic_ring"`
 }
 
@@ -295,8 +309,12 @@ func (m *NetworkMaps) Close() error {
 		m.SocketsByAddress,
 		m.SpareStates,
 		m.SumsTurn,
+		m.TlsCgroupSums0,
+		m.TlsCgroupSums1,
 		m.TlsFree,
 		m.TlsSlots,
+		m.TlsSums0,
+		m.TlsSums1,
 		m.TrafficRing,
 	)
 }
@@ -324,6 +342,7 @@ type NetworkVariables struct {
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	NoConnections        *ebpf.Variable `ebpf:"no_connections"`
 	NoExchanges          *ebpf.Variable `ebpf:"no_exchanges"`
+	NoHandshakes         *ebpf.Variable `ebpf:"no_handshakes"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	RttBounds            *ebpf.Variable `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`

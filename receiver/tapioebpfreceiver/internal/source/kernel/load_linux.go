@@ -444,6 +444,10 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"connection_sums_1":        {maxSums, options.RateLimits[familyNetwork] > 0},
 		"connection_cgroup_sums_0": {maxCgroupSums, options.RateLimits[familyNetwork] > 0},
 		"connection_cgroup_sums_1": {maxCgroupSums, options.RateLimits[familyNetwork] > 0},
+		"tls_sums_0":               {maxSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_sums_1":               {maxSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_cgroup_sums_0":        {maxCgroupSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_cgroup_sums_1":        {maxCgroupSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
 		"process_sums_0":           {maxSums, options.RateLimits[familyProcess] > 0},
 		"process_sums_1":           {maxSums, options.RateLimits[familyProcess] > 0},
 	} {

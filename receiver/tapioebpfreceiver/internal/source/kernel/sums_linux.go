@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// maxSums of HTTP, of connections and of processes are kept apart in a second.
+	// maxSums of HTTP, of connections, of TLS handshakes and of processes are kept apart in a second.
 	maxSums = 2048
-	// maxCgroupSums of HTTP and of connections are for what comes when there is no room for one more of these: they are of cgroups,
+	// maxCgroupSums of HTTP, of connections and of TLS handshakes are for what comes when there is no room for one more of these: they are of cgroups,
 	// as those of processes always are. What has no room there either is counted only, as throttled.
 	maxCgroupSums = 512
 )
@@ -104,6 +104,12 @@ func newConnectionSums() summed {
 	}, "connection_sums", "connection_cgroup_sums")
 }
 
+func newTLSSums() summed {
+	return newSums[bpf.WireTlsSumKey, bpf.WireTlsSums](familyNetwork, event.TypeTLSSum, func(key *bpf.WireTlsSumKey) sumOwner {
+		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
+	}, "tls_sums", "tls_cgroup_sums")
+}
+
 func newProcessSums() summed {
 	return newSums[bpf.WireProcessSumKey, bpf.WireProcessSums](familyProcess, event.TypeProcessSum, func(key *bpf.WireProcessSumKey) sumOwner {
 		return sumOwner{cgroupID: key.CgroupId}
@@ -162,7 +168,11 @@ type summing struct {
 
 func newSumming(s *Source) *summing {
 	u := &summing{source: s}
-	for _, kind := range []summed{newHTTPSums(), newConnectionSums(), newProcessSums()} {
+	kinds := []summed{newHTTPSums(), newConnectionSums(), newProcessSums()}
+	if s.options.followsHandshakes() {
+		kinds = append(kinds, newTLSSums())
+	}
+	for _, kind := range kinds {
 		if s.options.RateLimits[kind.limitedFamily()] > 0 {
 			u.kinds = append(u.kinds, kind)
 		}
