@@ -44,6 +44,8 @@ var slow = "^Test(" + strings.Join([]string{
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
 	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",
+	"HandshakesBeyondTheLimitAreSummedUp", "DurationsOfSummedHandshakes",
+	"WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup", "WithoutRoomForSumsHandshakesAreThrottled",
 }, "|") + ")$"
 
 // extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.
