@@ -38,6 +38,7 @@ FOR_GO(throttling);
 FOR_GO(http_sum);
 FOR_GO(connection_sum);
 FOR_GO(process_sum);
+FOR_GO(tls_sum);
 enum event_type for_go_event_type __attribute__((unused));
 enum event_family for_go_event_family __attribute__((unused));
 enum process_exec_flags for_go_process_exec_flags __attribute__((unused));

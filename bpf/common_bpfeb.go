@@ -326,6 +326,7 @@ const (
 	WireEventTypeHTTP_SUM              WireEventType = 2050
 	WireEventTypeCONNECTION_SUM        WireEventType = 2051
 	WireEventTypePROCESS_SUM           WireEventType = 2052
+	WireEventTypeTLS_SUM               WireEventType = 2053
 	WireEventTypeCGROUP_MADE           WireEventType = 3841
 	WireEventTypeCGROUP_REMOVED        WireEventType = 3842
 	WireEventTypeCGROUP_JOINED         WireEventType = 3843
@@ -658,6 +659,32 @@ type WireTlsHandshake struct {
 	Reserved        [5]uint8
 }
 
+type WireTlsSum struct {
+	_      structs.HostLayout
+	Header WireEventHeader
+	Key    WireTlsSumKey
+	Sums   WireTlsSums
+}
+
+type WireTlsSumKey struct {
+	_         structs.HostLayout
+	CgroupId  uint64
+	StartTime uint64
+	Pid       uint32
+	Error     int32
+	Flags     uint16
+	Version   uint16
+	Role      uint8
+	Alert     uint8
+	Reserved  [2]uint8
+}
+
+type WireTlsSums struct {
+	_         structs.HostLayout
+	Duration  uint64
+	Durations [16]uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -709,6 +736,7 @@ const (
 	WireVarForGoThrottlingFlags   = "for_go_throttling_flags"
 	WireVarForGoTlsFlags          = "for_go_tls_flags"
 	WireVarForGoTlsHandshake      = "for_go_tls_handshake"
+	WireVarForGoTlsSum            = "for_go_tls_sum"
 )
 
 // LoadWire returns the embedded CollectionSpec for Wire.
@@ -812,6 +840,7 @@ type WireVariableSpecs struct {
 	ForGoThrottlingFlags   *ebpf.VariableSpec `ebpf:"for_go_throttling_flags"`
 	ForGoTlsFlags          *ebpf.VariableSpec `ebpf:"for_go_tls_flags"`
 	ForGoTlsHandshake      *ebpf.VariableSpec `ebpf:"for_go_tls_handshake"`
+	ForGoTlsSum            *ebpf.VariableSpec `ebpf:"for_go_tls_sum"`
 }
 
 // WireObjects contains all objects after they have been loaded into the kernel.
@@ -889,6 +918,7 @@ type WireVariables struct {
 	ForGoThrottlingFlags   *ebpf.Variable `ebpf:"for_go_throttling_flags"`
 	ForGoTlsFlags          *ebpf.Variable `ebpf:"for_go_tls_flags"`
 	ForGoTlsHandshake      *ebpf.Variable `ebpf:"for_go_tls_handshake"`
+	ForGoTlsSum            *ebpf.Variable `ebpf:"for_go_tls_sum"`
 }
 
 // WirePrograms contains all programs after they have been loaded into the kernel.

@@ -26,19 +26,37 @@ struct connection_sums_map {
 struct connection_sums_map connection_sums_0 SEC(".maps");
 struct connection_sums_map connection_sums_1 SEC(".maps");
 
+/* What the others have no room for: by cgroup, whichever process it is. */
+struct connection_sums_map connection_cgroup_sums_0 SEC(".maps");
+struct connection_sums_map connection_cgroup_sums_1 SEC(".maps");
+
 /* What a key begins with. Nothing writes to it. */
 const struct connection_sums no_connections = {};
 
-/* The event is in the account then. NULL: there is no room for one more key. */
-static __always_inline struct connection_sums *
-connection_sums_of(const struct connection_sum_key *key)
+/* The key may be less precise after it. */
+static __always_inline struct connection_sums *find_connection_sums(struct connection_sum_key *key)
 {
+	bool is_second = is_turn_of_second();
 	struct connection_sums *sums;
 
-	if (is_turn_of_second())
+	if (is_second)
 		sums = sums_in(&connection_sums_1, key, &no_connections);
 	else
 		sums = sums_in(&connection_sums_0, key, &no_connections);
+	if (sums)
+		return sums;
+	key->start_time = 0;
+	key->pid = 0;
+	if (is_second)
+		return sums_in(&connection_cgroup_sums_1, key, &no_connections);
+	return sums_in(&connection_cgroup_sums_0, key, &no_connections);
+}
+
+/* The event is in the account then. NULL: there is no room for one more key. */
+static __always_inline struct connection_sums *connection_sums_of(struct connection_sum_key *key)
+{
+	struct connection_sums *sums = find_connection_sums(key);
+
 	if (sums)
 		count_seen(key->type);
 	else

@@ -46,6 +46,7 @@ enum event_type {
 	HTTP_SUM = 0x0802,
 	CONNECTION_SUM = 0x0803,
 	PROCESS_SUM = 0x0804,
+	TLS_SUM = 0x0805,
 	CGROUP_MADE = 0x0f01,
 	CGROUP_REMOVED = 0x0f02,
 	CGROUP_JOINED = 0x0f03,
@@ -589,7 +590,7 @@ enum http_method_number {
 /* What the exchanges have in common that are summed up together. */
 struct http_sum_key {
 	__u64 cgroup_id;
-	__u64 start_time; /* of the process, as in struct event_header */
+	__u64 start_time; /* of the process, as in struct event_header; 0, as pid and peer: any */
 	__u32 pid;
 	__s32 error;	       /* errno that ended the connection; 0: none */
 	__u8 peer_address[16]; /* of a client's: as in struct connection_ends; else 0 */
@@ -625,7 +626,7 @@ struct http_sum {
 /* What the connections and flows have in common that are summed up together. */
 struct connection_sum_key {
 	__u64 cgroup_id;
-	__u64 start_time; /* of the process, as in struct event_header */
+	__u64 start_time; /* of the process, as in struct event_header; 0, as pid: any */
 	__u32 pid;
 	__s32 error;   /* as in struct connection_connect or struct connection_stats */
 	__u16 flags;   /* CONNECTION_ABORTED, or none */
@@ -677,6 +678,32 @@ struct process_sum {
 	struct event_header header; /* of no process */
 	struct process_sum_key key;
 	struct process_sums sums;
+};
+
+/* What the TLS handshakes have in common that are summed up together. */
+struct tls_sum_key {
+	__u64 cgroup_id;
+	__u64 start_time; /* of the process, as in struct event_header; 0, as pid: any */
+	__u32 pid;
+	__s32 error; /* errno that ended the connection before, where no flag says why it ended; else 0 */
+	__u16 flags; /* enum tls_flags: those that tell how it ended */
+	__u16 version; /* that the server has chosen, SSL 3.0 to TLS 1.3; 0: none of these, or not known */
+	__u8 role;  /* enum connection_role */
+	__u8 alert; /* with TLS_ALERT */
+	__u8 reserved[2];
+};
+
+/* TLS handshakes that are not told one by one. */
+struct tls_sums {
+	__u64 duration; /* of all, ns */
+	__u64 durations[HTTP_SUM_BUCKETS];
+};
+
+/* TLS handshakes of a cgroup that were beyond its limit, as struct http_sum. */
+struct tls_sum {
+	struct event_header header; /* of the key's process */
+	struct tls_sum_key key;
+	struct tls_sums sums;
 };
 
 #define MAX_CGROUP_PATH_BYTES 1024 /* TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h */

@@ -29,14 +29,37 @@ struct http_sums_map {
 struct http_sums_map http_sums_0 SEC(".maps");
 struct http_sums_map http_sums_1 SEC(".maps");
 
+/* What the others have no room for: by cgroup, whichever process and peer it is. */
+struct http_sums_map http_cgroup_sums_0 SEC(".maps");
+struct http_sums_map http_cgroup_sums_1 SEC(".maps");
+
 /* What a key begins with. Nothing writes to it. */
 const struct http_sums no_exchanges = {};
 
-static __always_inline struct http_sums *http_sums_of(const struct http_sum_key *key)
+static __always_inline void leave_out_process_and_peer(struct http_sum_key *key)
 {
-	if (is_turn_of_second())
-		return sums_in(&http_sums_1, key, &no_exchanges);
-	return sums_in(&http_sums_0, key, &no_exchanges);
+	key->start_time = 0;
+	key->pid = 0;
+	__builtin_memset(key->peer_address, 0, sizeof(key->peer_address));
+	key->peer_port = 0;
+}
+
+/* The key may be less precise after it. */
+static __always_inline struct http_sums *http_sums_of(struct http_sum_key *key)
+{
+	bool is_second = is_turn_of_second();
+	struct http_sums *sums;
+
+	if (is_second)
+		sums = sums_in(&http_sums_1, key, &no_exchanges);
+	else
+		sums = sums_in(&http_sums_0, key, &no_exchanges);
+	if (sums)
+		return sums;
+	leave_out_process_and_peer(key);
+	if (is_second)
+		return sums_in(&http_cgroup_sums_1, key, &no_exchanges);
+	return sums_in(&http_cgroup_sums_0, key, &no_exchanges);
 }
 
 /* The first word of a head is a method and the space behind it. */

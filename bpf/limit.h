@@ -46,7 +46,7 @@ static __always_inline bool has_passed(__u64 now, __u64 since, __u64 time)
 	return (__s64)(now - since) > (__s64)time;
 }
 
-/* What is summed up: see http_sums.h, connection_sums.h and process.bpf.c. */
+/* What is summed up: see http_sums.h, connection_sums.h, tls_sums.h and process.bpf.c. */
 static __always_inline bool has_sums(__u16 type)
 {
 	switch (type) {
@@ -54,6 +54,7 @@ static __always_inline bool has_sums(__u16 type)
 	case PROCESS_EXIT:
 	case CONNECTION_CONNECT:
 	case CONNECTION_CLOSE:
+	case TLS_HANDSHAKE:
 	case HTTP_EXCHANGE:
 		return true;
 	default:

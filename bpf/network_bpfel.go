@@ -16,6 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapConnectionCgroupSums0   = "connection_cgroup_sums_0"
+	NetworkMapConnectionCgroupSums1   = "connection_cgroup_sums_1"
 	NetworkMapConnectionSums0         = "connection_sums_0"
 	NetworkMapConnectionSums1         = "connection_sums_1"
 	NetworkMapDnsFates                = "dns_fates"
@@ -23,6 +25,8 @@ const (
 	NetworkMapEmptySegment            = "empty_segment"
 	NetworkMapEventCounts             = "event_counts"
 	NetworkMapFlows                   = "flows"
+	NetworkMapHttpCgroupSums0         = "http_cgroup_sums_0"
+	NetworkMapHttpCgroupSums1         = "http_cgroup_sums_1"
 	NetworkMapHttpEarly               = "http_early"
 	NetworkMapHttpFree                = "http_free"
 	NetworkMapHttpLocks               = "http_locks"
@@ -40,8 +44,12 @@ const (
 	NetworkMapSocketsByAddress        = "sockets_by_address"
 	NetworkMapSpareStates             = "spare_states"
 	NetworkMapSumsTurn                = "sums_turn"
+	NetworkMapTlsCgroupSums0          = "tls_cgroup_sums_0"
+	NetworkMapTlsCgroupSums1          = "tls_cgroup_sums_1"
 	NetworkMapTlsFree                 = "tls_free"
 	NetworkMapTlsSlots                = "tls_slots"
+	NetworkMapTlsSums0                = "tls_sums_0"
+	NetworkMapTlsSums1                = "tls_sums_1"
 	NetworkMapTrafficRing             = "traffic_ring"
 	NetworkProgFindSockets            = "find_sockets"
 	NetworkProgPacketReceived         = "packet_received"
@@ -77,6 +85,7 @@ const (
 	NetworkVarNetworkEnabled          = "network_enabled"
 	NetworkVarNoConnections           = "no_connections"
 	NetworkVarNoExchanges             = "no_exchanges"
+	NetworkVarNoHandshakes            = "no_handshakes"
 	NetworkVarReportInterval          = "report_interval"
 	NetworkVarRttBounds               = "rtt_bounds"
 	NetworkVarSelfPid                 = "self_pid"
@@ -148,33 +157,41 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
-	ConnectionSums0  *ebpf.MapSpec `ebpf:"connection_sums_0"`
-	ConnectionSums1  *ebpf.MapSpec `ebpf:"connection_sums_1"`
-	DnsFates         *ebpf.MapSpec `ebpf:"dns_fates"`
-	EarlySegments    *ebpf.MapSpec `ebpf:"early_segments"`
-	EmptySegment     *ebpf.MapSpec `ebpf:"empty_segment"`
-	EventCounts      *ebpf.MapSpec `ebpf:"event_counts"`
-	Flows            *ebpf.MapSpec `ebpf:"flows"`
-	HttpEarly        *ebpf.MapSpec `ebpf:"http_early"`
-	HttpFree         *ebpf.MapSpec `ebpf:"http_free"`
-	HttpLocks        *ebpf.MapSpec `ebpf:"http_locks"`
-	HttpOwn          *ebpf.MapSpec `ebpf:"http_own"`
-	HttpSlots        *ebpf.MapSpec `ebpf:"http_slots"`
-	HttpSums0        *ebpf.MapSpec `ebpf:"http_sums_0"`
-	HttpSums1        *ebpf.MapSpec `ebpf:"http_sums_1"`
-	LifecycleRing    *ebpf.MapSpec `ebpf:"lifecycle_ring"`
-	Limits           *ebpf.MapSpec `ebpf:"limits"`
-	ScopeCgroups     *ebpf.MapSpec `ebpf:"scope_cgroups"`
-	ScopeVerdicts    *ebpf.MapSpec `ebpf:"scope_verdicts"`
-	ServingProcesses *ebpf.MapSpec `ebpf:"serving_processes"`
-	ServingThreads   *ebpf.MapSpec `ebpf:"serving_threads"`
-	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
-	SocketsByAddress *ebpf.MapSpec `ebpf:"sockets_by_address"`
-	SpareStates      *ebpf.MapSpec `ebpf:"spare_states"`
-	SumsTurn         *ebpf.MapSpec `ebpf:"sums_turn"`
-	TlsFree          *ebpf.MapSpec `ebpf:"tls_free"`
-	TlsSlots         *ebpf.MapSpec `ebpf:"tls_slots"`
-	TrafficRing      *ebpf.MapSpec `ebpf:"traffic_ring"`
+	ConnectionCgroupSums0 *ebpf.MapSpec `ebpf:"connection_cgroup_sums_0"`
+	ConnectionCgroupSums1 *ebpf.MapSpec `ebpf:"connection_cgroup_sums_1"`
+	ConnectionSums0       *ebpf.MapSpec `ebpf:"connection_sums_0"`
+	ConnectionSums1       *ebpf.MapSpec `ebpf:"connection_sums_1"`
+	DnsFates              *ebpf.MapSpec `ebpf:"dns_fates"`
+	EarlySegments         *ebpf.MapSpec `ebpf:"early_segments"`
+	EmptySegment          *ebpf.MapSpec `ebpf:"empty_segment"`
+	EventCounts           *ebpf.MapSpec `ebpf:"event_counts"`
+	Flows                 *ebpf.MapSpec `ebpf:"flows"`
+	HttpCgroupSums0       *ebpf.MapSpec `ebpf:"http_cgroup_sums_0"`
+	HttpCgroupSums1       *ebpf.MapSpec `ebpf:"http_cgroup_sums_1"`
+	HttpEarly             *ebpf.MapSpec `ebpf:"http_early"`
+	HttpFree              *ebpf.MapSpec `ebpf:"http_free"`
+	HttpLocks             *ebpf.MapSpec `ebpf:"http_locks"`
+	HttpOwn               *ebpf.MapSpec `ebpf:"http_own"`
+	HttpSlots             *ebpf.MapSpec `ebpf:"http_slots"`
+	HttpSums0             *ebpf.MapSpec `ebpf:"http_sums_0"`
+	HttpSums1             *ebpf.MapSpec `ebpf:"http_sums_1"`
+	LifecycleRing         *ebpf.MapSpec `ebpf:"lifecycle_ring"`
+	Limits                *ebpf.MapSpec `ebpf:"limits"`
+	ScopeCgroups          *ebpf.MapSpec `ebpf:"scope_cgroups"`
+	ScopeVerdicts         *ebpf.MapSpec `ebpf:"scope_verdicts"`
+	ServingProcesses      *ebpf.MapSpec `ebpf:"serving_processes"`
+	ServingThreads        *ebpf.MapSpec `ebpf:"serving_threads"`
+	Sockets               *ebpf.MapSpec `ebpf:"sockets"`
+	SocketsByAddress      *ebpf.MapSpec `ebpf:"sockets_by_address"`
+	SpareStates           *ebpf.MapSpec `ebpf:"spare_states"`
+	SumsTurn              *ebpf.MapSpec `ebpf:"sums_turn"`
+	TlsCgroupSums0        *ebpf.MapSpec `ebpf:"tls_cgroup_sums_0"`
+	TlsCgroupSums1        *ebpf.MapSpec `ebpf:"tls_cgroup_sums_1"`
+	TlsFree               *ebpf.MapSpec `ebpf:"tls_free"`
+	TlsSlots              *ebpf.MapSpec `ebpf:"tls_slots"`
+	TlsSums0              *ebpf.MapSpec `ebpf:"tls_sums_0"`
+	TlsSums1              *ebpf.MapSpec `ebpf:"tls_sums_1"`
+	TrafficRing           *ebpf.MapSpec `ebpf:"traffic_ring"`
 }
 
 // NetworkVariableSpecs contains global variables before they are loaded into the kernel.
@@ -201,6 +218,7 @@ type NetworkVariableSpecs struct {
 	NetworkEnabled       *ebpf.VariableSpec `ebpf:"network_enabled"`
 	NoConnections        *ebpf.VariableSpec `ebpf:"no_connections"`
 	NoExchanges          *ebpf.VariableSpec `ebpf:"no_exchanges"`
+	NoHandshakes         *ebpf.VariableSpec `ebpf:"no_handshakes"`
 	ReportInterval       *ebpf.VariableSpec `ebpf:"report_interval"`
 	RttBounds            *ebpf.VariableSpec `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -230,37 +248,47 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
-	ConnectionSums0  *ebpf.Map `ebpf:"connection_sums_0"`
-	ConnectionSums1  *ebpf.Map `ebpf:"connection_sums_1"`
-	DnsFates         *ebpf.Map `ebpf:"dns_fates"`
-	EarlySegments    *ebpf.Map `ebpf:"early_segments"`
-	EmptySegment     *ebpf.Map `ebpf:"empty_segment"`
-	EventCounts      *ebpf.Map `ebpf:"event_counts"`
-	Flows            *ebpf.Map `ebpf:"flows"`
-	HttpEarly        *ebpf.Map `ebpf:"http_early"`
-	HttpFree         *ebpf.Map `ebpf:"http_free"`
-	HttpLocks        *ebpf.Map `ebpf:"http_locks"`
-	HttpOwn          *ebpf.Map `ebpf:"http_own"`
-	HttpSlots        *ebpf.Map `ebpf:"http_slots"`
-	HttpSums0        *ebpf.Map `ebpf:"http_sums_0"`
-	HttpSums1        *ebpf.Map `ebpf:"http_sums_1"`
-	LifecycleRing    *ebpf.Map `ebpf:"lifecycle_ring"`
-	Limits           *ebpf.Map `ebpf:"limits"`
-	ScopeCgroups     *ebpf.Map `ebpf:"scope_cgroups"`
-	ScopeVerdicts    *ebpf.Map `ebpf:"scope_verdicts"`
-	ServingProcesses *ebpf.Map `ebpf:"serving_processes"`
-	ServingThreads   *ebpf.Map `ebpf:"serving_threads"`
-	Sockets          *ebpf.Map `ebpf:"sockets"`
-	SocketsByAddress *ebpf.Map `ebpf:"sockets_by_address"`
-	SpareStates      *ebpf.Map `ebpf:"spare_states"`
-	SumsTurn         *ebpf.Map `ebpf:"sums_turn"`
-	TlsFree          *ebpf.Map `ebpf:"tls_free"`
-	TlsSlots         *ebpf.Map `ebpf:"tls_slots"`
-	TrafficRing      *ebpf.Map `ebpf:"traffic_ring"`
+	ConnectionCgroupSums0 *ebpf.Map `ebpf:"connection_cgroup_sums_0"`
+	ConnectionCgroupSums1 *ebpf.Map `ebpf:"connection_cgroup_sums_1"`
+	ConnectionSums0       *ebpf.Map `ebpf:"connection_sums_0"`
+	ConnectionSums1       *ebpf.Map `ebpf:"connection_sums_1"`
+	DnsFates              *ebpf.Map `ebpf:"dns_fates"`
+	EarlySegments         *ebpf.Map `ebpf:"early_segments"`
+	EmptySegment          *ebpf.Map `ebpf:"empty_segment"`
+	EventCounts           *ebpf.Map `ebpf:"event_counts"`
+	Flows                 *ebpf.Map `ebpf:"flows"`
+	HttpCgroupSums0       *ebpf.Map `ebpf:"http_cgroup_sums_0"`
+	HttpCgroupSums1       *ebpf.Map `ebpf:"http_cgroup_sums_1"`
+	HttpEarly             *ebpf.Map `ebpf:"http_early"`
+	HttpFree              *ebpf.Map `ebpf:"http_free"`
+	HttpLocks             *ebpf.Map `ebpf:"http_locks"`
+	HttpOwn               *ebpf.Map `ebpf:"http_own"`
+	HttpSlots             *ebpf.Map `ebpf:"http_slots"`
+	HttpSums0             *ebpf.Map `ebpf:"http_sums_0"`
+	HttpSums1             *ebpf.Map `ebpf:"http_sums_1"`
+	LifecycleRing         *ebpf.Map `ebpf:"lifecycle_ring"`
+	Limits                *ebpf.Map `ebpf:"limits"`
+	ScopeCgroups          *ebpf.Map `ebpf:"scope_cgroups"`
+	ScopeVerdicts         *ebpf.Map `ebpf:"scope_verdicts"`
+	ServingProcesses      *ebpf.Map `ebpf:"serving_processes"`
+	ServingThreads        *ebpf.Map `ebpf:"serving_threads"`
+	Sockets               *ebpf.Map `ebpf:"sockets"`
+	SocketsByAddress      *ebpf.Map `ebpf:"sockets_by_address"`
+	SpareStates           *ebpf.Map `ebpf:"spare_states"`
+	SumsTurn              *ebpf.Map `ebpf:"sums_turn"`
+	TlsCgroupSums0        *ebpf.Map `ebpf:"tls_cgroup_sums_0"`
+	TlsCgroupSums1        *ebpf.Map `ebpf:"tls_cgroup_sums_1"`
+	TlsFree               *ebpf.Map `ebpf:"tls_free"`
+	TlsSlots              *ebpf.Map `ebpf:"tls_slots"`
+	TlsSums0              *ebpf.Map `ebpf:"tls_sums_0"`
+	TlsSums1              *ebpf.Map `ebpf:"tls_sums_1"`
+	TrafficRing           *ebpf.Map `ebpf:"traffic_ring"`
 }
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.ConnectionCgroupSums0,
+		m.ConnectionCgroupSums1,
 		m.ConnectionSums0,
 		m.ConnectionSums1,
 		m.DnsFates,
@@ -268,6 +296,8 @@ func (m *NetworkMaps) Close() error {
 		m.EmptySegment,
 		m.EventCounts,
 		m.Flows,
+		m.HttpCgroupSums0,
+		m.HttpCgroupSums1,
 		m.HttpEarly,
 		m.HttpFree,
 		m.HttpLocks,
@@ -285,8 +315,12 @@ func (m *NetworkMaps) Close() error {
 		m.SocketsByAddress,
 		m.SpareStates,
 		m.SumsTurn,
+		m.TlsCgroupSums0,
+		m.TlsCgroupSums1,
 		m.TlsFree,
 		m.TlsSlots,
+		m.TlsSums0,
+		m.TlsSums1,
 		m.TrafficRing,
 	)
 }
@@ -315,6 +349,7 @@ type NetworkVariables struct {
 	NetworkEnabled       *ebpf.Variable `ebpf:"network_enabled"`
 	NoConnections        *ebpf.Variable `ebpf:"no_connections"`
 	NoExchanges          *ebpf.Variable `ebpf:"no_exchanges"`
+	NoHandshakes         *ebpf.Variable `ebpf:"no_handshakes"`
 	ReportInterval       *ebpf.Variable `ebpf:"report_interval"`
 	RttBounds            *ebpf.Variable `ebpf:"rtt_bounds"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`

@@ -103,7 +103,7 @@ static __always_inline struct process_sums *process_sums_of(const struct process
 	return sums_in(&process_sums_0, key, &no_processes);
 }
 
-/* Beyond the limit starts and ends are but counted, so that metrics have all of them. Nobody counts forks. */
+/* Beyond the limit starts and ends are but counted, so that metrics have all of them. Of forks there is no metric. */
 static __always_inline void sum_up(__u64 cgroup_id, __u16 type, __u32 status)
 {
 	struct process_sum_key key = {.cgroup_id = cgroup_id, .type = type, .status = status};

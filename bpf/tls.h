@@ -20,6 +20,7 @@
 #include "kernel.h"
 #include "ring.h"
 #include "socket.h"
+#include "tls_sums.h"
 
 #define RECORD_HEADER 5
 #define HANDSHAKE_HEADER 4
@@ -36,7 +37,6 @@
 #define BEHIND_SESSION 3  /* cipher suite and compression method of a ServerHello */
 #define MAX_EXTENSIONS 16 /* of a ServerHello; there are about a dozen that it may have */
 #define SUPPORTED_VERSIONS 43
-#define VERSION_1_3 0x0304
 
 enum tls_record {
 	RECORD_CHANGE_CIPHER_SPEC = 20,
@@ -70,9 +70,12 @@ struct tls_slot {
 	struct tls_reader readers[2]; /* by enum http_part */
 	__u64 socket;		      /* whose it is, as in struct http_stream; 0: not in use */
 	__u64 live;		      /* when it was last known to belong to an open socket, ns */
+	__u64 zero;		      /* always 0, which the verifier does not know */
+	struct tls_sum_key sum_key;   /* has no room on the stack */
 	__u8 early;		      /* the connection has no socket of its own yet */
 	__u8 is_1_3;		      /* the server has chosen TLS 1.3 */
-	__u8 reserved[6];
+	__u16 version;		      /* that it has chosen; 0: not known */
+	__u32 extension;	      /* of the ServerHello: where the next one stands */
 };
 
 /* Sized by the loader: how many handshakes are followed at a time. */
@@ -141,7 +144,92 @@ static __always_inline void reset_handshake(struct tls_slot *slot, struct http_s
 	slot->event.acknowledged = stream->acknowledged;
 	slot->live = stream->now;
 	slot->is_1_3 = false;
+	slot->version = 0;
 	slot->socket = stream->socket;
+}
+
+/* --- what a ServerHello says ----------------------------------------------------------------- */
+
+static __always_inline __u8 hello_byte(struct tls_slot *slot, __u32 at)
+{
+	if (at >= MAX_HELLOS)
+		return 0;
+	return slot->hellos[at];
+}
+
+static __always_inline __u32 hello_number(struct tls_slot *slot, __u32 at)
+{
+	return hello_byte(slot, at) << 8 | hello_byte(slot, at + 1);
+}
+
+/* How long the message is, with its header; as long as that is not there, more than there is. */
+static __always_inline __u32 hello_length(struct tls_slot *slot, struct tls_reader *reader)
+{
+	__u32 at = reader->begin;
+
+	if (reader->at - at < HANDSHAKE_HEADER)
+		return HANDSHAKE_HEADER + 1;
+	return HANDSHAKE_HEADER + (hello_byte(slot, at + 1) << 16 | hello_byte(slot, at + 2) << 8 |
+				   hello_byte(slot, at + 3));
+}
+
+/* Nothing is missing, neither of the message nor of its extensions, of which all that there are have been read. */
+static __always_inline bool is_whole_hello(struct tls_slot *slot, __u32 extensions)
+{
+	struct tls_reader *reader = &slot->readers[RESPONSE];
+	__u32 end = reader->begin + slot->event.server_hello_size;
+
+	if (slot->event.server_hello_size != hello_length(slot, reader))
+		return false;
+	if (extensions == end)
+		return true;
+	return slot->extension == end && extensions + 2 + hello_number(slot, extensions) == end;
+}
+
+/*
+ * An extension that is there, up to the end. Where it stands is kept in the slot, and not where the verifier would follow it: for
+ * it, each one is as the one before.
+ */
+static __always_inline bool read_extension(struct tls_slot *slot, __u32 end)
+{
+	__u32 at = slot->extension, size;
+
+	if (at + 4 > end)
+		return false;
+	size = hello_number(slot, at + 2);
+	if (at + 4 + size > end)
+		return false;
+	if (hello_number(slot, at) == SUPPORTED_VERSIONS && size >= 2)
+		slot->version = hello_number(slot, at + 4);
+	slot->extension = at + 4 + size;
+	barrier();
+	return true;
+}
+
+/*
+ * A ServerHello names TLS 1.3 in an extension, and an older version in its old place, which means that one only if there is no such
+ * extension. A function by itself: the verifier checks it once.
+ */
+__noinline int tls_note_version(__u32 number)
+{
+	struct tls_slot *slot = tls_slot(number);
+	__u32 begin, end, extensions;
+
+	if (!slot)
+		return 0;
+	begin = slot->readers[RESPONSE].begin;
+	end = begin + slot->event.server_hello_size;
+	extensions = begin + HELLO_SESSION;
+	extensions += 1 + hello_byte(slot, extensions) + BEHIND_SESSION;
+	slot->version = 0;
+	slot->extension = extensions + 2;
+	barrier();
+	for (int i = 0; i < MAX_EXTENSIONS && read_extension(slot, end); i++)
+		;
+	slot->is_1_3 = slot->version == VERSION_1_3;
+	if (!slot->version && is_whole_hello(slot, extensions))
+		slot->version = hello_number(slot, begin + HANDSHAKE_HEADER);
+	return 0;
 }
 
 /* --- sending --------------------------------------------------------------------------------- */
@@ -163,6 +251,36 @@ static __always_inline void fill_handshake(struct tls_handshake *event, struct s
 	event->error = error;
 }
 
+/* A handshake that is not told. A function by itself, so that the verifier follows it but once. */
+__noinline int tls_sum_up(__u32 number)
+{
+	struct tls_slot *slot = tls_slot(number);
+	struct tls_sums *sums;
+
+	if (!slot)
+		return 0;
+	fill_handshake_key(&slot->sum_key, &slot->event, slot->version);
+	sums = tls_sums_of(&slot->sum_key);
+	if (!sums) {
+		count_throttled(TLS_HANDSHAKE);
+		return 0;
+	}
+	count_seen(TLS_HANDSHAKE);
+	add_handshake(sums, &slot->event, slot->zero);
+	return 0;
+}
+
+/* size: of its hellos. */
+static __always_inline void tell_handshake(struct tls_slot *slot, __u32 number, __u32 size)
+{
+	if (is_throttled(slot->event.header.cgroup_id, TLS_HANDSHAKE, 0)) {
+		tls_note_version(number); /* its hello may be there in part */
+		tls_sum_up(number);
+		return;
+	}
+	output_event(&traffic_ring, TLS_HANDSHAKE, slot, sizeof(slot->event) + size);
+}
+
 static __noinline void send_handshake(struct socket_state *state, __u64 now, __u16 flags,
 				      __s32 error)
 {
@@ -173,9 +291,8 @@ static __noinline void send_handshake(struct socket_state *state, __u64 now, __u
 		return;
 	fill_handshake(&slot->event, state, now, flags, error);
 	size = slot->event.client_hello_size + slot->event.server_hello_size;
-	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state) &&
-	    !is_throttled(slot->event.header.cgroup_id, TLS_HANDSHAKE, 0))
-		output_event(&traffic_ring, TLS_HANDSHAKE, slot, sizeof(slot->event) + size);
+	if (is_handshake(slot) && size <= MAX_HELLOS && !slot->early && !owned_by_self(state))
+		tell_handshake(slot, handshake_number(&state->http), size);
 	free_handshake(slot, handshake_number(&state->http));
 }
 
@@ -447,24 +564,6 @@ static __always_inline int pass(struct http_stream *stream)
 
 /* --- hellos ---------------------------------------------------------------------------------- */
 
-static __always_inline __u8 hello_byte(struct tls_slot *slot, __u32 at)
-{
-	if (at >= MAX_HELLOS)
-		return 0;
-	return slot->hellos[at];
-}
-
-/* How long the message is, with its header; as long as that is not there, more than there is. */
-static __always_inline __u32 hello_length(struct tls_slot *slot, struct tls_reader *reader)
-{
-	__u32 at = reader->begin;
-
-	if (reader->at - at < HANDSHAKE_HEADER)
-		return HANDSHAKE_HEADER + 1;
-	return HANDSHAKE_HEADER + (hello_byte(slot, at + 1) << 16 | hello_byte(slot, at + 2) << 8 |
-				   hello_byte(slot, at + 3));
-}
-
 /* SHA-256 of "HelloRetryRequest" (RFC 8446, section 4.1.3): the random bytes of a hello that is none. */
 static __always_inline bool asks_for_another(struct tls_slot *slot, struct tls_reader *reader)
 {
@@ -479,35 +578,6 @@ static __always_inline bool asks_for_another(struct tls_slot *slot, struct tls_r
 		if (hello_byte(slot, at + i) != random[i])
 			return false;
 	return true;
-}
-
-static __always_inline __u32 hello_number(struct tls_slot *slot, __u32 at)
-{
-	return hello_byte(slot, at) << 8 | hello_byte(slot, at + 1);
-}
-
-/*
- * A ServerHello names TLS 1.3 in an extension, and an older version in its old place. A function by
- * itself: the verifier checks it once.
- */
-__noinline int tls_note_version(__u32 number)
-{
-	struct tls_slot *slot = tls_slot(number);
-	__u32 at, end, type;
-
-	if (!slot)
-		return 0;
-	at = slot->readers[RESPONSE].begin;
-	end = at + slot->event.server_hello_size;
-	at += HELLO_SESSION;
-	at += 1 + hello_byte(slot, at) + BEHIND_SESSION + 2;
-	for (int i = 0; i < MAX_EXTENSIONS && at + 6 <= end; i++) {
-		type = hello_number(slot, at);
-		if (type == SUPPORTED_VERSIONS)
-			slot->is_1_3 = hello_number(slot, at + 4) == VERSION_1_3;
-		at += 4 + hello_number(slot, at + 2);
-	}
-	return 0;
 }
 
 static __always_inline int hello_complete(struct socket_state *state, struct http_stream *stream,

@@ -244,6 +244,11 @@ func (r *reader) finish() {
 		}
 		time.Sleep(time.Millisecond)
 	}
+	r.sendRest()
+}
+
+// sendRest of what was read.
+func (r *reader) sendRest() {
 	r.translator.Flush()
 	r.sendMetrics(r.source.Boot())
 	r.sendBatch()
@@ -266,8 +271,7 @@ func (r *reader) allRead() bool {
 func (r *reader) fail(err error) {
 	reason := fmt.Sprintf("reading events has ended: %v", err)
 	r.failed.Store(&reason)
-	r.translator.Flush()
-	r.sendBatch()
+	r.sendRest()
 	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
 	r.receiver.status.report(componentstatus.NewFatalErrorEvent(err))
 }

@@ -5,6 +5,7 @@ package tapioebpfreceiver
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -735,6 +736,51 @@ func TestAFailureLeavesNothingInFlight(t *testing.T) {
 	row := ledgerOf(t, s)
 	assert.Zero(t, row.InFlight)
 	assert.EqualValues(t, 5, row.Exported+row.Lost["shutdown"])
+}
+
+// TestAFailureSendsTheLastMetrics: what was counted since the interval before is in them.
+func TestAFailureSendsTheLastMetrics(t *testing.T) {
+	metrics := &consumertest.MetricsSink{}
+	cfg := createDefaultConfig().(*Config)
+	cfg.Metrics.Interval = time.Hour
+	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), cfg)
+	require.NoError(t, err)
+	r.next = consumers{metrics: metrics}
+	fake, host := &fakeSource{}, &statusHost{}
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
+	require.NoError(t, r.Start(t.Context(), host))
+	fake.mu.Lock()
+	for pid := range uint32(5) {
+		record := execRecord(pid + 1)
+		binary.LittleEndian.PutUint64(record[unsafe.Offsetof(bpf.WireEventHeader{}.Time):], fake.Boot()) // no series is old
+		fake.waiting = append(fake.waiting, record)
+	}
+	fake.seen, fake.readErr = 5, errors.New("ring is gone")
+	fake.mu.Unlock()
+	require.Eventually(t, func() bool { return slices.Contains(host.statuses(), componentstatus.StatusFatalError) }, patience, time.Millisecond)
+	require.NoError(t, r.Shutdown(t.Context()))
+	assert.EqualValues(t, 5, sumOf(metrics, "tapio.process.executions"))
+}
+
+// sumOf the points of a metric in the newest round.
+func sumOf(metrics *consumertest.MetricsSink, name string) (sum int64) {
+	rounds := metrics.AllMetrics()
+	if len(rounds) == 0 {
+		return 0
+	}
+	for _, resource := range rounds[len(rounds)-1].ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Name() != name {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					sum += point.IntValue()
+				}
+			}
+		}
+	}
+	return sum
 }
 
 func ledgerOf(t *testing.T, s *setup) ledger.Row {

@@ -41,9 +41,12 @@ var slow = "^Test(" + strings.Join([]string{
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
-	"WhateverIsSaidOverHTTPIsToldAsItIs", "HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "WithoutRoomForSumsExchangesAreThrottled",
+	"WhateverIsSaidOverHTTPIsToldAsItIs", "HTTPFewOwnSlots", "AFullRingWakesTheReaderNowAndThen",
+	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
-	"HTTPFewOwnSlots", "AFullRingWakesTheReaderNowAndThen",
+	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",
+	"HandshakesBeyondTheLimitAreSummedUp", "DurationsOfSummedHandshakes",
+	"WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup", "WithoutRoomForSumsHandshakesAreThrottled",
 }, "|") + ")$"
 
 // extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.

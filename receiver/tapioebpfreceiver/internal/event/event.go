@@ -42,6 +42,7 @@ const (
 	TypeHTTPSum           = Type(bpf.WireEventTypeHTTP_SUM)
 	TypeConnectionSum     = Type(bpf.WireEventTypeCONNECTION_SUM)
 	TypeProcessSum        = Type(bpf.WireEventTypePROCESS_SUM)
+	TypeTLSSum            = Type(bpf.WireEventTypeTLS_SUM)
 	TypeCgroupMade        = Type(bpf.WireEventTypeCGROUP_MADE)
 	TypeCgroupRemoved     = Type(bpf.WireEventTypeCGROUP_REMOVED)
 	TypeCgroupJoined      = Type(bpf.WireEventTypeCGROUP_JOINED)

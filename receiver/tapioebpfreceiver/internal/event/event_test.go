@@ -110,6 +110,9 @@ var decoders = append([]decoder{
 	{name: "connection_sum", record: eventtest.Record(bpf.WireConnectionSum{Key: bpf.WireConnectionSumKey{Type: uint16(event.TypeConnectionClose)}}), decode: func(record []byte) (any, error) {
 		return event.DecodeConnectionSum(record)
 	}},
+	{name: "tls_sum", record: eventtest.Record(bpf.WireTlsSum{Key: bpf.WireTlsSumKey{Role: event.RoleServer}}), decode: func(record []byte) (any, error) {
+		return event.DecodeTLSSum(record)
+	}},
 	{name: "throttling", record: eventtest.Record(bpf.WireThrottling{Family: uint16(event.FamilyDNS)}), decode: func(record []byte) (any, error) {
 		return event.DecodeThrottling(record)
 	}},
@@ -187,6 +190,7 @@ func TestTypesAndFamilies(t *testing.T) {
 		{event.TypeHTTPSum, event.FamilyThrottle, "throttle"},
 		{event.TypeConnectionSum, event.FamilyThrottle, "throttle"},
 		{event.TypeProcessSum, event.FamilyThrottle, "throttle"},
+		{event.TypeTLSSum, event.FamilyThrottle, "throttle"},
 		{0x01ff, event.FamilyProcess, "process"}, // a type to come
 		{0x0000, event.FamilyOther, "other"},
 		{event.TypeDNSMessage, event.FamilyDNS, "dns"},

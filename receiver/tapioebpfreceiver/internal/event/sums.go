@@ -76,6 +76,9 @@ func (e HTTPSum) Events() uint64 { return total(e.Sums.Durations[:]) }
 // IsServer says that this end received the requests.
 func (e HTTPSum) IsServer() bool { return e.Key.Role == RoleServer }
 
+// OfAnyPeer says that these are all that there was no room to keep apart by process and peer.
+func (e HTTPSum) OfAnyPeer() bool { return e.Key.PeerAddress == [16]byte{} }
+
 // CutBy is as that of an HTTPExchange.
 func (e HTTPSum) CutBy() string { return cutBy(e.Key.Flags, e.Key.Error, e.IsServer()) }
 
@@ -165,6 +168,38 @@ func DecodeProcessSum(record []byte) (*bpf.WireProcessSum, error) {
 	return e, nil
 }
 
+// TLSSum is what TLS handshakes have in common that were beyond the limit of their cgroup, and their sums since the last of these
+// records. In the first buckets are what DurationBounds say.
+type TLSSum struct {
+	*bpf.WireTlsSum
+}
+
+// DecodeTLSSum views a record as a TLSSum.
+func DecodeTLSSum(record []byte) (TLSSum, error) {
+	fixed, err := view[bpf.WireTlsSum](record, true)
+	if err != nil {
+		return TLSSum{}, err
+	}
+	if role := fixed.Key.Role; role != RoleClient && role != RoleServer {
+		return TLSSum{}, fmt.Errorf("%w: sums of TLS handshakes of role %d", ErrUndecodable, role)
+	}
+	if slices.Max(fixed.Sums.Durations[:]) > maxSummed {
+		return TLSSum{}, fmt.Errorf("%w: sums of more than %d TLS handshakes", ErrUndecodable, uint64(maxSummed))
+	}
+	if hasMore(fixed.Sums.Durations[:], DurationBounds) {
+		return TLSSum{}, fmt.Errorf("%w: sums of TLS handshakes in buckets that there are not", ErrUndecodable)
+	}
+	return TLSSum{fixed}, nil
+}
+
+// Events is how many handshakes these are.
+func (e TLSSum) Events() uint64 { return total(e.Sums.Durations[:]) }
+
+// ErrorType is as that of a TLSHandshake.
+func (e TLSSum) ErrorType() string {
+	return handshakeError(e.Key.Flags, e.Key.Alert, e.Key.Error, e.Key.Role == RoleServer)
+}
+
 // SummedIn a record are events of another family; false: it is of one event, or makes no sense.
 func SummedIn(record []byte) (family Family, events uint64, ok bool) {
 	header, err := DecodeHeader(record)
@@ -183,6 +218,10 @@ func SummedIn(record []byte) (family Family, events uint64, ok bool) {
 	case TypeProcessSum:
 		if e, err := DecodeProcessSum(record); err == nil {
 			return FamilyProcess, e.Sums.Events, true
+		}
+	case TypeTLSSum:
+		if e, err := DecodeTLSSum(record); err == nil {
+			return FamilyNetwork, e.Events(), true
 		}
 	default:
 	}

@@ -156,3 +156,45 @@ func TestDecodeProcessSum(t *testing.T) {
 		assert.Equal(t, fixed, *e)
 	}
 }
+
+func TestDecodeTLSSum(t *testing.T) {
+	fixed := bpf.WireTlsSum{
+		Header: bpf.WireEventHeader{CgroupId: 7, Time: 9, Type: uint16(event.TypeTLSSum)},
+		Key:    bpf.WireTlsSumKey{CgroupId: 7, Version: 0x0304, Role: event.RoleClient, Flags: event.TLSAlert, Alert: 48},
+	}
+	fixed.Sums.Durations[0], fixed.Sums.Durations[len(event.DurationBounds)] = 3, 4
+	e, err := event.DecodeTLSSum(eventtest.Record(fixed))
+	require.NoError(t, err)
+	assert.Equal(t, fixed, *e.WireTlsSum)
+	assert.EqualValues(t, 7, e.Events())
+	assert.Equal(t, "unknown_ca", e.ErrorType())
+}
+
+// TestTLSSumsHaveFailedAsHandshakesHave.
+func TestTLSSumsHaveFailedAsHandshakesHave(t *testing.T) {
+	for flags := range uint16(1 << 12) {
+		for _, errno := range []int32{0, 104} {
+			for _, role := range []uint8{event.RoleClient, event.RoleServer} {
+				sum, err := event.DecodeTLSSum(eventtest.Record(bpf.WireTlsSum{Key: bpf.WireTlsSumKey{Flags: flags, Error: errno, Role: role, Alert: 70}}))
+				require.NoError(t, err)
+				h, err := event.DecodeTLSHandshake(eventtest.Record(bpf.WireTlsHandshake{Flags: flags, Error: errno, Alert: 70, Ends: bpf.WireConnectionEnds{Role: role}}))
+				require.NoError(t, err)
+				assert.Equal(t, h.ErrorType(), sum.ErrorType())
+			}
+		}
+	}
+}
+
+func TestTLSSumsThatMakeNoSense(t *testing.T) {
+	for name, change := range map[string]func(*bpf.WireTlsSum){
+		"no end":                func(e *bpf.WireTlsSum) { e.Key.Role = 0 },
+		"another end":           func(e *bpf.WireTlsSum) { e.Key.Role = 3 },
+		"too many":              func(e *bpf.WireTlsSum) { e.Sums.Durations[2] = 1<<48 + 1 },
+		"a duration behind all": func(e *bpf.WireTlsSum) { e.Sums.Durations[len(event.DurationBounds)+1] = 1 },
+	} {
+		fixed := bpf.WireTlsSum{Key: bpf.WireTlsSumKey{Role: event.RoleClient}}
+		change(&fixed)
+		_, err := event.DecodeTLSSum(eventtest.Record(fixed))
+		assert.ErrorIs(t, err, event.ErrUndecodable, name)
+	}
+}

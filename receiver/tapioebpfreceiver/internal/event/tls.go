@@ -118,23 +118,27 @@ func (e TLSHandshake) AlertSender() string {
 
 // ErrorType of a handshake that failed; empty for others.
 func (e TLSHandshake) ErrorType() string {
+	return handshakeError(e.Flags, e.Alert, e.Error, e.IsServer())
+}
+
+func handshakeError(flags uint16, alert uint8, errno int32, isServer bool) string {
 	switch {
-	case e.IsEstablished():
+	case flags&TLSEstablished != 0:
 		return ""
-	case e.HasAlert():
-		if name, ok := alerts[e.Alert]; ok {
+	case flags&TLSAlert != 0:
+		if name, ok := alerts[alert]; ok {
 			return name
 		}
 		return ErrorOther
-	case e.Flags&TLSEncryptedAlert != 0:
+	case flags&TLSEncryptedAlert != 0:
 		return ErrorEncryptedAlert
-	case e.Flags&TLSNotTLS != 0:
+	case flags&TLSNotTLS != 0:
 		return ErrorInvalidResponse
-	case e.Error != 0:
-		return ErrorType(e.Error)
-	case e.Flags&TLSClosedHere != 0 && !e.IsServer():
+	case errno != 0:
+		return ErrorType(errno)
+	case flags&TLSClosedHere != 0 && !isServer:
 		return ErrorCanceled
-	case e.Flags&TLSAborted != 0:
+	case flags&TLSAborted != 0:
 		return ErrorConnectionReset
 	default:
 		return ErrorConnectionClosed

@@ -47,6 +47,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(sequence(curl(2*second), curl(3*second), exitRecord(10, second, 4*second, 0), oomKillRecord(99, 0, second)), uint8(1))
 	f.Add(sequence(made(7, "/a"), throttlingRecord(event.FamilySecurity, event.SecurityMount, event.ThrottlingBegan|event.ThrottlingEnded, 3, 3)), uint8(7))
 	f.Add(sequence(made(7, "/a"), sumRecord(ofServersSum), sumRecord(func(e *bpf.WireHttpSum) { e.Key.Error, e.Key.Flags = 104, 0 })), uint8(5))
+	f.Add(sequence(tlsSumRecord(unchangedTLSSum)), uint8(7))
 	f.Add(sequence(connectionSumRecord(ofConnectSum), connectionSumRecord(ofFlowSum), connectionSumRecord(func(*bpf.WireConnectionSum) {})), uint8(7))
 	f.Add(sequence(processSumRecord(event.TypeProcessExec, 0, 5), processSumRecord(event.TypeProcessExit, 0xffffffff, 1)), uint8(3))
 	f.Add(sequence(etcdStarted(), etcdCallRecord(event.EtcdFsync, "wal", walName, 3*second, second, 0, 5), etcdChangeRecord(event.EtcdMissed, 7, "/registry/pods/a/b")), uint8(7))

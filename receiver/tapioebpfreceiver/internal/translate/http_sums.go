@@ -26,9 +26,10 @@ func (t *Translator) httpSum(record []byte) (outcome, error) {
 	return t.outcomeIf(false), nil
 }
 
-// serverOf a client's exchanges is as those that were told have named it, if all of them agree.
+// serverOf a client's exchanges is as those that were told have named it, if all of them agree. Of those of several servers there
+// is none.
 func (t *Translator) serverOf(r *identity.Resource, e event.HTTPSum) hostPort {
-	if e.IsServer() {
+	if e.IsServer() || e.OfAnyPeer() {
 		return hostPort{}
 	}
 	if named, ok := t.servers.of(r, e.Key.PeerAddress, e.Key.PeerPort); ok {

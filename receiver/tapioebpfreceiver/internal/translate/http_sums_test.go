@@ -96,6 +96,28 @@ func TestHTTPSums(t *testing.T) {
 	assert.Len(t, points, 5+5+4)
 }
 
+// TestHTTPSumsOfNoProcessAndPeer are their container's, with all that is known of them, and with no server: nothing is made up.
+func TestHTTPSumsOfNoProcessAndPeer(t *testing.T) {
+	w := newWorld(Signals{Metrics: true}, 100)
+	w.handle(curl(2*second), sumRecord(ofCurl), sumRecord(func(e *bpf.WireHttpSum) {
+		ofCurl(e)
+		e.Header.Pid, e.Header.StartTime = 0, 0
+		e.Key.PeerAddress, e.Key.PeerPort, e.Key.Status = [16]byte{}, 0, 404
+	}))
+	w.requireClosed(t)
+	points := map[string]point{}
+	for key, p := range w.collect(t, 20*second).points {
+		if strings.Contains(key, "http.client.request.duration") {
+			points[key] = p
+		}
+	}
+	buckets := map[float64]uint64{0.01: 1, 0.075: 1, beyond: 1}
+	assert.Equal(t, map[string]point{
+		`/usr/bin/curl http.client.request.duration {"http.request.method":"GET","http.response.status_code":200,"server.address":"10.0.0.2","server.port":443}`: {count: 3, sum: 20.067, buckets: buckets},
+		`- http.client.request.duration {"error.type":"404","http.request.method":"GET","http.response.status_code":404}`:                                        {count: 3, sum: 20.067, buckets: buckets},
+	}, points)
+}
+
 // TestHTTPSumsWithoutMetrics: what is nowhere is lost, as throttled.
 func TestHTTPSumsWithoutMetrics(t *testing.T) {
 	w := newWorld(Signals{Traces: true, Logs: true}, 100)

@@ -211,6 +211,8 @@ func (t *Translator) translate(kind event.Type, record []byte) (outcome, error) 
 		return t.connectionSum(record)
 	case event.TypeProcessSum:
 		return t.processSum(record)
+	case event.TypeTLSSum:
+		return t.tlsSum(record)
 	case event.TypeCgroupMade, event.TypeCgroupRemoved, event.TypeCgroupJoined:
 		return t.cgroupChange(kind, record)
 	default:

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -101,8 +102,6 @@ func oneIf(is bool) uint64 {
 // carried in a world, by what was told, and by what was summed up.
 func (w *world) carried() (all carried, told, summed uint64) {
 	w.t.Helper()
-	id, ok := cgroupID(w.cgroup)
-	require.True(w.t, ok)
 	all = carried{}
 	for _, e := range decodeConnects(w.t, w.ofType(event.TypeConnectionConnect)) {
 		all.add(sumKeyOf(event.TypeConnectionConnect, &e.Ends, 0, e.Error), carriedTally{events: 1, durations: 1})
@@ -117,14 +116,9 @@ func (w *world) carried() (all carried, told, summed uint64) {
 		})
 		told++
 	}
-	for _, record := range w.ofType(event.TypeConnectionSum) {
-		e, err := event.DecodeConnectionSum(record)
-		require.NoError(w.t, err)
-		if e.Header.CgroupId != id {
-			continue
-		}
-		assert.NotZero(w.t, e.Header.Pid)
-		assert.NotZero(w.t, e.Header.StartTime)
+	for _, e := range w.connectionSums() {
+		assert.Equal(w.t, e.Key.Pid, e.Header.Pid)
+		assert.Equal(w.t, e.Key.StartTime, e.Header.StartTime)
 		assert.Zero(w.t, e.Sums.Zero)
 		key := e.Key
 		key.CgroupId, key.Pid, key.StartTime = 0, 0, 0
@@ -132,6 +126,21 @@ func (w *world) carried() (all carried, told, summed uint64) {
 		summed += e.Sums.Events
 	}
 	return all, told, summed
+}
+
+// connectionSums are the records of the world's cgroup so far.
+func (w *world) connectionSums() (found []event.ConnectionSum) {
+	w.t.Helper()
+	id, ok := cgroupID(w.cgroup)
+	require.True(w.t, ok)
+	for _, record := range w.ofType(event.TypeConnectionSum) {
+		e, err := event.DecodeConnectionSum(record)
+		require.NoError(w.t, err)
+		if e.Header.CgroupId == id {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 func totalCount(buckets []uint64) (count uint64) {
@@ -144,10 +153,10 @@ func totalCount(buckets []uint64) (count uint64) {
 // TestConnectionsBeyondTheLimitAreSummedUp: with those that are told they are what they are without a limit.
 func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
 	const limit = 2
-	want, _, none := carriedOf(t, nil)
+	want, _, none := carriedOf(t, newOwnWorld, nil)
 	assert.Zero(t, none)
 	began := time.Now()
-	got, told, summed := carriedOf(t, map[string]uint64{familyNetwork: limit})
+	got, told, summed := carriedOf(t, newOwnWorld, map[string]uint64{familyNetwork: limit})
 	took := time.Since(began)
 	t.Logf("in %s, %d events are told, %d summed up by %d keys", took, told, summed, len(got))
 	assert.Equal(t, want, got)
@@ -156,11 +165,35 @@ func TestConnectionsBeyondTheLimitAreSummedUp(t *testing.T) {
 	assert.Len(t, got, 2*(1+2+2+2)+1, "of each address: connects; closes, resets and flows of both ends; and what is refused")
 }
 
+// TestWithoutRoomForSumsConnectionsAreThoseOfTheirCgroup: which process it was is not known any more; all else is.
+func TestWithoutRoomForSumsConnectionsAreThoseOfTheirCgroup(t *testing.T) {
+	want, _, _ := carriedOf(t, newOwnWorld, nil)
+	var full *world
+	got, _, summed := carriedOf(t, func(t testing.TB, change func(*Options)) *world {
+		full = newUnreadWorld(t, change) // reading makes room
+		close(full.done)
+		full.fillConnectionSums("connection_sums", 1)
+		return full
+	}, map[string]uint64{familyNetwork: 1})
+	assert.Equal(t, want, got)
+	precise, others := uint64(0), uint64(0)
+	for _, e := range full.connectionSums() {
+		if e.Header.Pid != 0 {
+			precise++
+			continue
+		}
+		others += e.Sums.Events
+	}
+	assert.EqualValues(t, 1, precise, "as many as there was room for")
+	assert.Positive(t, others)
+	assert.Less(t, others, summed)
+}
+
 // carriedOf connections and flows of every kind, where the kernel has left out no run: what happens then nobody can know.
-func carriedOf(t *testing.T, limits map[string]uint64) (all carried, told, summed uint64) {
+func carriedOf(t *testing.T, open func(testing.TB, func(*Options)) *world, limits map[string]uint64) (all carried, told, summed uint64) {
 	t.Helper()
 	for range 10 {
-		w := newOwnWorld(t, func(o *Options) { o.Families, o.RateLimits = []string{familyNetwork}, limits })
+		w := open(t, func(o *Options) { o.Families, o.RateLimits = []string{familyNetwork}, limits })
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			at := func() string { return net.JoinHostPort(host, strconv.Itoa(int(freePort(t)))) }
 			require.NoError(t, w.workload("ask-streams", at(), "20").Run())
@@ -220,16 +253,15 @@ func TestDurationsOfSummedConnections(t *testing.T) {
 }
 
 // singleSums are of one event.
-func (w *world) singleSums() (found []event.ConnectionSum) {
+func (w *world) singleSums() []event.ConnectionSum {
 	w.t.Helper()
-	for _, record := range w.ofType(event.TypeConnectionSum) {
-		e, err := event.DecodeConnectionSum(record)
-		require.NoError(w.t, err)
-		if e.Sums.Events == 1 {
-			found = append(found, e)
-		}
-	}
-	return found
+	return slices.DeleteFunc(w.connectionSums(), func(e event.ConnectionSum) bool { return e.Sums.Events != 1 })
+}
+
+func (w *world) fillConnectionSums(name string, left uint32) {
+	fill[bpf.WireConnectionSumKey, bpf.WireConnectionSums](w.t, w, name, left, func(n uint32) bpf.WireConnectionSumKey {
+		return bpf.WireConnectionSumKey{CgroupId: 1 << 40, Pid: n, Type: uint16(event.TypeConnectionConnect)}
+	})
 }
 
 // TestWithoutRoomForSumsConnectionsAreThrottled, and that is counted.
@@ -239,9 +271,8 @@ func TestWithoutRoomForSumsConnectionsAreThrottled(t *testing.T) {
 		o.Families, o.RateLimits = []string{familyNetwork}, map[string]uint64{familyNetwork: 1}
 	})
 	close(w.done)
-	fill[bpf.WireConnectionSumKey, bpf.WireConnectionSums](t, w, "connection_sums", func(n uint32) bpf.WireConnectionSumKey {
-		return bpf.WireConnectionSumKey{CgroupId: 1 << 40, Pid: n, Type: uint16(event.TypeConnectionConnect)}
-	})
+	w.fillConnectionSums("connection_sums", 0)
+	w.fillConnectionSums("connection_cgroup_sums", 0)
 	require.NoError(t, w.workload("flood", closedAddress(t), strconv.Itoa(connects)).Run())
 	w.finish()
 	counters, told := w.counters()[uint8(event.FamilyNetwork)], len(w.ofType(event.TypeConnectionConnect))

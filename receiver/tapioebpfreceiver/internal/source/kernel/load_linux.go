@@ -439,12 +439,20 @@ func sizeLimits(spec *ebpf.CollectionSpec, options Options) {
 		"untold_processes": {untoldProcesses, options.RateLimits[familyProcess] > 0},
 		"dns_fates":        {dnsFates, options.RateLimits[familyDNS] > 0},
 
-		"http_sums_0":       {maxSums, options.RateLimits[familyHTTP] > 0},
-		"http_sums_1":       {maxSums, options.RateLimits[familyHTTP] > 0},
-		"connection_sums_0": {maxSums, options.RateLimits[familyNetwork] > 0},
-		"connection_sums_1": {maxSums, options.RateLimits[familyNetwork] > 0},
-		"process_sums_0":    {maxSums, options.RateLimits[familyProcess] > 0},
-		"process_sums_1":    {maxSums, options.RateLimits[familyProcess] > 0},
+		"http_sums_0":              {maxSums, options.RateLimits[familyHTTP] > 0},
+		"http_sums_1":              {maxSums, options.RateLimits[familyHTTP] > 0},
+		"http_cgroup_sums_0":       {maxCgroupSums, options.RateLimits[familyHTTP] > 0},
+		"http_cgroup_sums_1":       {maxCgroupSums, options.RateLimits[familyHTTP] > 0},
+		"connection_sums_0":        {maxSums, options.RateLimits[familyNetwork] > 0},
+		"connection_sums_1":        {maxSums, options.RateLimits[familyNetwork] > 0},
+		"connection_cgroup_sums_0": {maxCgroupSums, options.RateLimits[familyNetwork] > 0},
+		"connection_cgroup_sums_1": {maxCgroupSums, options.RateLimits[familyNetwork] > 0},
+		"tls_sums_0":               {maxSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_sums_1":               {maxSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_cgroup_sums_0":        {maxCgroupSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"tls_cgroup_sums_1":        {maxCgroupSums, options.followsHandshakes() && options.RateLimits[familyNetwork] > 0},
+		"process_sums_0":           {maxSums, options.RateLimits[familyProcess] > 0},
+		"process_sums_1":           {maxSums, options.RateLimits[familyProcess] > 0},
 	} {
 		if m, ok := spec.Maps[name]; ok && need.isNeeded {
 			m.MaxEntries = need.size

@@ -76,7 +76,7 @@ func TestWithoutRoomForSumsProcessesAreThrottled(t *testing.T) {
 	const programs = 30
 	w := newUnreadWorld(t, withProcessLimit)
 	close(w.done)
-	fill[bpf.WireProcessSumKey, bpf.WireProcessSums](t, w, "process_sums", func(n uint32) bpf.WireProcessSumKey {
+	fill[bpf.WireProcessSumKey, bpf.WireProcessSums](t, w, "process_sums", 0, func(n uint32) bpf.WireProcessSumKey {
 		return bpf.WireProcessSumKey{CgroupId: 1 << 40, Status: n, Type: uint16(event.TypeProcessExit)}
 	})
 	script := `[ "$1" -gt 0 ] || exit 0; exec /bin/sh -c "$0" "$0" $(($1-1))`

@@ -89,7 +89,9 @@ var readersOfStreams = []string{"packet_sent", "packet_received", "tcp_state_cha
 // sharedMaps exist once for all objects.
 var sharedMaps = []string{
 	"lifecycle_ring", "traffic_ring", "event_counts", "limits", "scope_cgroups", "scope_verdicts",
-	"sums_turn", "http_sums_0", "http_sums_1", "connection_sums_0", "connection_sums_1", "process_sums_0", "process_sums_1",
+	"sums_turn", "http_sums_0", "http_sums_1", "http_cgroup_sums_0", "http_cgroup_sums_1",
+	"connection_sums_0", "connection_sums_1", "connection_cgroup_sums_0", "connection_cgroup_sums_1",
+	"tls_sums_0", "tls_sums_1", "tls_cgroup_sums_0", "tls_cgroup_sums_1", "process_sums_0", "process_sums_1",
 }
 
 // An iterator is run by us, not by an event in the kernel.

@@ -28,9 +28,19 @@ const noPoll = -1
 // past is a deadline that makes a reader return what is there without waiting.
 var past = time.Unix(1, 0)
 
-// Read implements source.Source. Only traffic that was there before the lifecycle ring is read is
-// handed out in this turn: what started the process that it belongs to is then known.
+// Read implements source.Source. Where the rings cannot be read any more, what is beyond limits is all the same, up to the end.
 func (s *Source) Read(handle func(record []byte)) error {
+	err := s.readRings(handle)
+	if err != nil {
+		err = errors.Join(err, s.Stop())
+	}
+	now := s.Boot()
+	return errors.Join(err, s.summing.read(now, s.stopped, handle), s.limits.read(now, s.stopped, handle))
+}
+
+// readRings hands out only traffic that was there before the lifecycle ring is read: what started the process that it belongs
+// to is then known.
+func (s *Source) readRings(handle func(record []byte)) error {
 	if !s.stopped {
 		if err := s.awaitRecords(); err != nil {
 			return err
@@ -40,14 +50,7 @@ func (s *Source) Read(handle func(record []byte)) error {
 	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
 		return err
 	}
-	if err := s.drain(s.traffic, pending, handle); err != nil {
-		return err
-	}
-	now := s.Boot()
-	if err := s.summing.read(now, s.stopped, handle); err != nil {
-		return err
-	}
-	return s.limits.read(now, s.stopped, handle)
+	return s.drain(s.traffic, pending, handle)
 }
 
 // awaitRecords returns when a ring has some, and this was told or it had them at once, or after the flush interval.

@@ -19,9 +19,13 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
-// maxSums of HTTP, of connections and of processes are kept apart in a second. What comes when there is no room for one more is
-// counted only, as throttled.
-const maxSums = 2048
+const (
+	// maxSums of HTTP, of connections, of TLS handshakes and of processes are kept apart in a second.
+	maxSums = 2048
+	// maxCgroupSums of HTTP, of connections and of TLS handshakes are for what comes when there is no room for one more of these: they are of cgroups,
+	// as those of processes always are. What has no room there either is counted only, as throttled.
+	maxCgroupSums = 512
+)
 
 // fillSumBounds puts the bounds in the unit of what is counted where the programs look for them. No value is beyond
 // those that are not used.
@@ -48,7 +52,7 @@ func connectionSumBounds(bounds []float64, unit float64) (padded [event.Connecti
 type sums[K, V any] struct {
 	family string // whose limit it is that they are beyond
 	kind   event.Type
-	maps   [2]string
+	maps   [2][]string // by turn
 	owner  func(key *K) sumOwner
 	made   atomic.Uint64 // records
 	keys   []K
@@ -77,41 +81,56 @@ type summed interface {
 	recordsMade() uint64
 }
 
-func newSums[K, V any](family, name string, kind event.Type, owner func(key *K) sumOwner) *sums[K, V] {
-	return &sums[K, V]{
-		family: family, kind: kind, maps: [2]string{name + "_0", name + "_1"}, owner: owner,
-		keys: make([]K, sumsBatch), values: make([]V, sumsBatch),
+func newSums[K, V any](family string, kind event.Type, owner func(key *K) sumOwner, names ...string) *sums[K, V] {
+	s := &sums[K, V]{family: family, kind: kind, owner: owner, keys: make([]K, sumsBatch), values: make([]V, sumsBatch)}
+	for _, name := range names {
+		s.maps[0], s.maps[1] = append(s.maps[0], name+"_0"), append(s.maps[1], name+"_1")
 	}
+	return s
 }
 
 // sumsBatch are read by one call to the kernel: more than are in one bucket.
 const sumsBatch = 256
 
 func newHTTPSums() summed {
-	return newSums[bpf.WireHttpSumKey, bpf.WireHttpSums](familyHTTP, "http_sums", event.TypeHTTPSum, func(key *bpf.WireHttpSumKey) sumOwner {
+	return newSums[bpf.WireHttpSumKey, bpf.WireHttpSums](familyHTTP, event.TypeHTTPSum, func(key *bpf.WireHttpSumKey) sumOwner {
 		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
-	})
+	}, "http_sums", "http_cgroup_sums")
 }
 
 func newConnectionSums() summed {
-	return newSums[bpf.WireConnectionSumKey, bpf.WireConnectionSums](familyNetwork, "connection_sums", event.TypeConnectionSum, func(key *bpf.WireConnectionSumKey) sumOwner {
+	return newSums[bpf.WireConnectionSumKey, bpf.WireConnectionSums](familyNetwork, event.TypeConnectionSum, func(key *bpf.WireConnectionSumKey) sumOwner {
 		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
-	})
+	}, "connection_sums", "connection_cgroup_sums")
+}
+
+func newTLSSums() summed {
+	return newSums[bpf.WireTlsSumKey, bpf.WireTlsSums](familyNetwork, event.TypeTLSSum, func(key *bpf.WireTlsSumKey) sumOwner {
+		return sumOwner{key.CgroupId, key.StartTime, key.Pid}
+	}, "tls_sums", "tls_cgroup_sums")
 }
 
 func newProcessSums() summed {
-	return newSums[bpf.WireProcessSumKey, bpf.WireProcessSums](familyProcess, "process_sums", event.TypeProcessSum, func(key *bpf.WireProcessSumKey) sumOwner {
+	return newSums[bpf.WireProcessSumKey, bpf.WireProcessSums](familyProcess, event.TypeProcessSum, func(key *bpf.WireProcessSumKey) sumOwner {
 		return sumOwner{cgroupID: key.CgroupId}
-	})
+	}, "process_sums")
 }
 
 func (s *sums[K, V]) limitedFamily() string { return s.family }
 
 func (s *sums[K, V]) recordsMade() uint64 { return s.made.Load() }
 
-// drain the map that was filled, to which nothing is added any more; now is when it is told, CLOCK_BOOTTIME, ns.
+// drain the maps that were filled, to which nothing is added any more; now is when it is told, CLOCK_BOOTTIME, ns.
 func (s *sums[K, V]) drain(l *loader, turn uint32, now uint64, handle func(record []byte)) error {
-	m := l.shared[s.maps[turn]]
+	for _, name := range s.maps[turn] {
+		if err := s.drainMap(l.shared[name], now, handle); err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *sums[K, V]) drainMap(m *ebpf.Map, now uint64, handle func(record []byte)) error {
 	if m == nil {
 		return nil // the kernel has refused all programs that fill it
 	}
@@ -119,7 +138,7 @@ func (s *sums[K, V]) drain(l *loader, turn uint32, now uint64, handle func(recor
 	for done := false; !done; {
 		n, err := m.BatchLookupAndDelete(&cursor, s.keys, s.values, nil)
 		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
-			return fmt.Errorf("read %s: %w", s.maps[turn], err)
+			return err
 		}
 		for i := range n {
 			s.made.Add(1)
@@ -149,7 +168,11 @@ type summing struct {
 
 func newSumming(s *Source) *summing {
 	u := &summing{source: s}
-	for _, kind := range []summed{newHTTPSums(), newConnectionSums(), newProcessSums()} {
+	kinds := []summed{newHTTPSums(), newConnectionSums(), newProcessSums()}
+	if s.options.followsHandshakes() {
+		kinds = append(kinds, newTLSSums())
+	}
+	for _, kind := range kinds {
 		if s.options.RateLimits[kind.limitedFamily()] > 0 {
 			u.kinds = append(u.kinds, kind)
 		}
@@ -171,12 +194,11 @@ func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) erro
 	if err := u.source.loader.awaitPrograms(); err != nil {
 		return err
 	}
+	var errs []error
 	for _, kind := range u.kinds {
-		if err := kind.drain(u.source.loader, filled, now, handle); err != nil {
-			return err
-		}
+		errs = append(errs, kind.drain(u.source.loader, filled, now, handle))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // awaitPrograms returns when no program runs any more that ran when it was called. This is what the kernel does before it says that

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -90,6 +91,14 @@ func addTo(tallies map[tallyKey]tally, key tallyKey, more tally) {
 	tallies[key] = sum
 }
 
+func addSum(tallies map[tallyKey]tally, e event.HTTPSum) {
+	key := tallyKey{method: e.Method(), cut: e.CutBy(), status: int(e.Key.Status), role: "client"}
+	if e.IsServer() {
+		key.role = "server"
+	}
+	addTo(tallies, key, tally{e.Events(), e.Sums.RequestBytes, e.Sums.ResponseBytes, e.Sums.RequestSizes, e.Sums.ResponseSizes})
+}
+
 // httpSums are the records of the world's cgroup so far.
 func (w *world) httpSums() (found []event.HTTPSum) {
 	w.t.Helper()
@@ -153,13 +162,7 @@ func TestHTTPExchangesBeyondTheLimitAreSummedUp(t *testing.T) {
 
 	got := tallyOf(told)
 	for _, e := range sums {
-		key := tallyKey{method: e.Method(), cut: e.CutBy(), status: int(e.Key.Status), role: "client"}
-		if e.IsServer() {
-			key.role = "server"
-		}
-		addTo(got, key, tally{
-			e.Events(), e.Sums.RequestBytes, e.Sums.ResponseBytes, e.Sums.RequestSizes, e.Sums.ResponseSizes,
-		})
+		addSum(got, e)
 		assert.Equal(t, e.Header.CgroupId, e.Key.CgroupId)
 		assert.True(t, processes[e.Header.Pid], "process %d", e.Header.Pid)
 		assert.NotZero(t, e.Header.StartTime)
@@ -290,16 +293,64 @@ func (w *world) playTimed(all []*timedSum) (sums []event.HTTPSum) {
 	return sums
 }
 
-// fill both of the maps of a kind, so that there is no room.
-func fill[K, V any](t *testing.T, w *world, name string, key func(n uint32) K) {
+// fill both of the maps of a name, but for some keys, so that there is no more room.
+func fill[K, V any](t testing.TB, w *world, name string, left uint32, key func(n uint32) K) {
 	t.Helper()
 	for _, turn := range []string{"_0", "_1"} {
 		m := w.source.loader.shared[name+turn]
 		var none V
-		for n := range m.MaxEntries() {
+		for n := range m.MaxEntries() - left {
 			require.NoError(t, m.Put(key(n), none))
 		}
 	}
+}
+
+func (w *world) fillHTTPSums(name string, left uint32) {
+	fill[bpf.WireHttpSumKey, bpf.WireHttpSums](w.t, w, name, left, func(n uint32) bpf.WireHttpSumKey {
+		return bpf.WireHttpSumKey{CgroupId: 1 << 40, Pid: n, Role: event.RoleServer}
+	})
+}
+
+// TestWithoutRoomForSumsExchangesAreThoseOfTheirCgroup: more processes and peers than are kept apart. Which of them it was is not
+// known any more of those that come last; all else is, of all.
+func TestWithoutRoomForSumsExchangesAreThoseOfTheirCgroup(t *testing.T) {
+	const processes = 4
+	w := newUnreadWorld(t, withHTTPLimit) // reading makes room
+	close(w.done)
+	w.fillHTTPSums("http_sums", 2)
+	head, missing := "HEAD / HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\n"
+	cut := cutHTTPCases()[0]
+	var want []exchange
+	for range processes {
+		w.play(script{Steps: append([]step{client(get), server(ok + "hello"), client(head), server(missing), client(get), server(missing + "hello")}, cut.steps...)})
+		want = append(want, slices.Concat(
+			both(exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}), both(exchange{Request: head, Response: missing, Status: 404}),
+			both(exchange{Request: get, Response: missing, Status: 404, ResponseBody: 5}), cut.want,
+		)...)
+	}
+	w.finish()
+	var told []exchange
+	for _, record := range w.ofType(event.TypeHTTPExchange) {
+		_, e := decodeExchange(t, record)
+		told = append(told, e)
+	}
+	got, precise := tallyOf(told), 0
+	for _, e := range w.httpSums() {
+		addSum(got, e)
+		assert.Equal(t, e.Header.Pid, e.Key.Pid)
+		if e.Key.Pid != 0 {
+			precise++
+			continue
+		}
+		assert.Zero(t, e.Header.StartTime)
+		assert.Zero(t, e.Key.PeerPort)
+		assert.True(t, event.Address(e.Key.PeerAddress).IsUnspecified())
+	}
+	assert.Equal(t, 2, precise, "as many as there was room for")
+	assert.Equal(t, tallyOf(want), got)
+	counters := w.httpCounters()
+	assert.EqualValues(t, len(want), counters.Seen)
+	assert.Zero(t, counters.Throttled, "they are not lost")
 }
 
 // TestWithoutRoomForSumsExchangesAreThrottled, and that is counted.
@@ -307,9 +358,8 @@ func TestWithoutRoomForSumsExchangesAreThrottled(t *testing.T) {
 	const exchanges = 20
 	w := newUnreadWorld(t, withHTTPLimit) // reading makes room
 	close(w.done)
-	fill[bpf.WireHttpSumKey, bpf.WireHttpSums](t, w, "http_sums", func(n uint32) bpf.WireHttpSumKey {
-		return bpf.WireHttpSumKey{CgroupId: 1 << 40, Pid: n, Role: event.RoleServer}
-	})
+	w.fillHTTPSums("http_sums", 0)
+	w.fillHTTPSums("http_cgroup_sums", 0)
 	steps := []step{}
 	for range exchanges {
 		steps = append(steps, client(get), server(noBody))
@@ -361,6 +411,37 @@ func TestSumsTakeTurns(t *testing.T) {
 	require.NoError(t, w.source.drain(w.source.traffic, w.source.traffic.AvailableBytes(), w.keep))
 	assert.Equal(t, w.httpCounters().Seen-uint64(len(w.ofType(event.TypeHTTPExchange))), told)
 	assert.EqualValues(t, records, w.source.summing.made())
+}
+
+// TestSumsAreReadAlthoughRingsFail: they are on another way, and nobody would ask for them later.
+func TestSumsAreReadAlthoughRingsFail(t *testing.T) {
+	const exchanges = 20
+	w := newUnreadWorld(t, withHTTPLimit)
+	close(w.done)
+	require.NoError(t, w.source.Read(w.keep)) // a second passes before the next time
+	steps := []step{}
+	for range exchanges {
+		steps = append(steps, client(get), server(noBody))
+	}
+	w.play(script{Steps: steps})
+	require.NoError(t, unix.Close(w.source.poll))
+	w.source.poll = noPoll
+	require.ErrorIs(t, w.source.Read(w.keep), unix.EBADF)
+	w.play(script{Steps: steps})
+	var summed, throttled uint64
+	for _, e := range w.httpSums() {
+		summed += e.Events()
+	}
+	for _, record := range w.ofType(event.TypeThrottling) {
+		e, err := event.DecodeThrottling(record)
+		require.NoError(t, err)
+		throttled += e.Events
+	}
+	assert.Positive(t, summed)
+	assert.Equal(t, summed, throttled)
+	assert.EqualValues(t, 2*exchanges, w.httpCounters().Seen, "nothing more is made")
+	require.NoError(t, w.source.Read(w.keep), "without waiting")
+	assert.EqualValues(t, 2*exchanges, uint64(len(w.ofType(event.TypeHTTPExchange)))+summed)
 }
 
 func TestSumBounds(t *testing.T) {

@@ -37,10 +37,11 @@ import (
 //	4  a checksum of a frame's header; records of the families cni and etcd, likewise
 //	5  records of what was beyond the rate limits, likewise
 //	6  records of what was summed up beyond them, likewise
+//	7  those of TLS handshakes, likewise
 //
 // What was written since OldestVersion is read as ever.
 const (
-	Version       = 6
+	Version       = 7
 	OldestVersion = 2
 )
 

@@ -142,8 +142,8 @@ func TestForeignFiles(t *testing.T) {
 		{"empty", nil, ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"short", []byte("TAPIO"), ErrForeign, "not a recording of tapioebpf: it is shorter than a preamble"},
 		{"text", []byte("{\"resourceSpans\": []}"), ErrForeign, "not a recording of tapioebpf: it does not begin with TAPIOREC"},
-		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 7, this collector reads versions 2 to 6"},
-		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 6"},
+		{"newer", ofVersion(t, Version+1), ErrVersion, "a recording of another version: 8, this collector reads versions 2 to 7"},
+		{"too old", ofVersion(t, OldestVersion-1), ErrVersion, "a recording of another version: 1, this collector reads versions 2 to 7"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader(bytes.NewReader(tt.file))

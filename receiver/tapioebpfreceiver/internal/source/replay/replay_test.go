@@ -348,8 +348,12 @@ func TestWhatWasSummedUpIsSeen(t *testing.T) {
 		Header: bpf.WireEventHeader{Type: uint16(event.TypeProcessSum)}, Key: bpf.WireProcessSumKey{Type: uint16(event.TypeProcessExit)},
 		Sums: bpf.WireProcessSums{Events: 9},
 	}
-	file := record(t, [][]byte{eventtest.Record(sum), eventtest.Record(connections), eventtest.Record(sum), eventtest.Record(processes)})
-	for family, want := range map[event.Family][2]uint64{event.FamilyHTTP: {2, 80}, event.FamilyNetwork: {1, 7}, event.FamilyProcess: {1, 9}} {
+	handshakes := bpf.WireTlsSum{Header: bpf.WireEventHeader{Type: uint16(event.TypeTLSSum)}, Key: bpf.WireTlsSumKey{Role: event.RoleClient}}
+	handshakes.Sums.Durations[5] = 3
+	file := record(t, [][]byte{
+		eventtest.Record(sum), eventtest.Record(connections), eventtest.Record(sum), eventtest.Record(processes), eventtest.Record(handshakes),
+	})
+	for family, want := range map[event.Family][2]uint64{event.FamilyHTTP: {2, 80}, event.FamilyNetwork: {2, 7 + 3}, event.FamilyProcess: {1, 9}} {
 		s := openFamilies(t, file, 0, family.String())
 		assert.Len(t, readTurn(t, s), int(want[0]))
 		counters, err := s.Counters()
@@ -444,7 +448,7 @@ func TestFilesThatCannotBePlayed(t *testing.T) {
 	}{
 		{"damaged", damaged, recording.ErrDamaged, "its checksum does not fit"},
 		{"foreign", []byte("#!/bin/sh\nexit 0\n"), recording.ErrForeign, "not a recording of tapioebpf"},
-		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 6"},
+		{"of another version", older, recording.ErrVersion, "a recording of another version: 0, this collector reads versions 2 to 7"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
