@@ -189,6 +189,7 @@ func (r *reader) clean(now uint64) {
 
 // take translates a record; a batch that is full goes out at once.
 func (r *reader) take(record []byte) {
+	r.translator.Hurry(r.source.Behind())
 	r.translator.Handle(record)
 	r.sendIfFull()
 }

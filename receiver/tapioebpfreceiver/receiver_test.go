@@ -72,6 +72,7 @@ type fakeSource struct {
 func (f *fakeSource) Name() string              { return "ebpf" }
 func (f *fakeSource) HostName() (string, error) { return "node-1", nil }
 func (f *fakeSource) Patient() bool             { return f.patient }
+func (f *fakeSource) Behind() bool              { return false }
 func (f *fakeSource) Wall() time.Time           { return time.Now().Add(time.Duration(f.clockSet.Load())) }
 func (f *fakeSource) BootTime() (int64, error) {
 	defer f.measured.Add(1)

@@ -144,8 +144,14 @@ func TestHTTPVolumeBeyondTheRing(t *testing.T) {
 			told += n
 		}
 	}
-	assert.Equal(t, 2*connections*requests, told+lostOf(rows["http"]))
+	assert.Equal(t, 2*connections*requests, told+int(rows["http"].Aggregated)+lostOf(rows["http"]))
 	assert.Positive(t, rows["http"].Lost["ring_full"], "%+v", rows["http"])
+	assert.Positive(t, rows["http"].Aggregated, "of a ring that was full, the first quarter has no spans")
+	counted := 0
+	for _, metric := range []string{"http.server.request.duration", "http.client.request.duration"} {
+		counted += int(total(c.output.points(metric)))
+	}
+	assert.Equal(t, told+int(rows["http"].Aggregated), counted)
 }
 
 func lostOf(r row) int {

@@ -41,7 +41,7 @@ var slow = "^Test(" + strings.Join([]string{
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
-	"WhateverIsSaidOverHTTPIsToldAsItIs", "HTTPFewOwnSlots", "AFullRingWakesTheReaderNowAndThen",
+	"WhateverIsSaidOverHTTPIsToldAsItIs", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
 	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",

@@ -18,6 +18,9 @@ type Source interface {
 	HostName() (string, error)
 	// Patient says that records can wait: whoever reads may take their time, and loses none.
 	Patient() bool
+	// Behind says, while a record is handed out, that so many more wait that there will soon be no room: whoever
+	// reads should do less for each. Always false where records can wait.
+	Behind() bool
 	// Read waits for records, no longer than the source's flush interval, and calls handle for
 	// each that is there: records of process lifecycles before those of the traffic that came
 	// after them. A record is valid only during the call. An error is final.

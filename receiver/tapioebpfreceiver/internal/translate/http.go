@@ -136,7 +136,7 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	if t.signals.Metrics && !x.IsServer() {
 		t.servers.note(x)
 	}
-	if !t.signals.Traces {
+	if !t.signals.Traces || t.hurry && t.signals.Metrics {
 		return t.outcomeIf(false), nil
 	}
 	return t.tellHTTP(x), nil

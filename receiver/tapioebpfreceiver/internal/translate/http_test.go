@@ -316,6 +316,34 @@ func TestHTTPMetrics(t *testing.T) {
 	}
 }
 
+// TestHTTPInAHurry: exchanges have no spans then, and metrics have them all the same. Without metrics they are told.
+func TestHTTPInAHurry(t *testing.T) {
+	for _, test := range []struct {
+		signals          Signals
+		told, aggregated int
+	}{
+		{allSignals, 2, 2},
+		{Signals{Traces: true}, 4, 0},
+	} {
+		w := newWorld(test.signals, 100)
+		for _, hurry := range []bool{false, true, true, false} {
+			w.Hurry(hurry)
+			w.handle(exchangeRecord(getHead, "", ofServer))
+		}
+		assert.Len(t, w.take(t).spans, test.told)
+		assert.EqualValues(t, test.aggregated, w.ended(t).Aggregated)
+		if test.signals.Metrics {
+			counted := uint64(0)
+			for key, p := range w.collect(t, 10*second).points {
+				if strings.Contains(key, " http.server.request.duration ") {
+					counted += p.count
+				}
+			}
+			assert.EqualValues(t, 4, counted)
+		}
+	}
+}
+
 func TestHTTPMetricsOverflowOnTheirSide(t *testing.T) {
 	w := newWorld(Signals{Metrics: true}, 1)
 	for _, status := range []uint16{200, 201, 202} {

@@ -69,6 +69,7 @@ type Translator struct {
 	names     *correlate.Addresses
 	held      uint64 // events whose spans wait for their place, but for those of lookups
 	freeHeld  []*heldSpan
+	hurry     bool
 }
 
 // New returns a Translator. SetBootTime must be called before the first record.
@@ -95,6 +96,10 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 	t.cni = newOperations(t)
 	return t
 }
+
+// Hurry says whether what is handled from now on has to take less time, as events would be lost else: HTTP exchanges
+// have no spans then, if they are in metrics. These have all of them in any case.
+func (t *Translator) Hurry(hurry bool) { t.hurry = hurry }
 
 // Local notes that an address is this node's, before it is seen in a record.
 func (t *Translator) Local(address netip.Addr) { t.traces.Local(address.Unmap()) }

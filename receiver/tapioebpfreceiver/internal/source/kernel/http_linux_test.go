@@ -548,6 +548,31 @@ func TestHTTPOwnSlots(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
+// TestBehind: whoever reads is told to do less while three quarters of the ring and more are full, and not at the end,
+// when nothing more is to come.
+func TestBehind(t *testing.T) {
+	w := newUnreadWorld(t, func(o *Options) { withHTTP(o); o.RingSize = 64 << 10 })
+	close(w.done) // it is read here
+	w.play(script{Steps: many(150)})
+	require.Positive(t, w.httpCounters().RingFull)
+	count := map[bool]int{}
+	take := func(record []byte) {
+		if header, err := event.DecodeHeader(record); assert.NoError(t, err) && event.Type(header.Type) == event.TypeHTTPExchange {
+			count[w.source.Behind()]++
+		}
+	}
+	require.NoError(t, w.source.Read(take))
+	assert.Positive(t, count[true])
+	assert.InEpsilon(t, 3*count[true], count[false], 0.1, "%v", count)
+
+	w.play(script{Steps: many(150)})
+	clear(count)
+	require.NoError(t, w.source.Stop())
+	require.NoError(t, w.source.Read(take))
+	assert.Zero(t, count[true])
+	assert.Positive(t, count[false])
+}
+
 func TestHTTPFewOwnSlots(t *testing.T) {
 	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 8 })
 	require.EqualValues(t, 1, w.source.mapNamed("http_own").MaxEntries())

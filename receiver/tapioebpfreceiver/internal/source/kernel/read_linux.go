@@ -23,6 +23,9 @@ const (
 	ringAlign  = 8
 )
 
+// behindShare: the reader is behind while less than this share of a ring is free.
+const behindShare = 4
+
 const noPoll = -1
 
 // past is a deadline that makes a reader return what is there without waiting.
@@ -90,6 +93,7 @@ func (s *Source) drain(reader *ringbuf.Reader, pending int, handle func(record [
 			return fmt.Errorf("read ring: %w", err)
 		}
 		pending -= ringHeader + (len(s.record.RawSample)+ringAlign-1)/ringAlign*ringAlign
+		s.behind = !s.stopped && s.record.Remaining > reader.BufferSize()/behindShare*(behindShare-1)
 		handle(s.record.RawSample)
 	}
 	return nil

@@ -46,6 +46,7 @@ type Source struct {
 	poll               int            // an epoll of both
 	record             ringbuf.Record // a buffer that is used again and again
 	stopped            bool
+	behind             bool
 	limits             *limits
 	summing            *summing
 
@@ -289,6 +290,9 @@ func (*Source) HostName() (string, error) {
 
 // Patient implements source.Source: a ring that is not read becomes full.
 func (*Source) Patient() bool { return false }
+
+// Behind implements source.Source.
+func (s *Source) Behind() bool { return s.behind }
 
 // Boot implements source.Source.
 func (*Source) Boot() uint64 {

@@ -135,6 +135,9 @@ func (s *Source) OnNames(learn func(recording.Frame) error) { s.onNames = learn 
 // Patient implements source.Source.
 func (*Source) Patient() bool { return true }
 
+// Behind implements source.Source.
+func (*Source) Behind() bool { return false }
+
 // Boot implements source.Source.
 func (s *Source) Boot() uint64 { return s.boot.Load() + uint64(s.sinceTheEnd()) }
 

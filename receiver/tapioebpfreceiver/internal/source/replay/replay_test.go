@@ -40,6 +40,7 @@ type turns struct {
 func (*turns) Name() string                      { return "ebpf" }
 func (*turns) HostName() (string, error)         { return "node-7", nil }
 func (*turns) Patient() bool                     { return false }
+func (*turns) Behind() bool                      { return false }
 func (s *turns) Boot() uint64                    { return s.now }
 func (s *turns) Wall() time.Time                 { return time.Unix(0, bootTime+int64(s.now)) }
 func (*turns) BootTime() (int64, error)          { return bootTime, nil }

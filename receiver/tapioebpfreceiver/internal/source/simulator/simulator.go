@@ -142,6 +142,9 @@ func (s *Source) HostName() (string, error) { return s.world.node.name, nil }
 // Patient implements source.Source.
 func (s *Source) Patient() bool { return s.options.Rate == 0 }
 
+// Behind implements source.Source.
+func (*Source) Behind() bool { return false }
+
 // Boot implements source.Source.
 func (s *Source) Boot() uint64 { return s.now.Load() }
 
