@@ -95,7 +95,7 @@ static __always_inline __u64 call_number(struct pt_regs *regs)
 	struct pt_regs___arm64 *arm64 = (void *)regs;
 
 	if (bpf_core_field_exists(x86->orig_ax))
-		return x86->orig_ax;
+		return (__u32)x86->orig_ax; /* all that the kernel goes by, since Linux 5.14 */
 	return (__u32)arm64->syscallno;
 }
 

@@ -48,7 +48,7 @@ static __always_inline struct http_slot *slot_of_thread(struct serving_thread *t
 {
 	struct http_slot *slot = http_slot(thread->slot);
 
-	if (!slot || !slot->socket || slot->event.request_start != thread->request)
+	if (!slot || !slot->socket || slot->parked || slot->event.request_start != thread->request)
 		return NULL;
 	return slot;
 }

@@ -300,7 +300,7 @@ static __always_inline struct http_slot *own_slot(struct http_connection *http)
 
 static __always_inline bool may_have_own(struct http_connection *http)
 {
-	return http->begun && http->begun % EXCHANGES_BEFORE_OWN == 0;
+	return http->begun && http->begun % EXCHANGES_BEFORE_OWN == 0 && !http->early;
 }
 
 static __always_inline bool take_slot(struct http_connection *http, __u32 *number)
@@ -2106,6 +2106,7 @@ static __always_inline void keep_own_slot(struct socket_state *state, __u64 now,
 	own->live = now;
 	if (!is_idle(own, now, idle) || !lock_connection(state, 1))
 		return;
+	/* a segment that comes in this moment is read with the next one */
 	give_back_own(&state->http);
 	unlock_connection(state);
 }

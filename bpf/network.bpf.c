@@ -242,14 +242,21 @@ static __always_inline bool is_abort(struct sock *sk, int old_state)
 	return old_state == TCP_ESTABLISHED || old_state == TCP_CLOSE_WAIT;
 }
 
-/* One that only said that it sends no more has not let go: then it is the other side that ends the rest. */
-static __always_inline bool is_half_closed(struct sock *sk, int old_state)
+/* A close that throws away what was not read ends the connection before it says that nobody has it any more. */
+static __always_inline bool is_let_go(struct sock *sk)
 {
 	unsigned long flags = BPF_CORE_READ(sk, __sk_common.skc_flags);
 
+	return flags & 1 << SOCK_DEAD_BIT ||
+	       (BPF_CORE_READ(sk, sk_shutdown) == SHUTDOWN_MASK && !(flags & 1 << SOCK_DONE_BIT));
+}
+
+/* One that only said that it sends no more has not let go: then it is the other side that ends the rest. */
+static __always_inline bool is_half_closed(struct sock *sk, int old_state)
+{
 	return (old_state == TCP_FIN_WAIT1 || old_state == TCP_FIN_WAIT2 ||
 		old_state == TCP_CLOSING) &&
-	       !(flags & 1 << SOCK_DEAD_BIT);
+	       !is_let_go(sk);
 }
 
 static __always_inline __u16 ending_of(struct sock *sk, int old_state)

@@ -366,19 +366,23 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	return nil
 }
 
-// checkNumbers refuses those with a fraction, but for the sections where they may have one. The decoder cuts it off: a
-// rate limit of 0.5 would be none.
+// withFractions may have numbers with a fraction.
+var withFractions = []string{"simulator::rate", "simulator::scenarios", "replay::speed"}
+
+// checkNumbers refuses those with a fraction where there can be none. The decoder cuts it off: a rate limit of 0.5 would
+// be none.
 func checkNumbers(sections map[string]any) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(sections)) {
-		if name != "simulator" && name != "replay" {
-			errs = append(errs, checkWhole(name, sections[name]))
-		}
+		errs = append(errs, checkWhole(name, sections[name]))
 	}
 	return errors.Join(errs...)
 }
 
 func checkWhole(key string, value any) error {
+	if slices.Contains(withFractions, key) {
+		return nil
+	}
 	var errs []error
 	switch v := value.(type) {
 	case float64:

@@ -350,7 +350,7 @@ func TestConfigUnreadable(t *testing.T) {
 		{"ring_size_fraction.yaml", inRingSize + `"1.5MiB" is not a size such as 8MiB`},
 		{"ring_size_beyond_64_bits.yaml", inRingSize + `"18446744073709551615GiB" is not a size such as 8MiB`},
 		{"rate_limit_fraction.yaml", decoding + "'' rate_limits::http: 0.5 must be a whole number, and one of 64 bits"},
-		{"fractions.yaml", decoding + "'' batch::max_events: 1e+20 must be a whole number, and one of 64 bits\nfamilies::dns::ports::1: 53.5 must be a whole number, and one of 64 bits"},
+		{"fractions.yaml", decoding + "'' batch::max_events: 1e+20 must be a whole number, and one of 64 bits\nfamilies::dns::ports::1: 53.5 must be a whole number, and one of 64 bits\nsimulator::pods: 2.5 must be a whole number, and one of 64 bits"},
 		{"rate_limit_negative.yaml", inConfig + "'rate_limits.dns' cannot parse value as 'uint64': -1 overflows uint"},
 		{"rate_limit_of_cni.yaml", inConfig + "'rate_limits' has invalid keys: cni"},
 		{"ring_size_negative.yaml", inRingSize + "cannot parse value as 'tapioebpfreceiver.ByteSize': -1 overflows uint"},

@@ -6,6 +6,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -77,8 +78,8 @@ type SecurityRuleConfig struct {
 type SecurityAllowConfig struct {
 	// Executables as in SensitivePaths. Those of "default" are allowed outside of containers only.
 	Executables []string `mapstructure:"executables"`
-	// Users are real user ids, as the host has them.
-	Users []uint32 `mapstructure:"users"`
+	// Users are real user ids, as the host has them: at most 4294967295.
+	Users []uint64 `mapstructure:"users"`
 	// Containers are names in Kubernetes, or ids, of which the first 12 digits are enough.
 	Containers []string `mapstructure:"containers"`
 	// Namespaces of Kubernetes.
@@ -272,6 +273,9 @@ func (c *SecurityAllowConfig) validate(key string) error {
 			errs = append(errs, fmt.Errorf("%s%s: %d are too many, the most are %d", key, list.name, list.size, maxAllowed))
 		}
 	}
+	for i, user := range c.Users {
+		errs = append(errs, within(fmt.Sprintf("%susers::%d", key, i), user, 0, math.MaxUint32))
+	}
 	return errors.Join(append(errs,
 		validatePatterns(key+"executables", c.Executables),
 		validateNames(key+"containers", c.Containers),
@@ -361,7 +365,10 @@ func sensitivePath(pattern string) translate.SensitivePath {
 }
 
 func (c *SecurityRuleConfig) options(kind event.SecurityKind) translate.SecurityRule {
-	allow := translate.SecurityAllow{Users: c.Allow.Users, Containers: c.Allow.Containers, Namespaces: c.Allow.Namespaces}
+	allow := translate.SecurityAllow{Containers: c.Allow.Containers, Namespaces: c.Allow.Namespaces}
+	for _, user := range c.Allow.Users {
+		allow.Users = append(allow.Users, uint32(user))
+	}
 	for _, pattern := range c.Allow.Executables {
 		if pattern != keyDefault {
 			allow.Executables = append(allow.Executables, translate.PathPattern(pattern))

@@ -51,7 +51,7 @@ func everySecurityKey() SecurityConfig {
 			continue
 		}
 		*rule = SecurityRuleConfig{Enabled: kind == int(event.SecurityFileAccess), Severity: "debug", Allow: SecurityAllowConfig{
-			Executables: []string{"/opt/" + event.SecurityKind(kind).String()}, Users: []uint32{0, 4294967295},
+			Executables: []string{"/opt/" + event.SecurityKind(kind).String()}, Users: []uint64{0, 4294967295},
 			Containers: []string{"agent"}, Namespaces: []string{"kube-system"},
 		}}
 	}
@@ -84,7 +84,8 @@ func TestSecurityListsThatAreTooLong(t *testing.T) {
 		{func(c *SecurityConfig) { c.SensitivePaths = many(5000, "/srv/%d") }, "families::security::sensitive_paths: 5000 are too many, the most are 1024"},
 		{func(c *SecurityConfig) { c.Shells = many(257, "sh%d") }, "families::security::shells: 257 are too many, the most are 256"},
 		{func(c *SecurityConfig) { c.Rules.Mount.Allow.Executables = many(5000, "/bin/%d") }, "families::security::rules::mount::allow::executables: 5000 are too many, the most are 1024"},
-		{func(c *SecurityConfig) { c.Rules.Mount.Allow.Users = make([]uint32, 1025) }, "families::security::rules::mount::allow::users: 1025 are too many, the most are 1024"},
+		{func(c *SecurityConfig) { c.Rules.Mount.Allow.Users = make([]uint64, 1025) }, "families::security::rules::mount::allow::users: 1025 are too many, the most are 1024"},
+		{func(c *SecurityConfig) { c.Rules.Mount.Allow.Users = []uint64{1, 1 << 32} }, "families::security::rules::mount::allow::users::1: 4294967296 must be from 0 to 4294967295"},
 		{func(c *SecurityConfig) { c.Rules.KernelBPF.Allow.Containers = many(1025, "c%d") }, "families::security::rules::kernel.bpf::allow::containers: 1025 are too many, the most are 1024"},
 		{func(c *SecurityConfig) { c.Rules.KernelBPF.Allow.Namespaces = many(1025, "n%d") }, "families::security::rules::kernel.bpf::allow::namespaces: 1025 are too many, the most are 1024"},
 	} {

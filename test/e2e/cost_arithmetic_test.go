@@ -76,21 +76,22 @@ func TestCostTable(t *testing.T) {
 
 func TestCostOfARound(t *testing.T) {
 	before := reading{
-		seen: 100, lost: 1, user: time.Second, system: time.Second,
+		seen: 100, lost: 1, exchanges: 50, spanless: 10, user: time.Second, system: time.Second,
 		programs: map[string]programRuns{"tcp_read": {time: 1000, runs: 10}, "idle": {time: 5, runs: 1}},
 	}
 	after := reading{
-		seen: 300, lost: 3, user: 3 * time.Second, system: 2 * time.Second,
+		seen: 300, lost: 3, exchanges: 150, spanless: 35, user: 3 * time.Second, system: 2 * time.Second,
 		programs: map[string]programRuns{"tcp_read": {time: 4000, runs: 20}, "idle": {time: 5, runs: 1}, "late": {time: 7, runs: 2}},
 	}
 	r := costRound{units: 1000, took: 2 * time.Second, reading: after.since(before)}
 	assert.Equal(t, reading{
-		seen: 200, lost: 2, user: 2 * time.Second, system: time.Second,
+		seen: 200, lost: 2, exchanges: 100, spanless: 25, user: 2 * time.Second, system: time.Second,
 		programs: map[string]programRuns{"tcp_read": {time: 3000, runs: 10}, "late": {time: 7, runs: 2}},
 	}, r.reading)
 	assert.InDelta(t, 500, r.rate(), 0)
 	assert.InDelta(t, 100, r.eventRate(), 0)
 	assert.InDelta(t, 1, r.lostPercent(), 0)
+	assert.InDelta(t, 25, r.spanlessPercent(), 0)
 	assert.InDelta(t, 10000, r.userAnEvent(), 1e-9, "µs")
 	assert.InDelta(t, 5000, r.systemAnEvent(), 1e-9, "µs")
 	assert.InDelta(t, 3.007, r.bpfAUnit(), 1e-9, "ns")

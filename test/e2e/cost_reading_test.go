@@ -18,9 +18,10 @@ import (
 
 // reading is what a collector has seen so far, and what it has cost.
 type reading struct {
-	seen, lost   uint64 // events
-	user, system time.Duration
-	programs     map[string]programRuns // where the kernel counts them
+	seen, lost          uint64 // events
+	exchanges, spanless uint64 // HTTP exchanges, and those of which only metrics tell
+	user, system        time.Duration
+	programs            map[string]programRuns // where the kernel counts them
 }
 
 type programRuns struct {
@@ -39,10 +40,12 @@ func (c *collector) reading(countPrograms bool) reading {
 	c.t.Helper()
 	var r reading
 	r.user, r.system = c.cpuTime()
-	for _, row := range c.stats().Ledger {
+	rows := c.stats().Ledger
+	for _, row := range rows {
 		r.seen += row.Seen
 		r.lost += uint64(lostOf(row))
 	}
+	r.exchanges, r.spanless = rows["http"].Seen, rows["http"].Aggregated
 	if countPrograms {
 		r.programs = c.programs()
 	}
@@ -53,6 +56,8 @@ func (c *collector) reading(countPrograms bool) reading {
 func (r reading) since(before reading) reading {
 	r.seen -= before.seen
 	r.lost -= before.lost
+	r.exchanges -= before.exchanges
+	r.spanless -= before.spanless
 	r.user -= before.user
 	r.system -= before.system
 	if r.programs == nil {
@@ -74,7 +79,8 @@ func (r reading) since(before reading) reading {
 func (r costRound) rate() float64      { return r.units / r.took.Seconds() }
 func (r costRound) eventRate() float64 { return float64(r.seen) / r.took.Seconds() }
 
-func (r costRound) lostPercent() float64 { return 100 * float64(r.lost) / float64(r.seen) }
+func (r costRound) lostPercent() float64     { return 100 * float64(r.lost) / float64(r.seen) }
+func (r costRound) spanlessPercent() float64 { return 100 * float64(r.spanless) / float64(r.exchanges) }
 
 // userAnEvent is in µs.
 func (r costRound) userAnEvent() float64   { return r.user.Seconds() * 1e6 / float64(r.seen) }

@@ -224,6 +224,9 @@ func (c *costs) events() (figures []figure) {
 		}
 		add("eBPF, all programs, an event", "ns", withCounting, costRound.bpfAnEvent, goal{})
 		add("events lost", "%", withCollector, costRound.lostPercent, goal{})
+		if m[withCollector][0].exchanges > countedEvents {
+			add("exchanges of which only metrics tell", "%", withCollector, costRound.spanlessPercent, goal{})
+		}
 		add("collector's CPU time an event, in user space", "µs", withCollector, costRound.userAnEvent, goal{})
 		add("collector's CPU time an event, in the kernel", "µs", withCollector, costRound.systemAnEvent, goal{})
 		add("with rate limits: events", "events/s", withLimits, costRound.eventRate, goal{})

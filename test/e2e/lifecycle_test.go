@@ -8,6 +8,7 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func TestReload(t *testing.T) {
 	c := startCollector(t, scope, withNop...)
 	c.awaitStarts(1)
 	c.seesOneProgram(scope) // by then, signals are handled: the collector begins to do so after it says to be ready
-	before, objects := c.openFiles(), c.kernelObjects()
+	before, objects := c.settledFiles(), c.kernelObjects()
 	var heap float64
 	for n := range reloads {
 		require.NoError(t, c.command.Process.Signal(syscall.SIGHUP))
@@ -47,7 +48,7 @@ func TestReload(t *testing.T) {
 			heap = c.heap() // with what the first reload makes once
 		}
 	}
-	assert.Equal(t, before, c.openFiles())
+	assert.Equal(t, before, c.settledFiles())
 	kept := (c.heap() - heap) / (reloads - 1)
 	t.Logf("the heap has grown by %.0f bytes with each of %d reloads", kept, reloads-1)
 	assert.Less(t, kept, float64(maxKept))
@@ -75,6 +76,17 @@ func (c *collector) awaitStarts(n int) {
 }
 
 var numbersInBrackets = regexp.MustCompile(`\[\d+\]`)
+
+// settledFiles are those that are open for longer than a moment.
+func (c *collector) settledFiles() (files map[string]int) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		before := files
+		files = c.openFiles()
+		return maps.Equal(before, files)
+	}, patience, pollInterval)
+	return files
+}
 
 // openFiles are how many of each kind are open, but for the connections of those who ask.
 func (c *collector) openFiles() map[string]int {

@@ -351,14 +351,24 @@ func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
 }
 
 func (t *Traces) endWaitOfOpening(link Link) {
-	first := t.requests.find(requestKey{link, false})
-	if first == nil {
+	t.endWait(requestKey{link, false}, func(unit *Unit) bool { return unit.kind == unitConnection })
+}
+
+// Untold says that a request has no span on this side, server or client: what waits for its place goes without.
+func (t *Traces) Untold(link Link, server bool) {
+	t.endWait(requestKey{link, server}, func(*Unit) bool { return true })
+}
+
+// endWait of those that wait for a request and are meant.
+func (t *Traces) endWait(key requestKey, isMeant func(*Unit) bool) {
+	request := t.requests.find(key)
+	if request == nil {
 		return
 	}
-	t.requests.use(first)
-	defer t.requests.release(first)
-	for _, unit := range t.requests.waitersOf(first) {
-		if unit.kind == unitConnection && !unit.placed {
+	t.requests.use(request)
+	defer t.requests.release(request)
+	for _, unit := range t.requests.waitersOf(request) {
+		if !unit.placed && isMeant(unit) {
 			t.giveUp(unit)
 		}
 	}

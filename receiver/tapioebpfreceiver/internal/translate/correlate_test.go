@@ -85,6 +85,37 @@ func TestSpansWaitForTheRequestThatTheyWereFor(t *testing.T) {
 	assert.Equal(t, link.String(), out.spans[at["GET"]].Attributes["tapio.link"])
 }
 
+// TestNothingWaitsForWhatIsUntold: what a server did for a request, and the server for its client, go out as soon as that has
+// come in a hurry, without a place in its trace. What it says of its process and its addresses is known all the same.
+func TestNothingWaitsForWhatIsUntold(t *testing.T) {
+	w := newWaitingWorld(allSignals)
+	w.handle(exchangeRecord(getHead, "", both(numberedAs(200), causedAs(100))), exchangeRecord(getHead, "", both(ofServer, onLoopback, numberedAs(7))))
+	assert.Equal(t, 2, w.Held())
+	w.Hurry(true)
+	w.handle(exchangeRecord(getHead, "", both(ofServer, numberedAs(100))), exchangeRecord(getHead, "", both(onLoopback, numberedAs(7))))
+	assert.Zero(t, w.Held())
+	w.requireClosed(t)
+	out := w.take(t)
+	require.Len(t, out.spans, 2)
+	for i := range out.spans {
+		assert.True(t, out.parents[i].IsEmpty())
+	}
+	assert.EqualValues(t, 2, w.ended(t).Aggregated)
+
+	w.Hurry(false)
+	w.handle(exchangeRecord(getHead, "", both(ofServer, numberedAs(300), func(e *bpf.WireHttpExchange) {
+		e.Ends.PeerAddress = eventtest.Address("10.9.9.9")
+	})))
+	assert.Zero(t, w.Held(), "nobody here has that address")
+	w.Hurry(true)
+	w.handle(exchangeRecord(getHead, "", func(e *bpf.WireHttpExchange) { e.Ends.LocalAddress = eventtest.Address("10.9.9.9") }))
+	w.Hurry(false)
+	w.handle(exchangeRecord(getHead, "", both(ofServer, numberedAs(400), func(e *bpf.WireHttpExchange) {
+		e.Ends.PeerAddress = eventtest.Address("10.9.9.9")
+	})))
+	assert.Equal(t, 1, w.Held(), "somebody has it, and may tell of the request")
+}
+
 func TestBothEndsOfARequestAreOneTrace(t *testing.T) {
 	w := newWaitingWorld(allSignals)
 	w.handle(exchangeRecord(getHead, "", both(ofServer, onLoopback, numberedAs(7))))

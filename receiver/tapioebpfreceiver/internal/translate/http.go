@@ -136,10 +136,23 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	if t.signals.Metrics && !x.IsServer() {
 		t.servers.note(x)
 	}
-	if !t.signals.Traces || t.hurry && t.signals.Metrics {
+	if !t.signals.Traces {
+		return t.outcomeIf(false), nil
+	}
+	if t.hurry && t.signals.Metrics {
+		t.leaveUntold(x)
 		return t.outcomeIf(false), nil
 	}
 	return t.tellHTTP(x), nil
+}
+
+// leaveUntold has an exchange without a span. What it says of others is known all the same, and what waits for it goes on.
+func (t *Translator) leaveUntold(x *exchange) {
+	t.traces.Local(event.Address(x.Ends.LocalAddress))
+	if x.IsServer() {
+		noteServer(x.process)
+	}
+	t.traces.Untold(correlate.LinkOf(x.RequestSequence, x.RequestAcknowledged), x.IsServer())
 }
 
 func (t *Translator) tellHTTP(x *exchange) outcome {

@@ -260,10 +260,20 @@ func (h *theater) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // request of the blocking front by a connection that stays open until the test ends.
 func (h *theater) request(path string) (answered func()) {
 	h.t.Helper()
+	return h.requestOn(h.connection(), path)
+}
+
+func (h *theater) connection() net.Conn {
+	h.t.Helper()
 	conn, err := net.Dial("tcp", h.blocking)
 	require.NoError(h.t, err)
 	h.t.Cleanup(func() { conn.Close() })
-	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: front\r\n\r\n", path)
+	return conn
+}
+
+func (h *theater) requestOn(conn net.Conn, path string) (answered func()) {
+	h.t.Helper()
+	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: front\r\n\r\n", path)
 	require.NoError(h.t, err)
 	return func() {
 		require.NoError(h.t, conn.SetReadDeadline(time.Now().Add(patience)))
@@ -356,6 +366,13 @@ func checkOtherThread(t *testing.T, h *theater) {
 func checkAfterwards(t *testing.T, h *theater) {
 	h.request("/after")()
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/afterwards").Cause.Flags)
+
+	kept := h.connection() // for so long that it has a slot of its own
+	for range 20 {
+		h.requestOn(kept, "/")()
+	}
+	h.requestOn(kept, "/after")()
+	assert.Equal(t, event.CauseServer, h.exchangesFor("/afterwards", 2)[1].Cause.Flags)
 }
 
 func checkHandedOver(t *testing.T, h *theater) {

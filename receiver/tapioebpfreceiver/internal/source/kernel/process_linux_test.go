@@ -451,7 +451,7 @@ func TestAFullRingWakesTheReaderNowAndThen(t *testing.T) {
 		bytes += len(record)
 	}
 	require.Greater(t, bytes, int(ring.MaxEntries())*5/16, "of %d, much more than a quarter", ring.MaxEntries())
-	assert.Positive(t, wakeUps)
+	assert.Greater(t, wakeUps, 1, "the first may be for what was there before")
 	assert.LessOrEqual(t, wakeUps, 100)
 }
 

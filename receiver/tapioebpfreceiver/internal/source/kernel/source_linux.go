@@ -391,7 +391,7 @@ func (s *Source) Stop() error {
 	if s.stopped {
 		return nil
 	}
-	s.stopped = true
+	s.stopped, s.behind = true, false
 	close(s.stopReports)
 	s.reports.Wait()
 	var errs []error

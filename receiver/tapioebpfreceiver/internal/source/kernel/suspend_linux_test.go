@@ -35,14 +35,16 @@ func TestSuspend(t *testing.T) {
 		o.Families, o.ReportInterval = []string{familyProcess, familyNetwork, familyHTTP}, time.Second
 	})
 	steps, err := json.Marshal(script{Address: "127.0.0.1:0", Steps: []step{
-		client(get), server(ok + "hello"), client(get), {By: "server", Send: noBody, After: 2 * time.Second}, client(get), server(noBody),
+		client(get), server(ok + "hello"), client(get), {By: "server", Send: noBody, After: 5 * time.Second}, client(get), server(noBody),
 	}})
 	require.NoError(t, err)
 	command := w.workload("script", string(steps))
 	require.NoError(t, command.Start())
 	w.await(event.TypeHTTPExchange, 2) // the next one has begun, or will in a moment
 	time.Sleep(500 * time.Millisecond)
+	require.NoError(t, command.Process.Signal(unix.SIGSTOP)) // no response before it has slept
 	slept := suspend(t)
+	require.NoError(t, command.Process.Signal(unix.SIGCONT))
 	require.NoError(t, command.Wait())
 	w.finish()
 
