@@ -487,10 +487,9 @@ func TestHTTPTooManyInFlight(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
-// ownSlotsInUse are those that connections have for their own, by number.
-func (w *world) ownSlotsInUse() map[uint32][]byte {
+// ownSlotsIn are those that connections have for their own, by number.
+func (w *world) ownSlotsIn(slots *ebpf.Map) map[uint32][]byte {
 	w.t.Helper()
-	slots := w.source.mapNamed("http_slots")
 	own := map[uint32][]byte{}
 	for number := w.source.options.MaxInFlight; number < slots.MaxEntries(); number++ {
 		slot, err := slots.LookupBytes(number)
@@ -511,33 +510,34 @@ func many(count int) (steps []step) {
 }
 
 func TestHTTPOwnSlots(t *testing.T) {
-	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight, o.ReportInterval = 64, 3*time.Second })
+	w := newUnreadWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight, o.ReportInterval = 64, 3*time.Second })
+	slots, own := w.source.mapNamed("http_slots"), w.source.mapNamed("http_own")
+	go w.read()
 	w.play(script{Steps: many(16)})
-	assert.Empty(t, w.ownSlotsInUse(), "of a connection with few exchanges")
+	assert.Empty(t, w.ownSlotsIn(slots), "of a connection with few exchanges")
 
 	steps, err := json.Marshal(script{Address: "127.0.0.1:0", Steps: append(many(40), step{By: "client", Send: get, After: time.Hour})})
 	require.NoError(t, err)
 	connection := startTalker(t, w.workload("script", string(steps)))
 	var parked map[uint32][]byte // as they were last
 	require.Eventually(t, func() bool {
-		own := w.ownSlotsInUse()
-		if len(own) == 2 {
-			parked = own
+		inUse := w.ownSlotsIn(slots)
+		if len(inUse) == 2 {
+			parked = inUse
 		}
-		return parked != nil && len(own) == 0
+		return parked != nil && len(inUse) == 0
 	}, time.Minute, 20*time.Millisecond, "each end of a connection with many exchanges has one, until it is idle")
 	require.NoError(t, connection.command.Process.Kill())
 	connection.command.Wait()
 
 	// As where a close was not seen.
-	own := w.source.mapNamed("http_own")
 	for range parked {
 		var number uint32
 		require.NoError(t, own.LookupAndDelete(nil, &number))
 		require.Contains(t, parked, number)
-		require.NoError(t, w.source.mapNamed("http_slots").Put(number, parked[number]))
+		require.NoError(t, slots.Put(number, parked[number]))
 	}
-	require.Eventually(t, func() bool { return len(w.ownSlotsInUse()) == 0 }, time.Minute, 20*time.Millisecond, "a connection that is no more leaves it")
+	require.Eventually(t, func() bool { return len(w.ownSlotsIn(slots)) == 0 }, time.Minute, 20*time.Millisecond, "a connection that is no more leaves it")
 
 	pipelined := append(many(40), client(strings.Repeat(get, 20)), server(strings.Repeat(noBody, 20)))
 	w.play(script{Steps: append(pipelined, many(40)...), Times: 5})
@@ -574,8 +574,9 @@ func TestBehind(t *testing.T) {
 }
 
 func TestHTTPFewOwnSlots(t *testing.T) {
-	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 8 })
+	w := newUnreadWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 8 })
 	require.EqualValues(t, 1, w.source.mapNamed("http_own").MaxEntries())
+	go w.read()
 	pid := w.play(script{Steps: many(50), Times: 3})
 	w.finish()
 	_, found := w.exchangesOf(pid)
