@@ -36,7 +36,6 @@ typedef _Bool bool;
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define SOCK_DEAD_BIT 0 /* enum sock_flags, include/net/sock.h: no process has it open any more */
-#define SOCK_DONE_BIT 1 /* likewise: the other side has said that it sends no more */
 #define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
 #define EPERM 1

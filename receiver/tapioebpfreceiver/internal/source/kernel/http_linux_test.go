@@ -487,18 +487,18 @@ func TestHTTPTooManyInFlight(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
-// ownSlotsIn are those that connections have for their own, by number.
-func (w *world) ownSlotsIn(slots *ebpf.Map) map[uint32][]byte {
+// slotsInUse are those for exchanges, from a number on.
+func (w *world) slotsInUse(slots *ebpf.Map, first uint32) map[uint32][]byte {
 	w.t.Helper()
-	own := map[uint32][]byte{}
-	for number := w.source.options.MaxInFlight; number < slots.MaxEntries(); number++ {
+	used := map[uint32][]byte{}
+	for number := first; number < slots.MaxEntries(); number++ {
 		slot, err := slots.LookupBytes(number)
 		require.NoError(w.t, err)
 		if binary.NativeEndian.Uint64(slot) != 0 { // its socket
-			own[number] = slot
+			used[number] = slot
 		}
 	}
-	return own
+	return used
 }
 
 // many exchanges, one after the other.
@@ -514,14 +514,14 @@ func TestHTTPOwnSlots(t *testing.T) {
 	slots, own := w.source.mapNamed("http_slots"), w.source.mapNamed("http_own")
 	go w.read()
 	w.play(script{Steps: many(16)})
-	assert.Empty(t, w.ownSlotsIn(slots), "of a connection with few exchanges")
+	assert.Empty(t, w.slotsInUse(slots, w.source.options.MaxInFlight), "of a connection with few exchanges")
 
 	steps, err := json.Marshal(script{Address: "127.0.0.1:0", Steps: append(many(40), step{By: "client", Send: get, After: time.Hour})})
 	require.NoError(t, err)
 	connection := startTalker(t, w.workload("script", string(steps)))
 	var parked map[uint32][]byte // as they were last
 	require.Eventually(t, func() bool {
-		inUse := w.ownSlotsIn(slots)
+		inUse := w.slotsInUse(slots, w.source.options.MaxInFlight)
 		if len(inUse) == 2 {
 			parked = inUse
 		}
@@ -537,7 +537,7 @@ func TestHTTPOwnSlots(t *testing.T) {
 		require.Contains(t, parked, number)
 		require.NoError(t, slots.Put(number, parked[number]))
 	}
-	require.Eventually(t, func() bool { return len(w.ownSlotsIn(slots)) == 0 }, time.Minute, 20*time.Millisecond, "a connection that is no more leaves it")
+	require.Eventually(t, func() bool { return len(w.slotsInUse(slots, w.source.options.MaxInFlight)) == 0 }, time.Minute, 20*time.Millisecond, "a connection that is no more leaves it")
 
 	pipelined := append(many(40), client(strings.Repeat(get, 20)), server(strings.Repeat(noBody, 20)))
 	w.play(script{Steps: append(pipelined, many(40)...), Times: 5})

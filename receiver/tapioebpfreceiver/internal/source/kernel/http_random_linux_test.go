@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -61,7 +60,7 @@ func scriptsWorkload(args []string) error {
 	}
 	all.Wait()
 	if way != nil {
-		time.Sleep(300 * time.Millisecond) // the last packets come, and those that they answer
+		failures = append(failures, way.await())
 	}
 	return errors.Join(failures...)
 }
@@ -108,7 +107,7 @@ const togetherInAWorld = 150
 // Conversations are drawn so that it is known by construction what must be told of each end, in whatever pieces they come.
 func TestWhateverIsSaidOverHTTPIsToldAsItIs(t *testing.T) {
 	for _, way := range []string{overLoopback, overABadWay} {
-		if way == overABadWay && !canMakeDevices() {
+		if way == overABadWay && !canMakeDevices(t) {
 			t.Log("packets cannot be carried by a test here: there is no /dev/net/tun")
 			continue
 		}

@@ -13,8 +13,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,13 +92,43 @@ func (p *place) do(f func()) {
 	<-done
 }
 
-// canMakeDevices: kernels for guests may have no TUN.
-func canMakeDevices() bool {
+// canMakeDevices: kernels for guests may have no TUN. Where eBPF must be had, so must that.
+func canMakeDevices(t testing.TB) bool {
+	t.Helper()
 	device, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
+		require.False(t, os.Getenv("TAPIO_REQUIRE_BPF") == "1" && os.Getenv("TAPIO_GUEST") != "1", "TAPIO_REQUIRE_BPF=1: %v", err)
 		return false
 	}
 	return device.Close() == nil
+}
+
+// isOver says that no connection of a place waits for a packet any more.
+func (p *place) isOver() (isOver bool, err error) {
+	p.do(func() {
+		var table []byte
+		if table, err = os.ReadFile("/proc/thread-self/net/tcp"); err != nil {
+			return
+		}
+		isOver = true
+		for _, line := range strings.Split(strings.TrimSpace(string(table)), "\n")[1:] {
+			const state, timeWait = 3, "06" // of TCP, as /proc has it
+			isOver = isOver && strings.Fields(line)[state] == timeWait
+		}
+	})
+	return isOver, err
+}
+
+// await the last packets, and those that they answer. What a reset that was lost leaves open is not waited for for ever.
+func (w *badWay) await() error {
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(10 * time.Millisecond) {
+		client, errClient := w.client.isOver()
+		server, errServer := w.server.isOver()
+		if err := errors.Join(errClient, errServer); err != nil || client && server {
+			return err
+		}
+	}
+	return nil
 }
 
 // badWay is between two places: packets overtake each other on it, and some come twice.
