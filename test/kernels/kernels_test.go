@@ -6,10 +6,13 @@ package kernels
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tapio-io/otelcol-tapio/test/kernels/internal/vm"
@@ -29,34 +32,48 @@ const (
 	testLimit = guestLimit - 30*time.Second
 )
 
+// core is what every kernel shows, those in between nothing else: that each program is taken, and each family's tests.
+var core = tests(
+	"EveryHookIsThere", "EveryHookOfHTTPIsAttached", "ProgramsAreFarFromTheVerifiersLimit", "ProgramsOnlyRead",
+	"CgroupMadeAndRemoved", "CgroupJoined", "CgroupOfAProcess", "CgroupsOlderThanTheSource", "Scope",
+	"Exec", "ExecOfMemory", "ExecAsAnotherUserInAnotherPIDNamespace", "ExecByThreadKeepsTheProcess", "ForkWithoutExec",
+	"Exit", "ExitAccountsForCPUTimeOfAllThreads", "OOMKill", "ProcessesThatAreOlder",
+	"Transfer", "Refused", "TimedOut", "Reset", "UDP", "ServerThatHandsTheConnectionOver", "ConnectionThatIsOlder",
+	"OwnTrafficIsLeftOut", "TrafficOutsideTheScope",
+	"DNSMessages", "DNSSegments",
+	"HTTPExchanges", "HTTPAddresses", "HTTPHeadsCutEverywhere", "HTTPTimes", "HTTPCutExchanges", "HTTPLinesBeyondWhatIsKept",
+	"TLSHandshakes", "FailedTLSHandshakes", "TLSRecords",
+	"SecurityActions", "CapabilityUse",
+	"Plugins", "NetworkNamespaces", "EtcdCalls", "EtcdHooks",
+	"ALimitIsOfOneCgroup", "OneProgramAfterTheOtherIsLimited",
+	"Lockdown",
+)
+
 // slow is what takes most of a guest's time: tests for which the programs that read HTTP are verified once more, each with
 // settings of its own, or nearly all others twice; what an emulated CPU needs minutes for; what loads programs to look at the
 // collector more than at them; and one test during which such a CPU once stood still: all instructions that kprobes have
 // changed are changed back while programs are attached. They run on the kernel of whoever runs all tests. In guests, what the
 // shared programs are loaded for shows that the kernel takes them.
-var slow = "^Test(" + strings.Join([]string{
+var slow = tests(
 	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
 	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom",
-	"ATLSClientThatTalksNonsenseIsCounted",
-	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
-	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
+	"ATLSClientThatTalksNonsenseIsCounted", "ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections",
+	"OthersGoOnWithoutStreams", "MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 	"WhateverIsSaidOverHTTPIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
-	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled",
-	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
-	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",
-	"HandshakesBeyondTheLimitAreSummedUp", "DurationsOfSummedHandshakes",
-	"WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup", "WithoutRoomForSumsHandshakesAreThrottled",
-}, "|") + ")$"
-
-// extremes is of the oldest and the newest kernel: a few helpers and maps, which those in between have as both have them.
-const extremes = "^Test(ALimitIsOfOneCgroup|AProcessIsToldFromItsForkToItsEnd|OneProgramAfterTheOtherIsLimited|AnAnswerHasTheFateOfItsQuestion|" +
-	"AStreamOfDNSIsToldWholeOrNotAtAll|OneKindOfActionDoesNotHideAnother|TheSameQuestionAgainIsLimited|ProgramsInARowKeepTheirName|" +
-	"AProcessThatAnotherCgroupMakesHasItsOwnLimit|LateEndsAreNoNewStart|ConnectionsBeyondTheLimitAreSummedUp|ProcessesBeyondTheLimitAreSummedUp|" +
-	"DurationsOfSummedConnections)$"
+	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns",
+	"SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
+	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",
+	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp",
+	"DurationsOfSummedHandshakes", "WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup",
+	"WithoutRoomForSumsHandshakesAreThrottled",
+)
 
 // once is what the oldest kernel shows for all: to suspend a machine takes an emulated one a minute.
-const once = "^TestSuspend$"
+var once = tests("Suspend")
+
+// tests is the expression that these tests, without their "Test", match.
+func tests(names ...string) string { return "^Test(" + strings.Join(names, "|") + ")$" }
 
 // TestKernels boots each kernel once and shows every test of the guest as one of its own.
 func TestKernels(t *testing.T) {
@@ -64,7 +81,7 @@ func TestKernels(t *testing.T) {
 		t.Skip("set TAPIO_KERNELS=1 to run, or TAPIO_KERNELS=all for all tests on all kernels; it needs qemu-system-x86, cpio, apt and some minutes")
 	}
 	dir := t.TempDir() // kept until all guests have ended
-	for _, kernel := range longestFirst(vm.Kernels) {
+	for _, kernel := range vm.Kernels {
 		t.Run(kernel.Name, func(t *testing.T) {
 			requireEmulator(t, kernel)
 			guest := newGuest(t, dir, kernel)
@@ -77,19 +94,29 @@ func TestKernels(t *testing.T) {
 	}
 }
 
-// longestFirst has those kernels last that run the fewest tests, so that at the end no guest runs alone for long.
-func longestFirst(kernels []vm.Kernel) []vm.Kernel {
-	isExtreme := func(k vm.Kernel) bool { return k.Name == oldest || k.Name == newest }
-	var first, then []vm.Kernel
-	for _, kernel := range kernels {
-		if isExtreme(kernel) {
-			first = append(first, kernel)
-		} else {
-			then = append(then, kernel)
+// TestSelectionsNameTests would find a test that was renamed, and would run no longer.
+func TestSelectionsNameTests(t *testing.T) {
+	declared := map[string]bool{}
+	for _, pkg := range packages {
+		folder := filepath.Join("..", "..", strings.TrimPrefix(pkg, "github.com/tapio-io/otelcol-tapio/"))
+		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, match := range declaration.FindAllSubmatch(text, -1) {
+				declared[string(match[1])] = true
+			}
 		}
 	}
-	return append(first, then...)
+	for _, selected := range []string{core, slow, once} {
+		for name := range strings.SplitSeq(strings.TrimSuffix(strings.TrimPrefix(selected, "^Test("), ")$"), "|") {
+			assert.True(t, declared[name], "there is no Test%s", name)
+		}
+	}
 }
+
+var declaration = regexp.MustCompile(`(?m)^func Test(\w+)\(t \*testing\.T\)`)
 
 // requireEmulator lets only the foreign architecture do without its QEMU.
 func requireEmulator(t *testing.T, kernel vm.Kernel) {
@@ -109,14 +136,8 @@ func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
 		Flags:  []string{"-test.timeout=" + testLimit.String()},
 		Limit:  guestLimit,
 	}
-	switch {
-	case os.Getenv("TAPIO_KERNELS") == "all":
-	case kernel.Name == oldest:
-		guest.Flags = append(guest.Flags, "-test.skip="+slow)
-	case kernel.Name == newest:
-		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+once)
-	default:
-		guest.Flags = append(guest.Flags, "-test.skip="+slow+"|"+extremes+"|"+once)
+	if os.Getenv("TAPIO_KERNELS") != "all" {
+		guest.Flags = append(guest.Flags, selection(kernel)...)
 	}
 	for _, pkg := range packages {
 		binary, err := vm.BuildTest(t.Context(), dir, kernel.Arch, pkg)
@@ -124,6 +145,18 @@ func newGuest(t *testing.T, dir string, kernel vm.Kernel) vm.Guest {
 		guest.Binaries = append(guest.Binaries, binary)
 	}
 	return guest
+}
+
+// selection is of the tests that CI has time for.
+func selection(kernel vm.Kernel) []string {
+	switch kernel.Name {
+	case oldest:
+		return []string{"-test.skip=" + slow}
+	case newest:
+		return []string{"-test.skip=" + slow + "|" + once}
+	default:
+		return []string{"-test.run=" + core}
+	}
 }
 
 func report(t *testing.T, guest vm.Guest, console string, runErr error) {

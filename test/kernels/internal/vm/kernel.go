@@ -24,7 +24,8 @@ type Kernel struct {
 }
 
 // Kernels are those that we test on: the oldest that we support, the two that most machines run
-// and the newest that Debian has.
+// and the newest that Debian has. The oldest and the newest, which take longest, are first, so that at
+// the end no guest runs alone for long.
 //
 // Debian serves a version for some weeks only. When one is gone, Fetch fails with the line to
 // change and what the suite has now. The packages named *-unsigned hold the same kernel without a
