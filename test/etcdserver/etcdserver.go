@@ -119,9 +119,6 @@ func (s *Server) Stop() {
 	s.command = nil
 }
 
-// PID of the process.
-func (s *Server) PID() int { return s.command.Process.Pid }
-
 // NewClient is one that may do everything.
 func (s *Server) NewClient() *clientv3.Client {
 	s.t.Helper()

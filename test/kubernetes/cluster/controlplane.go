@@ -149,9 +149,6 @@ func (c *ControlPlane) Restart(t testing.TB) {
 	}, patience, pollInterval, "the API server is not ready: %s", c.apiServer.log)
 }
 
-// PID of the API server.
-func (c *ControlPlane) PID() int { return c.apiServer.command.Process.Pid }
-
 // URL of the API server.
 func (c *ControlPlane) URL() string { return "https://127.0.0.1:" + strconv.Itoa(c.Port) }
 

@@ -139,7 +139,7 @@ func (t *Translator) httpExchange(record []byte) (outcome, error) {
 	if !t.signals.Traces {
 		return t.outcomeIf(false), nil
 	}
-	if t.hurry && t.signals.Metrics {
+	if t.leavesUntold() {
 		t.leaveUntold(x)
 		return t.outcomeIf(false), nil
 	}

@@ -36,6 +36,10 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 		}
 		return t.outcomeIf(t.signals.Logs && failed), nil
 	}
+	if !failed && t.leavesUntold() {
+		t.traces.Local(event.Address(e.Ends.LocalAddress))
+		return t.outcomeIf(false), nil
+	}
 	place, unit := t.placeConnect(&c)
 	return t.tellAttempt(&c, place, unit), nil
 }
@@ -129,7 +133,9 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 	ofEtcd := t.etcd.connectionOf(r, &e.Ends)
 	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
 	t.metrics.etcdCarried(r, ofEtcd, e, closed, errorType, t.wall(e.Header.Time))
-	if t.signals.Logs {
+	// What lasts is told, and what failed.
+	told := t.signals.Logs && !(closed && errorType == "" && t.leavesUntold())
+	if told {
 		name, severity := eventConnectionReport, plog.SeverityNumberInfo
 		if closed {
 			name = eventConnectionClose
@@ -142,7 +148,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 		t.list.putKnown(attrEtcdConnectionType, ofEtcd)
 		t.list.moveTo(log.Attributes())
 	}
-	return t.outcomeIf(t.signals.Logs), nil
+	return t.outcomeIf(told), nil
 }
 
 // endOf is the error that ended a connection; a reset that this side sent is one too.

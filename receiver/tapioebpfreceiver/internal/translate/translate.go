@@ -97,9 +97,12 @@ func New(options Options, index *identity.Index, ids *correlate.IDs, account *le
 	return t
 }
 
-// Hurry says whether what is handled from now on has to take less time, as events would be lost else: HTTP exchanges
-// have no spans then, if they are in metrics. These have all of them in any case.
+// Hurry says whether what is handled from now on has to take less time, as events would be lost else: HTTP exchanges, and
+// connections that opened and ended well, have neither spans nor log records then, if they are in metrics. These have all of
+// them in any case.
 func (t *Translator) Hurry(hurry bool) { t.hurry = hurry }
+
+func (t *Translator) leavesUntold() bool { return t.hurry && t.signals.Metrics }
 
 // Local notes that an address is this node's, before it is seen in a record.
 func (t *Translator) Local(address netip.Addr) { t.traces.Local(address.Unmap()) }

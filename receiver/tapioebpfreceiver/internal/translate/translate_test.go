@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -597,4 +598,47 @@ func TestAddressNamesAreBounded(t *testing.T) {
 		assert.Equal(t, fmt.Sprintf("10.0.%d.%d", byte(i>>8), byte(i)), names.of(address))
 	}
 	assert.Len(t, names, 2)
+}
+
+// TestConnectionsInAHurry: those that opened and ended well are in metrics only. What failed is told, and what lasts.
+func TestConnectionsInAHurry(t *testing.T) {
+	const established, refused = 0, 111
+	aborted := func(e *bpf.WireConnectionStats) { e.Flags |= event.ConnectionAborted }
+	records := [][]byte{
+		connectRecord(10, 3*second, 4*second, established), connectRecord(10, 3*second, 4*second, refused),
+		statsRecord(event.TypeConnectionReport, 5*second, func(*bpf.WireConnectionStats) {}),
+		statsRecord(event.TypeConnectionClose, 6*second, func(*bpf.WireConnectionStats) {}),
+		statsRecord(event.TypeConnectionClose, 7*second, aborted),
+	}
+	for name, test := range map[string]struct {
+		signals           Signals
+		hurry             bool
+		spans, logRecords int
+	}{
+		"has time":        {signals: allSignals, spans: 2, logRecords: 4},
+		"in a hurry":      {signals: allSignals, hurry: true, spans: 1, logRecords: 3},
+		"no logs":         {signals: Signals{Traces: true, Metrics: true}, hurry: true, spans: 1},
+		"no traces":       {signals: Signals{Logs: true, Metrics: true}, hurry: true, logRecords: 3},
+		"without metrics": {signals: Signals{Traces: true, Logs: true}, hurry: true, spans: 2, logRecords: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(test.signals, 100)
+			w.Hurry(test.hurry)
+			w.handle(records...)
+			w.requireClosed(t)
+			told := w.take(t)
+			assert.Len(t, told.spans, test.spans)
+			assert.Len(t, told.logs, test.logRecords)
+			if !test.signals.Metrics {
+				return
+			}
+			closes := uint64(0)
+			for key, p := range w.collect(t, 10*second).points {
+				if strings.Contains(key, " tapio.tcp.connection.duration ") {
+					closes += p.count
+				}
+			}
+			assert.EqualValues(t, 2, closes)
+		})
+	}
 }
