@@ -42,7 +42,7 @@ var core = tests(
 	"OwnTrafficIsLeftOut", "TrafficOutsideTheScope",
 	"DNSMessages", "DNSSegments",
 	"HTTPExchanges", "HTTPAddresses", "HTTPHeadsCutEverywhere", "HTTPTimes", "HTTPCutExchanges", "HTTPLinesBeyondWhatIsKept",
-	"TLSHandshakes", "FailedTLSHandshakes", "TLSRecords",
+	"FailedTLSHandshakes", "TLSRecords",
 	"SecurityActions", "CapabilityUse",
 	"Plugins", "NetworkNamespaces", "EtcdCalls", "EtcdHooks",
 	"ALimitIsOfOneCgroup", "OneProgramAfterTheOtherIsLimited",
