@@ -385,7 +385,7 @@ func (d *dnsDrawer) answerUnasked() {
 	case 0:
 		q.id ^= 1 << d.IntN(16)
 	case 1:
-		q.opcode ^= 1
+		q.opcode = (q.opcode + 1) % 5 // not a stateful one, which nobody has to answer
 	case 2:
 		q.question = d.drawQuestion()
 	case 3:

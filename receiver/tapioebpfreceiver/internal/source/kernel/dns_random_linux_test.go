@@ -368,7 +368,7 @@ func (p *dnsPlay) disordered(t testing.TB) (records [][]byte, repeats uint64) {
 			continue
 		}
 		run := 1
-		for run < min(most, len(rest)) && p.isSameDirection(t, rest[0], rest[run]) {
+		for run < min(most, len(rest)) && p.isSameRun(t, rest[0], rest[run]) {
 			run++
 		}
 		shuffled := slices.Clone(rest[:run])
@@ -383,11 +383,12 @@ func (p *dnsPlay) disordered(t testing.TB) (records [][]byte, repeats uint64) {
 	return records, uint64(len(records) - len(p.records))
 }
 
-func (p *dnsPlay) isSameDirection(t testing.TB, record, other []byte) bool {
+func (p *dnsPlay) isSameRun(t testing.TB, record, other []byte) bool {
 	t.Helper()
 	a, _ := decodeDNSRecord(t, record)
 	b, _ := decodeDNSRecord(t, other)
-	return a.Socket == b.Socket && a.Flags == b.Flags
+	hasWaited := b.Header.Time-a.Header.Time > uint64(drawnTimeout)/2
+	return a.Socket == b.Socket && a.Flags == b.Flags && !hasWaited
 }
 
 // atTimeOf another is a record that has come in its place.
