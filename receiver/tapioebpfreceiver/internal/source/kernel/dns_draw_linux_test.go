@@ -429,7 +429,7 @@ func (d *dnsDrawer) say(client, server int, sent bool, text string, judge func(*
 	case d.saysNonsense:
 		s.fate = isNoneAtAll
 	}
-	if d.socket(client).Local != "" && !(sent && d.script.Deaf[server]) {
+	if d.socket(client).Local != "" && (!sent || !d.script.Deaf[server]) {
 		d.sayAtServer(s)
 	}
 }
