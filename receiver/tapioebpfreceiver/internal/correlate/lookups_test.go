@@ -192,6 +192,18 @@ func TestSearches(t *testing.T) {
 			alone: 4,
 		},
 		{
+			name: "a type whose server failed is asked for again when the other one has its answer",
+			do: func(r *resolver) {
+				r.fail("web.ns.svc.cluster.local")
+				a, aaaa := r.ask("web.svc.cluster.local", typeA), r.ask("web.svc.cluster.local", typeAAAA)
+				r.hear(a, dns.NoError, "192.0.2.1")
+				r.hear(aaaa, 2)
+				r.hear(r.ask("web.svc.cluster.local", typeAAAA), dns.NoError)
+			},
+			lookups: []string{"web: " + both("web.ns.svc.cluster.local", "web.svc.cluster.local") +
+				`, web.svc.cluster.local AAAA (2 attempts, 2 wasted, 9 ms, [192.0.2.1], "")`},
+		},
+		{
 			name: "one type after the other",
 			do: func(r *resolver) {
 				for _, name := range []string{"web.ns.svc.cluster.local", "web.svc.cluster.local"} {

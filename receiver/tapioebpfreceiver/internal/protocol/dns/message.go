@@ -12,15 +12,13 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
-
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
 	headerSize = 12
 	// maxAnswers are shown of a message.
 	maxAnswers = 32
-	// maxRecords are walked through in search of the OPT record; no honest response has more.
+	// maxRecords of a section are walked through in search of the OPT record; no honest response has more.
 	maxRecords = 512
 )
 
@@ -54,7 +52,7 @@ type Message struct {
 // Decoder reads messages.
 type Decoder struct {
 	texts   texts
-	parser  dnsmessage.Parser
+	records records
 	answers []string
 	ttl     uint32
 }
@@ -104,107 +102,93 @@ func (d *Decoder) readQuestion(bytes []byte, m *Message) bool {
 }
 
 func (d *Decoder) readResponse(bytes []byte, m *Message) {
-	if _, err := d.parser.Start(bytes); err != nil {
-		return
-	}
-	if d.parser.SkipAllQuestions() != nil {
+	d.records = records{message: bytes, at: headerSize}
+	if !d.records.skipQuestions(binary.BigEndian.Uint16(bytes[4:])) {
 		return
 	}
 	d.answers, d.ttl = d.answers[:0], 0
-	complete := d.readAnswers()
+	complete := d.readAnswers(m.AnswerCount)
 	m.Answers, m.TTL = d.answers, d.ttl
-	if complete && d.parser.SkipAllAuthorities() == nil {
-		m.Code |= d.extendedCode()
+	if complete && d.records.skip(binary.BigEndian.Uint16(bytes[8:])) {
+		m.Code |= d.extendedCode(binary.BigEndian.Uint16(bytes[10:]))
 	}
 }
 
 // readAnswers says whether it came to their end.
-func (d *Decoder) readAnswers() bool {
-	for range maxRecords {
-		header, err := d.parser.AnswerHeader()
-		if err != nil {
-			return errors.Is(err, dnsmessage.ErrSectionDone)
-		}
-		text, err := d.answer(header.Type)
-		if err != nil {
+func (d *Decoder) readAnswers(count uint16) bool {
+	for range min(count, maxRecords) {
+		r, ok := d.records.next()
+		if !ok {
 			return false
 		}
-		if d.ttl = min(d.ttl, header.TTL); len(d.answers) == 0 {
-			d.ttl = header.TTL
+		text, ok := d.answer(r)
+		if !ok {
+			return false
+		}
+		if d.ttl = min(d.ttl, r.ttl); len(d.answers) == 0 {
+			d.ttl = r.ttl
 		}
 		if text != "" && len(d.answers) < maxAnswers {
 			d.answers = append(d.answers, text)
 		}
 	}
-	return false
+	return count <= maxRecords
 }
 
 // answer as text; empty for types that are neither address nor name. TXT is among these: it may hold
 // anything, secrets too.
-func (d *Decoder) answer(kind dnsmessage.Type) (string, error) {
-	scratch := d.texts.scratch[:0]
-	switch kind {
-	case dnsmessage.TypeA:
-		r, err := d.parser.AResource()
-		return d.address(netip.AddrFrom4(r.A), err)
-	case dnsmessage.TypeAAAA:
-		r, err := d.parser.AAAAResource()
-		return d.address(netip.AddrFrom16(r.AAAA), err)
-	case dnsmessage.TypeCNAME:
-		r, err := d.parser.CNAMEResource()
-		return d.target(scratch, &r.CNAME, err)
-	case dnsmessage.TypeNS:
-		r, err := d.parser.NSResource()
-		return d.target(scratch, &r.NS, err)
-	case dnsmessage.TypePTR:
-		r, err := d.parser.PTRResource()
-		return d.target(scratch, &r.PTR, err)
-	case dnsmessage.TypeMX:
-		r, err := d.parser.MXResource()
-		return d.target(appendNumbers(scratch, r.Pref), &r.MX, err)
-	case dnsmessage.TypeSRV:
-		r, err := d.parser.SRVResource()
-		return d.target(appendNumbers(scratch, r.Priority, r.Weight, r.Port), &r.Target, err)
+func (d *Decoder) answer(r record) (string, bool) {
+	switch r.kind {
+	case typeA, typeAAAA:
+		return d.address(r)
+	case typeCNAME, typeNS, typePTR:
+		return d.target(r, 0)
+	case typeMX:
+		return d.target(r, 1)
+	case typeSRV:
+		return d.target(r, 3)
 	default:
-		return "", d.parser.SkipAnswer()
+		return "", true
 	}
 }
 
-func (d *Decoder) address(address netip.Addr, err error) (string, error) {
-	if err != nil {
-		return "", err
+func (d *Decoder) address(r record) (string, bool) {
+	address, ok := netip.AddrFromSlice(d.records.message[r.data:r.end])
+	if !ok || address.Is4() != (r.kind == typeA) {
+		return "", false
 	}
 	d.texts.scratch = address.AppendTo(d.texts.scratch[:0])
-	return d.texts.keep(d.texts.scratch), nil
+	return d.texts.keep(d.texts.scratch), true
 }
 
-func (d *Decoder) target(before []byte, name *dnsmessage.Name, err error) (string, error) {
-	if err != nil {
-		return "", err
+// target is a name, with the numbers that stand before it.
+func (d *Decoder) target(r record, numbers int) (string, bool) {
+	at := r.data + 2*numbers
+	if at > r.end {
+		return "", false
 	}
-	return d.texts.target(before, name.Data[:name.Length]), nil
-}
-
-// appendNumbers as they stand before a name in presentation form.
-func appendNumbers(text []byte, numbers ...uint16) []byte {
-	for _, n := range numbers {
-		text = append(strconv.AppendUint(text, uint64(n), 10), ' ')
+	name, end, ok := d.records.name(at)
+	if !ok || end > r.end {
+		return "", false
 	}
-	return text
+	text := d.texts.scratch[:0]
+	for ; r.data < at; r.data += 2 {
+		text = strconv.AppendUint(text, uint64(binary.BigEndian.Uint16(d.records.message[r.data:])), 10)
+		text = append(text, ' ')
+	}
+	d.texts.scratch = appendName(text, name)
+	return d.texts.keep(d.texts.scratch), true
 }
 
 // extendedCode is the response code's upper bits (RFC 6891).
-func (d *Decoder) extendedCode() uint16 {
-	for range maxRecords {
-		header, err := d.parser.AdditionalHeader()
-		if err != nil {
+func (d *Decoder) extendedCode(count uint16) uint16 {
+	for range min(count, maxRecords) {
+		r, ok := d.records.next()
+		if !ok {
 			return 0
 		}
-		if header.Type == dnsmessage.TypeOPT {
-			return uint16(header.ExtendedRCode(0))
-		}
-		if d.parser.SkipAdditional() != nil {
-			return 0
+		if r.kind == typeOPT {
+			return uint16(r.ttl>>24) << 4
 		}
 	}
 	return 0

@@ -4,6 +4,7 @@
 package dns
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -123,6 +124,49 @@ func TestNames(t *testing.T) {
 func TestTargetsAreText(t *testing.T) {
 	message := pack(t, answer(query(7, "a."), &dnsmessage.CNAMEResource{CNAME: nameOf("x\xff y.b\\.")}))
 	assert.Equal(t, []string{`x\255\032y.b\\`}, decode(t, message).Answers)
+}
+
+// TestLabelsWithADot: DNS-SD's instances are named by people. What stands behind such a name is read, too.
+func TestLabelsWithADot(t *testing.T) {
+	message := "\x00\x07\x81\x80\x00\x01\x00\x03\x00\x00\x00\x01" +
+		"\x07Lab 2.0\x04_ipp\x04_tcp\x04test\x00\x00\x21\x00\x01" +
+		"\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x09\x00\x0c\x00\x00\x00\x01\x02\x77\x03a.b\xc0\x1e" +
+		"\xc0\x14\x00\x0c\x00\x01\x00\x00\x00\x09\x00\x02\xc0\x0c" +
+		"\x03c.d\x00\x00\x01\x00\x01\x00\x00\x00\x09\x00\x04\xc0\x00\x02\x01" +
+		"\x00\x00\x29\x04\xd0\x01\x00\x00\x00\x00\x00"
+	m := decode(t, []byte(message))
+	assert.Equal(t, `Lab\0322\.0._ipp._tcp.test`, m.Question.Name.Text)
+	assert.Equal(t, []string{`0 1 631 a\.b.test`, `Lab\0322\.0._ipp._tcp.test`, "192.0.2.1"}, m.Answers)
+	assert.Equal(t, "BADVERS", ResponseCodeName(m.Code))
+}
+
+// TestNamesThatPoint anywhere but to what stands before are none.
+func TestNamesThatPoint(t *testing.T) {
+	const before = "\x00\x07\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x05\x00\x01\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x09"
+	long := "\x3f" + strings.Repeat("l", 63)
+	for _, tt := range []struct {
+		name, data string
+		answers    []string
+	}{
+		{"to the question", "\x01b\xc0\x0c", []string{"b.a"}},
+		{"to the root", "\x01b\xc0\x0e", []string{"b"}},
+		{"to itself", "\xc0\x1f", nil},
+		{"to itself by a label", "\x01b\xc0\x1f", nil},
+		{"to what follows", "\xc0\x21\x01b\x00", nil},
+		{"behind the end", "\xff\xff", nil},
+		{"half", "\xc0", nil},
+		{"reserved", "\x80\x0c", nil},
+		{"with 255 bytes", long + long + long + "\x3d" + strings.Repeat("l", 61) + "\xc0\x0e", []string{strings.Repeat(long[1:]+".", 3) + long[1:62]}},
+		{"with 256 bytes", long + long + long + "\x3e" + strings.Repeat("l", 62) + "\xc0\x0e", nil},
+		{"with more than its record has", "\x01b", nil},
+		{"cut off", "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			message := binary.BigEndian.AppendUint16([]byte(before), uint16(len(tt.data)))
+			m := decode(t, append(message, tt.data...))
+			assert.Equal(t, tt.answers, append([]string(nil), m.Answers...))
+		})
+	}
 }
 
 func TestMemoryOfNamesIsBounded(t *testing.T) {

@@ -35,8 +35,7 @@ func newTexts() texts {
 	return texts{names: map[string]Name{}, targets: map[string]string{}}
 }
 
-// name reads that of a question: the first name of a message, so it has no pointers. Not by
-// dnsmessage, which refuses labels with a dot in them, as DNS-SD has.
+// name reads that of a question: the first name of a message, so it has no pointers.
 func (t *texts) name(message []byte) (name Name, end int, ok bool) {
 	end, ok = nameEnd(message)
 	if !ok {
@@ -71,51 +70,37 @@ func nameEnd(message []byte) (end int, ok bool) {
 }
 
 func (t *texts) presentation(wire []byte) []byte {
-	text := t.scratch[:0]
-	for len(wire) > 0 && wire[0] != 0 {
-		if len(text) > 0 {
+	t.scratch = appendName(t.scratch[:0], wire)
+	return t.scratch
+}
+
+// appendName as text.
+func appendName(text, wire []byte) []byte {
+	if wire[0] == 0 {
+		return append(text, '.')
+	}
+	for isFirst := true; wire[0] != 0; isFirst = false {
+		if !isFirst {
 			text = append(text, '.')
 		}
 		label := wire[1 : 1+int(wire[0])]
 		for _, b := range label {
-			if b == '.' {
-				text = append(text, '\\')
-			}
 			text = appendEscaped(text, b)
 		}
 		wire = wire[1+len(label):]
 	}
-	if len(text) == 0 {
-		text = append(text, '.')
-	}
-	t.scratch = text
 	return text
 }
 
-// appendEscaped leaves a dot as it is.
 func appendEscaped(text []byte, b byte) []byte {
 	switch {
-	case b == '\\':
+	case b == '\\' || b == '.':
 		return append(text, '\\', b)
 	case b > ' ' && b <= '~':
 		return append(text, b)
 	default:
 		return append(text, '\\', '0'+b/100, '0'+b/10%10, '0'+b%10)
 	}
-}
-
-// target adds a name that dnsmessage has read to what stands before it, such as an MX's preference.
-// Its labels end with a dot each.
-func (t *texts) target(before []byte, name []byte) string {
-	text := before
-	if len(name) > 1 {
-		name = name[:len(name)-1]
-	}
-	for _, b := range name {
-		text = appendEscaped(text, b)
-	}
-	t.scratch = text
-	return t.keep(text)
 }
 
 func (t *texts) keep(text []byte) string {

@@ -112,7 +112,7 @@ func drawConversation(seed uint64, overABadWay bool) conversation {
 
 func (d *drawer) chance(percent int) bool { return d.IntN(100) < percent }
 
-func oneOf[T any](d *drawer, values ...T) T { return values[d.IntN(len(values))] }
+func oneOf[T any](d interface{ IntN(n int) int }, values ...T) T { return values[d.IntN(len(values))] }
 
 // --- messages --------------------------------------------------------------------------------
 

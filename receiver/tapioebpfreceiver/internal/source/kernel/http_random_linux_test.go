@@ -86,10 +86,10 @@ func (s script) playAlone() error {
 // drawnFrom is the number of the first conversation that is drawn, and how many follow. Each number is always the same
 // conversation: TAPIO_HTTP_SEED=17 TAPIO_HTTP_CONVERSATIONS=1 plays one again, and with TAPIO_HTTP_CONVERSATIONS=5000 the test
 // takes minutes.
-func drawnFrom(t testing.TB) (first, count uint64) {
+func drawnFrom(t testing.TB, protocol string) (first, count uint64) {
 	t.Helper()
 	first, count = 1, 60
-	for name, value := range map[string]*uint64{"TAPIO_HTTP_SEED": &first, "TAPIO_HTTP_CONVERSATIONS": &count} {
+	for name, value := range map[string]*uint64{"TAPIO_" + protocol + "_SEED": &first, "TAPIO_" + protocol + "_CONVERSATIONS": &count} {
 		text := os.Getenv(name)
 		if text == "" {
 			continue
@@ -111,7 +111,7 @@ func TestWhateverIsSaidOverHTTPIsToldAsItIs(t *testing.T) {
 			t.Log("packets cannot be carried by a test here: there is no /dev/net/tun")
 			continue
 		}
-		first, count := drawnFrom(t)
+		first, count := drawnFrom(t, "HTTP")
 		for ; count > 0; first, count = first+min(count, togetherInAWorld), count-min(count, togetherInAWorld) {
 			t.Run(fmt.Sprintf("%s from %d", way, first), func(t *testing.T) { requireToldAsDrawn(t, way, first, min(count, togetherInAWorld)) })
 		}
