@@ -41,7 +41,7 @@ var slow = "^Test(" + strings.Join([]string{
 	"ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections", "OthersGoOnWithoutStreams",
 	"MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
-	"WhateverIsSaidOverHTTPIsToldAsItIs", "WhateverProcessesDoIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
+	"WhateverIsSaidOverHTTPIsToldAsItIs", "WhateverProcessesDoIsToldAsItIs", "WhateverSocketsDoIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns", "SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled",
 	"WithoutRoomForSumsConnectionsAreThrottled", "WithoutRoomForSumsProcessesAreThrottled",
 	"WithoutRoomForSumsExchangesAreThoseOfTheirCgroup", "WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup",
