@@ -21,6 +21,7 @@ type talk struct {
 	Mapped,
 	Bound bool // the client has an IPv6 socket for IPv4; it was bound before it connected
 	NonBlocking bool
+	Whole       bool // UDP: segments that came as one are read as one
 	Steps       []talkStep
 	want        []toldEnd
 }
@@ -363,6 +364,7 @@ func (d *talkDrawer) drawDatagrams() {
 		}
 	}
 	clients := []string{"client", "another"}
+	d.Whole = d.chance(30)
 	for range 1 + d.IntN(8) {
 		s := talkStep{By: pick(d, clients...), To: "server", Do: "send", Bytes: d.IntN(pick(d, 1, 100, longestDatagram)), Hand: d.chance(20), How: pick(d, "write", "write", "more", "segments")}
 		if d.Kind == talkUDPNobody {
@@ -376,7 +378,9 @@ func (d *talkDrawer) drawDatagrams() {
 		packets := 1
 		if s.How == "segments" {
 			s.Split = 1 + s.Bytes/(1+d.IntN(20))
-			packets = max(1, (s.Bytes+s.Split-1)/s.Split)
+			if packets = max(1, (s.Bytes+s.Split-1)/s.Split); d.Whole {
+				packets = 1
+			}
 		}
 		d.step(s)
 		count(s.By, s.To, 1, 1, s.Bytes)

@@ -613,6 +613,11 @@ func (h *talkHolder) sendDatagrams() error {
 		if err := unix.Bind(fd, to); err != nil {
 			return err
 		}
+		if h.Whole {
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1); err != nil {
+				return err
+			}
+		}
 		address, err := addressOf(fd)
 		if err != nil {
 			return err
