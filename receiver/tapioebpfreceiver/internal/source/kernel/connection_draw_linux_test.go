@@ -89,7 +89,8 @@ type drawnEnd struct {
 func drawTalk(seed uint64) talk {
 	d := &talkDrawer{Rand: rand.New(rand.NewPCG(seed, 23))}
 	d.Seed = seed
-	d.Kind = pick(d, talkTCP, talkTCP, talkTCP, talkTCP, talkTCP, talkTCP, talkRefused, talkGivenUp, talkNotAccepted, talkWithItself, talkAtOnce, talkUDP, talkUDP, talkUDPNobody)
+	d.Kind = pick(d, talkTCP, talkTCP, talkTCP, talkTCP, talkTCP, talkTCP, talkRefused,
+		talkGivenUp, talkNotAccepted, talkWithItself, talkAtOnce, talkUDP, talkUDP, talkUDPNobody)
 	d.Where = pick(d, "127.0.0.1", "127.0.0.1", "::1", "::ffff:127.0.0.1", "127.9.8.7")
 	d.Mapped = !strings.HasPrefix(d.Where, "::1") && d.chance(30)
 	d.Bound, d.NonBlocking = d.chance(30), d.chance(30)
@@ -107,6 +108,7 @@ func drawTalk(seed uint64) talk {
 		}
 		d.over()
 	case talkRefused:
+		d.Bound = true // else its port is not known
 		d.want = append(d.want, toldEnd{by: "client", peer: "server", failed: true, opened: true, pid: byMain, role: 1, err: int32(unix.ECONNREFUSED)})
 	case talkGivenUp:
 		d.want = append(d.want, toldEnd{by: "client", peer: "server", failed: true, opened: true, pid: byMain, role: 1, err: -1})
@@ -225,7 +227,8 @@ func (d *talkDrawer) send(by string) {
 	}
 	s := talkStep{By: by, Do: "send", Bytes: d.size(), How: pick(d, "write", "write", "writev", "sendfile", "splice", "urgent", "more")}
 	isLost := !to.isOpen
-	if s.Unread = isLost || to.unread || d.chance(15); s.Unread {
+	mayStayUnread := d.Kind != talkAtOnce // else it is by chance who ends the connection, and how
+	if s.Unread = isLost || to.unread || mayStayUnread && d.chance(15); s.Unread {
 		s.Bytes, s.How = min(s.Bytes, 3000), "write"
 	} else if d.chance(30) && s.Bytes > 0 {
 		s.Split = 1 + d.IntN(s.Bytes) + s.Bytes/20

@@ -101,9 +101,6 @@ func (w *world) ofNetwork() uint64 {
 // twoEnds are the addresses of a socket and of its peer.
 type twoEnds struct{ local, peer string }
 
-// anyPort is instead of the address of who has failed to connect, and may have had none.
-const anyPort = "any port"
-
 // toldByEnds has what is told of each connection and flow as lines, in their order.
 func (w *world) toldByEnds(mainPID, handPID uint32) map[twoEnds][]string {
 	w.t.Helper()
@@ -111,9 +108,6 @@ func (w *world) toldByEnds(mainPID, handPID uint32) map[twoEnds][]string {
 	told := map[twoEnds][]string{}
 	for _, e := range decodeConnects(w.t, w.ofType(event.TypeConnectionConnect)) {
 		key := twoEnds{local(&e.Ends), peer(&e.Ends)}
-		if e.Error != 0 {
-			key.local = anyPort
-		}
 		told[key] = append(told[key], connectText(names[e.Header.Pid], e.Ends.Role, e.Error))
 		assert.LessOrEqual(w.t, e.Opened, e.Header.Time)
 		assert.NotZero(w.t, e.Opened)
@@ -165,9 +159,6 @@ func (h talkAsHeld) wanted() map[twoEnds][]string {
 			at = h.Addresses[i/2]
 		}
 		key := twoEnds{at[e.by], at[e.peer]}
-		if e.failed {
-			key.local = anyPort
-		}
 		if e.opened {
 			want[key] = append(want[key], connectText(byMain, e.role, e.failure()))
 		}

@@ -551,13 +551,17 @@ func (h *talkHolder) knock(filter int) error {
 	if filter == dropAll {
 		return h.giveUp(fd, withPort(to, int(server.Port())), server)
 	}
+	client, err := addressOf(fd)
+	if err != nil {
+		return err
+	}
 	unix.Close(h.listener)
 	h.listener = -1
 	err = h.connect(fd, withPort(to, int(server.Port())), 0)
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("want it refused, got: %w", err)
 	}
-	h.addresses = []map[string]string{{"server": server.String()}}
+	h.addresses = []map[string]string{{"server": server.String(), "client": client.String()}}
 	return nil
 }
 
