@@ -183,6 +183,10 @@ func (s talkStep) do(fd int) error {
 }
 
 func readAll(fd, bytes int) error {
+	most := unix.NsecToTimeval(patience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &most); err != nil {
+		return err
+	}
 	buffer := make([]byte, 64<<10)
 	for bytes > 0 {
 		n, err := unix.Read(fd, buffer[:min(bytes, len(buffer))])
@@ -506,16 +510,15 @@ func (h *talkHolder) send(s talkStep) error {
 			}
 		})
 	}
+	fd := h.sockets[other(s.By)]
+	if s.How == "urgent" { // before it comes, or a byte is passed over
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
+			return err
+		}
+	}
 	run(0, s, h.sockets[s.By], s.Hand)
 	if !s.Unread {
-		read := talkStep{Do: "read", Bytes: s.Bytes}
-		fd := h.sockets[other(s.By)]
-		if s.How == "urgent" {
-			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
-				return err
-			}
-		}
-		run(1, read, fd, s.Reader)
+		run(1, talkStep{Do: "read", Bytes: s.Bytes}, fd, s.Reader)
 	}
 	all.Wait()
 	return errors.Join(errs...)
