@@ -36,6 +36,7 @@ typedef _Bool bool;
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define SOCK_DEAD_BIT 0 /* enum sock_flags, include/net/sock.h: no process has it open any more */
+#define SEND_SHUTDOWN 2 /* include/net/sock.h: writes no more */
 #define SHUTDOWN_MASK 3 /* include/net/sock.h: neither reads nor writes any more: close(2) */
 #define SOCK_DONE_BIT 1 /* a FIN was received in order */
 #define EPERM 1

@@ -617,6 +617,14 @@ static __noinline void see_dns_segment(struct __sk_buff *skb, struct socket_stat
 	send_dns_message(skb, state, &message, segment.offset);
 }
 
+/* Who closes the socket of another one sends its end, and has not written. pid: the current process. */
+static __always_inline void own_by_writer(struct socket_state *state, __u32 pid)
+{
+	if (pid != state->owner.pid &&
+	    !(BPF_CORE_READ(sock_of(state), sk_shutdown) & SEND_SHUTDOWN))
+		own_if_held(state, pid);
+}
+
 static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 				    enum direction direction)
 {
@@ -633,8 +641,8 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (!state)
 		return;
 	if (direction == EGRESS)
-		own_if_held(state,
-			    BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), tgid));
+		own_by_writer(state,
+			      BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), tgid));
 	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
 		see_dns_segment(skb, state, direction);
 	else if (streams_enabled())

@@ -60,7 +60,7 @@ var slow = tests(
 	"ATLSClientThatTalksNonsenseIsCounted", "ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections",
 	"OthersGoOnWithoutStreams", "MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
-	"WhateverIsSaidOverHTTPIsToldAsItIs", "WhateverIsAskedOfDNSIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
+	"WhateverIsSaidOverHTTPIsToldAsItIs", "WhateverIsAskedOfDNSIsToldAsItIs", "WhateverProcessesDoIsToldAsItIs", "WhateverSocketsDoIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns",
 	"SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
 	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",

@@ -40,7 +40,7 @@ import (
 // and the ledger. TAPIO_DNS_SEED=17 TAPIO_DNS_CONVERSATIONS=1 plays one again.
 func TestWhateverIsAskedOfDNSIsToldAsItIs(t *testing.T) {
 	for _, limit := range []uint64{0, 1_000_000} {
-		first, count := drawnFrom(t, "DNS")
+		first, count := drawnFrom(t, "TAPIO_DNS_SEED", "TAPIO_DNS_CONVERSATIONS", 60)
 		for ; count > 0; first, count = first+min(count, togetherInAWorld), count-min(count, togetherInAWorld) {
 			t.Run(fmt.Sprintf("limit %d from %d", limit, first), func(t *testing.T) {
 				requireDNSToldAsDrawn(t, limit, first, min(count, togetherInAWorld))

@@ -83,13 +83,12 @@ func (s script) playAlone() error {
 	return s.play(listener)
 }
 
-// drawnFrom is the number of the first conversation that is drawn, and how many follow. Each number is always the same
-// conversation: TAPIO_HTTP_SEED=17 TAPIO_HTTP_CONVERSATIONS=1 plays one again, and with TAPIO_HTTP_CONVERSATIONS=5000 the test
-// takes minutes.
-func drawnFrom(t testing.TB, protocol string) (first, count uint64) {
+// drawnFrom is the number of the first of what is drawn, and how many follow: as the environment says, or most. Each number is
+// always the same.
+func drawnFrom(t testing.TB, seedEnv, countEnv string, most uint64) (first, count uint64) {
 	t.Helper()
-	first, count = 1, 60
-	for name, value := range map[string]*uint64{"TAPIO_" + protocol + "_SEED": &first, "TAPIO_" + protocol + "_CONVERSATIONS": &count} {
+	first, count = 1, most
+	for name, value := range map[string]*uint64{seedEnv: &first, countEnv: &count} {
 		text := os.Getenv(name)
 		if text == "" {
 			continue
@@ -105,13 +104,14 @@ func drawnFrom(t testing.TB, protocol string) (first, count uint64) {
 const togetherInAWorld = 150
 
 // Conversations are drawn so that it is known by construction what must be told of each end, in whatever pieces they come.
+// TAPIO_HTTP_SEED=17 TAPIO_HTTP_CONVERSATIONS=1 plays one again, and with TAPIO_HTTP_CONVERSATIONS=5000 the test takes minutes.
 func TestWhateverIsSaidOverHTTPIsToldAsItIs(t *testing.T) {
 	for _, way := range []string{overLoopback, overABadWay} {
 		if way == overABadWay && !canMakeDevices(t) {
 			t.Log("packets cannot be carried by a test here: there is no /dev/net/tun")
 			continue
 		}
-		first, count := drawnFrom(t, "HTTP")
+		first, count := drawnFrom(t, "TAPIO_HTTP_SEED", "TAPIO_HTTP_CONVERSATIONS", 60)
 		for ; count > 0; first, count = first+min(count, togetherInAWorld), count-min(count, togetherInAWorld) {
 			t.Run(fmt.Sprintf("%s from %d", way, first), func(t *testing.T) { requireToldAsDrawn(t, way, first, min(count, togetherInAWorld)) })
 		}

@@ -84,7 +84,7 @@ func untilEndOfInput() error {
 	return err
 }
 
-// serveByChildWorkload accepts, and lets another process serve.
+// serveByChildWorkload accepts, and lets another process serve. With a third argument it is the last one to close the connection.
 func serveByChildWorkload(args []string) error {
 	listener, err := listen(args[0])
 	if err != nil {
@@ -104,10 +104,12 @@ func serveByChildWorkload(args []string) error {
 	if err := child.Start(); err != nil {
 		return err
 	}
-	connection.Close()
-	file.Close()
+	letGo := func() error { return errors.Join(connection.Close(), file.Close()) }
 	fmt.Println(child.Process.Pid)
-	return child.Wait()
+	if len(args) > 2 {
+		return errors.Join(child.Wait(), letGo())
+	}
+	return errors.Join(letGo(), child.Wait())
 }
 
 func serveInheritedWorkload(args []string) error {
@@ -425,6 +427,18 @@ func TestServerThatHandsTheConnectionOver(t *testing.T) {
 	client.end()
 	_, atServer := byRole(t, decodeStats(t, w.await(event.TypeConnectionClose, 2)))
 	assert.Equal(t, child, strconv.Itoa(int(atServer.Header.Pid)), "the process that read it")
+	server.end()
+}
+
+// TestWhoOnlyClosesHasNotWritten: a server whose other process has served still has the connection open when that has ended.
+func TestWhoOnlyClosesHasNotWritten(t *testing.T) {
+	w := newWorld(t, nil)
+	server := startTalker(t, w.workload("serve-by-child", "127.0.0.1:0", "5", "closes last"))
+	client := startTalker(t, w.workload("fetch", server.hear(), "5000"))
+	child := server.hear()
+	client.end()
+	_, atServer := byRole(t, decodeStats(t, w.await(event.TypeConnectionClose, 2)))
+	assert.Equal(t, child, strconv.Itoa(int(atServer.Header.Pid)), "the process that wrote to it")
 	server.end()
 }
 
