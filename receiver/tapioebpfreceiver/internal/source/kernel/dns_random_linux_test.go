@@ -276,18 +276,18 @@ func (p *dnsPlay) assertAround(t testing.TB, r dnsRecord, s *said, about string)
 	assert.NotZero(t, r.Ends.Netns, about)
 	assert.GreaterOrEqual(t, r.Header.Time, p.Times[s.step][0], about)
 	assert.LessOrEqual(t, r.Header.Time, p.Times[s.step][1], about)
-	server, peer := netip.MustParseAddrPort(p.script.Servers[s.server]), addressOf(r.Ends.PeerAddress, r.Ends.PeerPort)
+	server, peer := netip.MustParseAddrPort(p.script.Servers[s.server]), addressSaid(r.Ends.PeerAddress, r.Ends.PeerPort)
 	if s.socket.isServer {
-		assert.Equal(t, server, addressOf(r.Ends.LocalAddress, r.Ends.LocalPort), about)
+		assert.Equal(t, server, addressSaid(r.Ends.LocalAddress, r.Ends.LocalPort), about)
 		return
 	}
 	assert.Equal(t, server, peer, about)
 	if seen := p.Addresses[s.step]; seen != "" {
-		assert.Equal(t, unmapped(netip.MustParseAddrPort(seen)), addressOf(r.Ends.LocalAddress, r.Ends.LocalPort), about)
+		assert.Equal(t, unmapped(netip.MustParseAddrPort(seen)), addressSaid(r.Ends.LocalAddress, r.Ends.LocalPort), about)
 	}
 }
 
-func addressOf(address [16]byte, port uint16) netip.AddrPort {
+func addressSaid(address [16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(event.Address(address), port)
 }
 

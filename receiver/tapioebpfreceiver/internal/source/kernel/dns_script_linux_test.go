@@ -342,17 +342,17 @@ func (g *dnsStage) prepareClient(fd int, s dnsSocket, isIPv4 bool, family int) e
 		}
 	}
 	if s.Local != "" {
-		if err := unix.Bind(fd, sockaddr(netip.MustParseAddrPort(s.Local), family)); err != nil {
+		if err := unix.Bind(fd, sockaddrOf(netip.MustParseAddrPort(s.Local), family)); err != nil {
 			return fmt.Errorf("bind to %s: %w", s.Local, err)
 		}
 	}
 	if s.Server < 0 {
 		return nil
 	}
-	return unix.Connect(fd, sockaddr(netip.MustParseAddrPort(g.Servers[s.Server]), family))
+	return unix.Connect(fd, sockaddrOf(netip.MustParseAddrPort(g.Servers[s.Server]), family))
 }
 
-func sockaddr(a netip.AddrPort, family int) unix.Sockaddr {
+func sockaddrOf(a netip.AddrPort, family int) unix.Sockaddr {
 	if family == unix.AF_INET {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
@@ -402,7 +402,7 @@ func (g *dnsStage) askStream(s dnsStep) error {
 	if err := g.accept(s.Client); err != nil {
 		return fmt.Errorf("accept: %w", err)
 	}
-	return readAll(g.accepted[s.Client], len(text))
+	return awaitBytes(g.accepted[s.Client], len(text))
 }
 
 func joined(texts []string) (all string) {
@@ -412,8 +412,8 @@ func joined(texts []string) (all string) {
 	return all
 }
 
-// readAll that was sent.
-func readAll(from net.Conn, size int) error {
+// awaitBytes that were sent.
+func awaitBytes(from net.Conn, size int) error {
 	from.SetReadDeadline(time.Now().Add(patience))
 	n, err := io.CopyN(io.Discard, from, int64(size))
 	if err != nil {
@@ -427,7 +427,7 @@ func transferPieces(from, to net.Conn, s dnsStep) error {
 	total := len(text)
 	random := rand.New(rand.NewPCG(uint64(s.Seed), 0))
 	read := make(chan error, 1)
-	go func() { read <- readAll(to, total) }()
+	go func() { read <- awaitBytes(to, total) }()
 	for len(text) > 0 {
 		n := len(text)
 		if s.Pieces > 0 {

@@ -54,7 +54,7 @@ func nameText(wire string) string {
 	return strings.Join(labels, ".")
 }
 
-func nameOf(labels ...string) string {
+func wireName(labels ...string) string {
 	var wire strings.Builder
 	for _, label := range labels {
 		wire.WriteByte(byte(len(label)))
@@ -73,7 +73,7 @@ func (d *dnsDrawer) drawQuestion() drawnQuestion {
 		return q
 	}
 	if d.chance(3) {
-		q.name = nameOf()
+		q.name = wireName()
 		return q
 	}
 	d.names++
@@ -86,11 +86,11 @@ func (d *dnsDrawer) drawName(first string) string {
 	switch d.IntN(9) {
 	case 0:
 	case 1: // as long as it may be
-		for len(nameOf(labels...)) < lengthOfName-1 {
-			left := lengthOfName - 1 - len(nameOf(labels...))
+		for len(wireName(labels...)) < lengthOfName-1 {
+			left := lengthOfName - 1 - len(wireName(labels...))
 			labels = append(labels, d.label(min(63, left)))
 		}
-		if left := lengthOfName - len(nameOf(labels...)); left > 0 {
+		if left := lengthOfName - len(wireName(labels...)); left > 0 {
 			labels[0] += "x"
 		}
 	case 2:
@@ -104,7 +104,7 @@ func (d *dnsDrawer) drawName(first string) string {
 	default:
 		labels = append(labels, oneOf(d, "www", "db", "_ldap"), oneOf(d, "example", "corp"), "test")
 	}
-	return nameOf(labels...)
+	return wireName(labels...)
 }
 
 func (d *dnsDrawer) label(size int) string {
@@ -200,7 +200,7 @@ func (d *dnsDrawer) questionText(id uint16, opcode int, q drawnQuestion) string 
 	t.ask(q)
 	t.count(sectionQuestion, 1)
 	if d.chance(3) {
-		t.ask(drawnQuestion{nameOf("second", "test"), 1, 1})
+		t.ask(drawnQuestion{wireName("second", "test"), 1, 1})
 		t.count(sectionQuestion, 2)
 	}
 	if d.chance(50) {
@@ -259,7 +259,7 @@ func (d *dnsDrawer) answerText(id uint16, opcode int, q drawnQuestion, without b
 func (d *dnsDrawer) additional(t *dnsText, a *drawnAnswer) {
 	all := 0
 	for range d.IntN(3) {
-		d.address(t, nameOf("glue", "test"))
+		d.address(t, wireName("glue", "test"))
 		all++
 	}
 	if a.code > 15 || d.chance(40) {
@@ -267,7 +267,7 @@ func (d *dnsDrawer) additional(t *dnsText, a *drawnAnswer) {
 		all++
 	}
 	for range d.IntN(2) {
-		d.address(t, nameOf("signed", "test"))
+		d.address(t, wireName("signed", "test"))
 		all++
 	}
 	t.count(sectionAdditional, all)
@@ -279,8 +279,8 @@ func (d *dnsDrawer) address(t *dnsText, name string) {
 
 func (d *dnsDrawer) authority(t *dnsText, q drawnQuestion) {
 	t.record(q.name, d.chance(70), 6, 1, 60, func() {
-		t.name(nameOf("ns", "test"), d.chance(70))
-		t.name(nameOf("root.of", "test"), d.chance(70))
+		t.name(wireName("ns", "test"), d.chance(70))
+		t.name(wireName("root.of", "test"), d.chance(70))
 		t.bytes = append(t.bytes, make([]byte, 20)...)
 	})
 }
@@ -363,7 +363,7 @@ func (d *dnsDrawer) answerRecord(t *dnsText, owner string) (text, next string) {
 // target is a name in an answer.
 func (d *dnsDrawer) target() string {
 	if d.chance(5) {
-		return nameOf()
+		return wireName()
 	}
 	return d.drawName(oneOf(d, "alias", "Mail 1.0", "a.b", "c\\d", "\x00"))
 }

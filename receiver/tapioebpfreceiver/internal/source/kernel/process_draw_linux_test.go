@@ -370,10 +370,10 @@ func (d *familyDrawer) program() string {
 	return self
 }
 
-func (d *familyDrawer) programName() string { return nameOf(d.program()) }
+func (d *familyDrawer) programName() string { return programCalled(d.program()) }
 
-// nameOf a program that is started by its path.
-func nameOf(path string) string {
+// programCalled is the name that a program has which is started by its path.
+func programCalled(path string) string {
 	name := filepath.Base(path)
 	return name[:min(len(name), 15)]
 }
@@ -391,8 +391,8 @@ func (d *familyDrawer) exec(m *member, orphaned int) {
 	what := moment{what: "exec", exe: d.program(), reaper: orphaned}
 	path := choose(d, d.program(), filepath.Join(d.dir, "link"), filepath.Join(d.dir, "script"), "/proc/thread-self/exe", "")
 	d.note(m, "exec %q %.60q, and goes on by the thread %s", path, argv, thread)
-	if what.args = joined(argv); filepath.Base(path) == "script" {
-		what.args = joined(append([]string{d.program(), "-one argument", path}, argv[min(1, len(argv)):]...))
+	if what.args = keptArguments(argv); filepath.Base(path) == "script" {
+		what.args = keptArguments(append([]string{d.program(), "-one argument", path}, argv[min(1, len(argv)):]...))
 	}
 	file := 0
 	if path == "" {
@@ -403,8 +403,8 @@ func (d *familyDrawer) exec(m *member, orphaned int) {
 	environment := []string{workloadEnv + "=family", familySeedEnv + "=" + strconv.FormatUint(d.seed, 10), familyPlaceEnv + "=" + strconv.Itoa(at+1),
 		familyDirEnv + "=" + d.dir, familyByEnv + "=" + thread}
 	d.execute(file, path, argv, environment)
-	if m.comm = nameOf(path); path == "" {
-		m.comm = nameOf(d.program())
+	if m.comm = programCalled(path); path == "" {
+		m.comm = programCalled(d.program())
 	}
 	m.thread = thread
 	m.tell(what.cut())
@@ -448,8 +448,8 @@ func (d *familyDrawer) drawArguments() []string {
 	return []string{"name", fmt.Sprint(d.IntN(100)), strings.Repeat("x", 1024-8-d.IntN(3))}
 }
 
-// joined as the kernel keeps arguments; of a program that is started without any it has an empty one.
-func joined(argv []string) string {
+// keptArguments are as the kernel keeps them; of a program that is started without any it has an empty one.
+func keptArguments(argv []string) string {
 	if len(argv) == 0 {
 		return "\x00"
 	}
@@ -559,9 +559,9 @@ func (d *familyDrawer) becomeAnother(m *member, r role, orphaned int) {
 	default:
 		name := choose(d, "/bin/true", "/bin/false")
 		d.note(m, "exec %s", name)
-		what.exe, what.args = target(name), joined([]string{name})
+		what.exe, what.args = target(name), keptArguments([]string{name})
 		d.execute(0, name, []string{name}, nil)
-		m.comm = nameOf(name)
+		m.comm = programCalled(name)
 		m.tell(what)
 		m.tell(moment{what: "exit", status: map[string]uint32{"/bin/false": 1 << 8}[name]})
 	}
@@ -576,7 +576,7 @@ func target(path string) string {
 func (d *familyDrawer) becomeShell(m *member, what moment, status uint32, script string) {
 	d.note(m, "exec sh -c %q", script)
 	argv := []string{"sh", "-c", script}
-	what.exe, what.args = target("/bin/sh"), joined(argv)
+	what.exe, what.args = target("/bin/sh"), keptArguments(argv)
 	d.execute(0, "/bin/sh", argv, nil)
 	m.comm = "sh"
 	m.tell(what)
@@ -592,7 +592,7 @@ func (d *familyDrawer) becomeOneAfterTheOther(m *member, what moment, times int)
 		if left == times {
 			d.execute(0, "/bin/sh", argv, nil)
 		}
-		what.args = joined(argv)
+		what.args = keptArguments(argv)
 		m.tell(what)
 		m.euid = m.uid // as shells do, for which one cannot give them the rights of somebody else
 	}
@@ -630,9 +630,9 @@ func (d *familyDrawer) copyProgram(to int) {
 }
 
 func (d *familyDrawer) becomeUnlinked(m *member, what moment, file int, path string) {
-	what.exe, what.args, what.flags, what.byFD = path, joined([]string{"unlinked"}), event.ExecExeUnlinked, programFD
+	what.exe, what.args, what.flags, what.byFD = path, keptArguments([]string{"unlinked"}), event.ExecExeUnlinked, programFD
 	d.execute(file, "", []string{"unlinked"}, nil)
-	m.comm = nameOf(path)
+	m.comm = programCalled(path)
 	m.tell(what)
 	m.tell(moment{what: "exit"})
 }
