@@ -10,15 +10,18 @@ package dns // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrecei
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"strconv"
+
+	"github.com/miekg/dns"
 )
 
 const (
 	headerSize = 12
 	// maxAnswers are shown of a message.
 	maxAnswers = 32
-	// maxRecords of a section are walked through in search of the OPT record; no honest response has more.
+	// maxRecords are walked through in search of the OPT record; no honest response has more.
 	maxRecords = 512
 )
 
@@ -52,7 +55,6 @@ type Message struct {
 // Decoder reads messages.
 type Decoder struct {
 	texts   texts
-	records records
 	answers []string
 	ttl     uint32
 }
@@ -102,94 +104,101 @@ func (d *Decoder) readQuestion(bytes []byte, m *Message) bool {
 }
 
 func (d *Decoder) readResponse(bytes []byte, m *Message) {
-	d.records = records{message: bytes, at: headerSize}
-	if !d.records.skipQuestions(binary.BigEndian.Uint16(bytes[4:])) {
+	at, ok := afterQuestions(bytes)
+	if !ok {
 		return
 	}
 	d.answers, d.ttl = d.answers[:0], 0
-	complete := d.readAnswers(m.AnswerCount)
+	at, ok = eachRecord(bytes, at, m.AnswerCount, d.addAnswer)
 	m.Answers, m.TTL = d.answers, d.ttl
-	if complete && d.records.skip(binary.BigEndian.Uint16(bytes[8:])) {
-		m.Code |= d.extendedCode(binary.BigEndian.Uint16(bytes[10:]))
+	if !ok {
+		return
 	}
+	if at, ok = eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[8:]), func(dns.RR) {}); !ok {
+		return
+	}
+	eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[10:]), func(r dns.RR) {
+		if options, ok := r.(*dns.OPT); ok {
+			m.Code |= uint16(options.ExtendedRcode()) // the upper bits (RFC 6891)
+		}
+	})
 }
 
-// readAnswers says whether it came to their end.
-func (d *Decoder) readAnswers(count uint16) bool {
-	for range min(count, maxRecords) {
-		r, ok := d.records.next()
-		if !ok {
-			return false
+func afterQuestions(bytes []byte) (at int, ok bool) {
+	at = headerSize
+	for range min(binary.BigEndian.Uint16(bytes[4:]), maxRecords) {
+		_, end, err := dns.UnpackDomainName(bytes, at)
+		if err != nil {
+			return 0, false
 		}
-		text, ok := d.answer(r)
-		if !ok {
-			return false
-		}
-		if d.ttl = min(d.ttl, r.ttl); len(d.answers) == 0 {
-			d.ttl = r.ttl
-		}
-		if text != "" && len(d.answers) < maxAnswers {
-			d.answers = append(d.answers, text)
-		}
+		at = end + 4 // type and class
 	}
-	return count <= maxRecords
+	return at, true
+}
+
+// eachRecord of a section, the first of which is there, but for those whose data make no sense. It says where they end, and
+// whether it came to that.
+func eachRecord(bytes []byte, at int, count uint16, do func(dns.RR)) (end int, ok bool) {
+	for range min(count, maxRecords) {
+		if at >= len(bytes) { // the library would have an empty one there
+			return 0, false
+		}
+		r, next, err := dns.UnpackRR(bytes, at)
+		if err == nil {
+			do(r)
+		}
+		at = next
+	}
+	return at, at <= len(bytes) && count <= maxRecords
+}
+
+func (d *Decoder) addAnswer(r dns.RR) {
+	if ttl := r.Header().Ttl; len(d.answers) == 0 || ttl < d.ttl {
+		d.ttl = ttl
+	}
+	if text := d.answer(r); text != "" && len(d.answers) < maxAnswers {
+		d.answers = append(d.answers, text)
+	}
 }
 
 // answer as text; empty for types that are neither address nor name. TXT is among these: it may hold
 // anything, secrets too.
-func (d *Decoder) answer(r record) (string, bool) {
-	switch r.kind {
-	case typeA, typeAAAA:
-		return d.address(r)
-	case typeCNAME, typeNS, typePTR:
-		return d.target(r, 0)
-	case typeMX:
-		return d.target(r, 1)
-	case typeSRV:
-		return d.target(r, 3)
+func (d *Decoder) answer(r dns.RR) string {
+	scratch := d.texts.scratch[:0]
+	switch r := r.(type) {
+	case *dns.A:
+		return d.address(r.A)
+	case *dns.AAAA:
+		return d.address(r.AAAA)
+	case *dns.CNAME:
+		return d.texts.target(scratch, r.Target)
+	case *dns.NS:
+		return d.texts.target(scratch, r.Ns)
+	case *dns.PTR:
+		return d.texts.target(scratch, r.Ptr)
+	case *dns.MX:
+		return d.texts.target(appendNumbers(scratch, r.Preference), r.Mx)
+	case *dns.SRV:
+		return d.texts.target(appendNumbers(scratch, r.Priority, r.Weight, r.Port), r.Target)
 	default:
-		return "", true
+		return ""
 	}
 }
 
-func (d *Decoder) address(r record) (string, bool) {
-	address, ok := netip.AddrFromSlice(d.records.message[r.data:r.end])
-	if !ok || address.Is4() != (r.kind == typeA) {
-		return "", false
+// address of which the library has an IPv4 one in 4 bytes, and any other in 16; none where there was no data.
+func (d *Decoder) address(ip net.IP) string {
+	address, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return ""
 	}
 	d.texts.scratch = address.AppendTo(d.texts.scratch[:0])
-	return d.texts.keep(d.texts.scratch), true
+	return d.texts.keep(d.texts.scratch)
 }
 
-// target is a name, with the numbers that stand before it.
-func (d *Decoder) target(r record, numbers int) (string, bool) {
-	at := r.data + 2*numbers
-	if at > r.end {
-		return "", false
+// appendNumbers as they stand before a name in presentation form.
+func appendNumbers(text []byte, numbers ...uint16) []byte {
+	for _, n := range numbers {
+		text = append(strconv.AppendUint(text, uint64(n), 10), ' ')
 	}
-	name, end, ok := d.records.name(at)
-	if !ok || end > r.end {
-		return "", false
-	}
-	text := d.texts.scratch[:0]
-	for ; r.data < at; r.data += 2 {
-		text = strconv.AppendUint(text, uint64(binary.BigEndian.Uint16(d.records.message[r.data:])), 10)
-		text = append(text, ' ')
-	}
-	d.texts.scratch = appendName(text, name)
-	return d.texts.keep(d.texts.scratch), true
-}
-
-// extendedCode is the response code's upper bits (RFC 6891).
-func (d *Decoder) extendedCode(count uint16) uint16 {
-	for range min(count, maxRecords) {
-		r, ok := d.records.next()
-		if !ok {
-			return 0
-		}
-		if r.kind == typeOPT {
-			return uint16(r.ttl>>24) << 4
-		}
-	}
-	return 0
+	return text
 }

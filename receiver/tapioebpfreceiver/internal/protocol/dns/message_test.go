@@ -281,3 +281,15 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// TestRecordsThatMakeNoSense are left out, and what stands behind them is read. What was cut off between two records has no
+// more than it has.
+func TestRecordsThatMakeNoSense(t *testing.T) {
+	const before = "\x00\x07\x81\x80\x00\x01\x00\x03\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"
+	const text, address = "\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x09\x00\x02\x07x", "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x08\x00\x04\xc0\x00\x02\x01"
+	m := decode(t, []byte(before+address+text+strings.Replace(address, "\x02\x01", "\x02\x02", 1)))
+	assert.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, m.Answers)
+	cut := decode(t, []byte(before+address))
+	assert.Equal(t, []string{"192.0.2.1"}, cut.Answers)
+	assert.EqualValues(t, 8, cut.TTL)
+}

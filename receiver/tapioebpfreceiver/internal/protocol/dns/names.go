@@ -35,7 +35,8 @@ func newTexts() texts {
 	return texts{names: map[string]Name{}, targets: map[string]string{}}
 }
 
-// name reads that of a question: the first name of a message, so it has no pointers.
+// name reads that of a question: the first name of a message, so it has no pointers, and one that was read before is
+// found by its bytes.
 func (t *texts) name(message []byte) (name Name, end int, ok bool) {
 	end, ok = nameEnd(message)
 	if !ok {
@@ -70,29 +71,26 @@ func nameEnd(message []byte) (end int, ok bool) {
 }
 
 func (t *texts) presentation(wire []byte) []byte {
-	t.scratch = appendName(t.scratch[:0], wire)
-	return t.scratch
-}
-
-// appendName as text.
-func appendName(text, wire []byte) []byte {
-	if wire[0] == 0 {
-		return append(text, '.')
-	}
-	for isFirst := true; wire[0] != 0; isFirst = false {
-		if !isFirst {
+	text := t.scratch[:0]
+	for len(wire) > 0 && wire[0] != 0 {
+		if len(text) > 0 {
 			text = append(text, '.')
 		}
 		label := wire[1 : 1+int(wire[0])]
 		for _, b := range label {
-			text = appendEscaped(text, b)
+			text = appendLiteral(text, b)
 		}
 		wire = wire[1+len(label):]
 	}
+	if len(text) == 0 {
+		text = append(text, '.')
+	}
+	t.scratch = text
 	return text
 }
 
-func appendEscaped(text []byte, b byte) []byte {
+// appendLiteral adds a byte of a label.
+func appendLiteral(text []byte, b byte) []byte {
 	switch {
 	case b == '\\' || b == '.':
 		return append(text, '\\', b)
@@ -102,6 +100,27 @@ func appendEscaped(text []byte, b byte) []byte {
 		return append(text, '\\', '0'+b/100, '0'+b/10%10, '0'+b%10)
 	}
 }
+
+// target adds a name to what stands before it, such as an MX's preference. The library escapes more bytes than these
+// names do, and ends all with a dot.
+func (t *texts) target(before []byte, name string) string {
+	text := before
+	if name != "." {
+		name = strings.TrimSuffix(name, ".")
+	}
+	for i := 0; i < len(name); i++ {
+		if name[i] == '\\' && !isDigit(name[i+1]) {
+			i++
+			text = appendLiteral(text, name[i])
+			continue
+		}
+		text = append(text, name[i])
+	}
+	t.scratch = text
+	return t.keep(text)
+}
+
+func isDigit(b byte) bool { return b >= '0' && b <= '9' }
 
 func (t *texts) keep(text []byte) string {
 	if kept, ok := t.targets[string(text)]; ok {
