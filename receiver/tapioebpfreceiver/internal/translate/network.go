@@ -134,7 +134,7 @@ func (t *Translator) connectionStats(kind event.Type, record []byte) (outcome, e
 	t.metrics.carried(r, e, closed, errorType, t.wall(e.Header.Time))
 	t.metrics.etcdCarried(r, ofEtcd, e, closed, errorType, t.wall(e.Header.Time))
 	// What lasts is told, and what failed.
-	told := t.signals.Logs && !(closed && errorType == "" && t.leavesUntold())
+	told := t.signals.Logs && (!closed || errorType != "" || !t.leavesUntold())
 	if told {
 		name, severity := eventConnectionReport, plog.SeverityNumberInfo
 		if closed {
