@@ -15,7 +15,7 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// mode has function bodies of the packages that are named, and of what these import only what can be imported.
+// mode has all types, of all that is imported, too, from the sources.
 const mode = packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps |
 	packages.NeedTypes | packages.NeedTypesInfo | packages.NeedTypesSizes | packages.NeedSyntax
 
@@ -54,6 +54,9 @@ func check(dir, platform string, patterns []string) error {
 	}, patterns...)
 	if err != nil {
 		return fmt.Errorf("load %q: %w", patterns, err)
+	}
+	if len(loaded) == 0 {
+		return fmt.Errorf("no package is %q", patterns)
 	}
 	if n := packages.PrintErrors(loaded); n > 0 {
 		return fmt.Errorf("%d errors", n)

@@ -406,10 +406,11 @@ func (l *Lookups) End(x *dns.Exchange) {
 }
 
 // isComplete says that the present attempt has had all types that the one before had: a fast server
-// answers the first before the second is sent, and where one fails, another may be asked.
+// answers the first before the second is sent. One whose server failed may be asked for once more, but the connection
+// that the other one's answer is for would come first, and find no name.
 func (s *search) isComplete() bool {
 	for _, q := range s.attempts[max(len(s.attempts)-2, 0)].queries {
-		if !s.current().hasFinal(q.kind) {
+		if !s.current().hasAsked(q.kind) {
 			return false
 		}
 	}
@@ -418,10 +419,6 @@ func (s *search) isComplete() bool {
 
 func (a *attempt) hasAsked(kind uint16) bool {
 	return slices.ContainsFunc(a.queries, func(q query) bool { return q.kind == kind })
-}
-
-func (a *attempt) hasFinal(kind uint16) bool {
-	return slices.ContainsFunc(a.queries, func(q query) bool { return q.kind == kind && q.final })
 }
 
 func (a *attempt) end(x *dns.Exchange, q *query) {

@@ -148,7 +148,9 @@ func (d *searchDrawer) drawAttempt(s *drawnSearch, a *drawnAttempt, name string,
 		if s.inTurn {
 			begin = ended
 		}
-		if d.chance(8) { // a server that fails is asked once more, or another one
+		// A server that fails is asked once more, or another one. Where the other type has found the name meanwhile, that is
+		// no part of the search any more.
+		if number != s.found && d.chance(8) {
 			failed := d.query(s.pid, name, kind)
 			a.queries = append(a.queries, failed)
 			begin = d.schedule(failed, begin, 2, false)

@@ -340,6 +340,15 @@ func (t *Traces) Connection(c *Connection) (Place, *Unit) {
 	return t.settle(unit)
 }
 
+// UntoldConnection says that a connection has no span: the lookups that were made for it go without.
+func (t *Traces) UntoldConnection(c *Connection) {
+	var untold Unit
+	t.adoptLookups(&untold, c)
+	for _, unit := range untold.waiters {
+		t.giveUp(unit)
+	}
+}
+
 // Handshake finds the place of what the two ends of a connection agree on before they use it: beside that of
 // its opening. Nothing that comes on the connection can be read then, so neither waits for a first request.
 func (t *Traces) Handshake(c *Connection) (Place, *Unit) {

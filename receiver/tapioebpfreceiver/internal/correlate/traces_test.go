@@ -410,6 +410,22 @@ func TestALookupIsWithItsConnection(t *testing.T) {
 	assert.Empty(t, s.lookups)
 }
 
+// TestALookupDoesNotWaitForAConnectionThatIsUntold, nor is it another one's later.
+func TestALookupDoesNotWaitForAConnectionThatIsUntold(t *testing.T) {
+	process := identity.Key{PID: 10}
+	s := newScene(t)
+	s.lookup("A", NameLookup{Process: process, Thread: 10, Name: "web", Type: 1, Answers: []string{peer.String()}, End: 1})
+	s.lookup("other name", NameLookup{Process: process, Thread: 10, Name: "db", Type: 1, Answers: []string{public.String()}, End: 2})
+	s.UntoldConnection(&Connection{Link: 1, Process: process, Thread: 10, Peer: peer.String(), Opened: 3, Now: 4})
+	s.requireChild("A", "")
+	s.waits("other name")
+	s.connection("later", Connection{Link: 2, Process: process, Thread: 10, Peer: peer.String(), Opened: 5, Now: 6})
+	s.client("client", Request{Link: 2, Peer: peer, Now: 7})
+	s.requireChild("later", "client")
+	assert.NotEqual(t, s.places["later"].TraceID, s.places["A"].TraceID)
+	s.waits("other name")
+}
+
 func TestALookupThatMayBeOfAnotherIsNotDrawn(t *testing.T) {
 	process := identity.Key{PID: 10}
 	answered := NameLookup{Process: process, Thread: 10, Name: "web", Type: 1, Answers: []string{peer.String()}, End: 1}

@@ -37,7 +37,7 @@ func (t *Translator) connectionConnect(record []byte) (outcome, error) {
 		return t.outcomeIf(t.signals.Logs && failed), nil
 	}
 	if !failed && t.leavesUntold() {
-		t.traces.Local(event.Address(e.Ends.LocalAddress))
+		t.traces.UntoldConnection(t.placing(&c))
 		return t.outcomeIf(false), nil
 	}
 	place, unit := t.placeConnect(&c)
@@ -55,6 +55,11 @@ type connect struct {
 }
 
 func (t *Translator) placeConnect(c *connect) (correlate.Place, *correlate.Unit) {
+	return t.traces.Connection(t.placing(c))
+}
+
+// placing is what a connection's place follows from.
+func (t *Translator) placing(c *connect) *correlate.Connection {
 	t.traces.Local(event.Address(c.Ends.LocalAddress))
 	connection := correlate.Connection{
 		Cause:   causeOf(&c.Cause),
@@ -68,7 +73,7 @@ func (t *Translator) placeConnect(c *connect) (correlate.Place, *correlate.Unit)
 	if c.errorType == "" {
 		connection.Link = correlate.LinkOf(c.Sequence, c.Acknowledged)
 	}
-	return t.traces.Connection(&connection)
+	return &connection
 }
 
 func (c *connect) owner() *identity.Resource { return c.resource }

@@ -56,7 +56,6 @@ type Message struct {
 type Decoder struct {
 	texts   texts
 	answers []string
-	ttl     uint32
 }
 
 // NewDecoder returns a Decoder.
@@ -108,57 +107,92 @@ func (d *Decoder) readResponse(bytes []byte, m *Message) {
 	if !ok {
 		return
 	}
-	d.answers, d.ttl = d.answers[:0], 0
-	at, ok = eachRecord(bytes, at, m.AnswerCount, d.addAnswer)
-	m.Answers, m.TTL = d.answers, d.ttl
-	if !ok {
-		return
-	}
-	if at, ok = eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[8:]), func(dns.RR) {}); !ok {
-		return
-	}
-	eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[10:]), func(r dns.RR) {
-		if options, ok := r.(*dns.OPT); ok {
-			m.Code |= uint16(options.ExtendedRcode()) // the upper bits (RFC 6891)
+	d.answers = d.answers[:0]
+	isFirst := true
+	at, ok = eachRecord(bytes, at, m.AnswerCount, func(head dns.RR_Header, data int) {
+		if isFirst || head.Ttl < m.TTL {
+			m.TTL = head.Ttl
 		}
+		isFirst = false
+		d.addAnswer(bytes, head, data)
 	})
+	m.Answers = d.answers
+	if ok {
+		at, ok = eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[8:]), func(dns.RR_Header, int) {})
+	}
+	if ok {
+		m.Code |= extendedCode(bytes, at)
+	}
 }
 
 func afterQuestions(bytes []byte) (at int, ok bool) {
+	count := binary.BigEndian.Uint16(bytes[4:])
 	at = headerSize
-	for range min(binary.BigEndian.Uint16(bytes[4:]), maxRecords) {
+	for range min(count, maxRecords) {
 		_, end, err := dns.UnpackDomainName(bytes, at)
 		if err != nil {
 			return 0, false
 		}
 		at = end + 4 // type and class
 	}
-	return at, true
+	return at, count <= maxRecords
 }
 
-// eachRecord of a section, the first of which is there, but for those whose data make no sense. It says where they end, and
-// whether it came to that.
-func eachRecord(bytes []byte, at int, count uint16, do func(dns.RR)) (end int, ok bool) {
+// eachRecord of a section, the first of which is there: what stands before its data, and where they begin. It says where the
+// records end, and whether all are there.
+func eachRecord(bytes []byte, at int, count uint16, do func(head dns.RR_Header, data int)) (end int, ok bool) {
 	for range min(count, maxRecords) {
-		if at >= len(bytes) { // the library would have an empty one there
+		head, data, ok := headOf(bytes, at)
+		if !ok {
 			return 0, false
 		}
-		r, next, err := dns.UnpackRR(bytes, at)
-		if err == nil {
-			do(r)
+		do(head, data)
+		if at = data + int(head.Rdlength); at > len(bytes) {
+			return 0, false
 		}
-		at = next
 	}
-	return at, at <= len(bytes) && count <= maxRecords
+	return at, count <= maxRecords
 }
 
-func (d *Decoder) addAnswer(r dns.RR) {
-	if ttl := r.Header().Ttl; len(d.answers) == 0 || ttl < d.ttl {
-		d.ttl = ttl
+// headOf a record (RFC 1035, 3.2.1), without its name. The library reads it only together with the data, which of most types
+// are not wanted, may be long, and may be such that it refuses the record.
+func headOf(bytes []byte, at int) (head dns.RR_Header, data int, ok bool) {
+	const size = 10 // type, class, TTL, and the data's size
+	_, at, err := dns.UnpackDomainName(bytes, at)
+	if err != nil || at+size > len(bytes) {
+		return head, 0, false
 	}
-	if text := d.answer(r); text != "" && len(d.answers) < maxAnswers {
+	fields := bytes[at:]
+	head.Rrtype, head.Class = binary.BigEndian.Uint16(fields), binary.BigEndian.Uint16(fields[2:])
+	head.Ttl, head.Rdlength = binary.BigEndian.Uint32(fields[4:]), binary.BigEndian.Uint16(fields[8:])
+	return head, at + size, true
+}
+
+// addAnswer if its data make sense.
+func (d *Decoder) addAnswer(bytes []byte, head dns.RR_Header, data int) {
+	switch head.Rrtype {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypePTR, dns.TypeMX, dns.TypeSRV:
+	default:
+		return
+	}
+	r, _, err := dns.UnpackRRWithHeader(head, bytes, data)
+	if err != nil || len(d.answers) == maxAnswers {
+		return
+	}
+	if text := d.answer(r); text != "" {
 		d.answers = append(d.answers, text)
 	}
+}
+
+// extendedCode is the response code's upper bits (RFC 6891), which the first OPT record has in place of a TTL.
+func extendedCode(bytes []byte, at int) (code uint16) {
+	found := false
+	eachRecord(bytes, at, binary.BigEndian.Uint16(bytes[10:]), func(head dns.RR_Header, _ int) {
+		if head.Rrtype == dns.TypeOPT && !found {
+			found, code = true, uint16(head.Ttl>>24)<<4
+		}
+	})
+	return code
 }
 
 // answer as text; empty for types that are neither address nor name. TXT is among these: it may hold

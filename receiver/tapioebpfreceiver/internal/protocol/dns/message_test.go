@@ -285,11 +285,37 @@ func BenchmarkDecode(b *testing.B) {
 // TestRecordsThatMakeNoSense are left out, and what stands behind them is read. What was cut off between two records has no
 // more than it has.
 func TestRecordsThatMakeNoSense(t *testing.T) {
-	const before = "\x00\x07\x81\x80\x00\x01\x00\x03\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"
-	const text, address = "\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x09\x00\x02\x07x", "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x08\x00\x04\xc0\x00\x02\x01"
-	m := decode(t, []byte(before+address+text+strings.Replace(address, "\x02\x01", "\x02\x02", 1)))
-	assert.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, m.Answers)
+	const (
+		before  = "\x00\x07\x81\x80\x00\x01\x00\x03\x00\x00\x00\x01\x01a\x00\x00\x01\x00\x01"
+		address = "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x08\x00\x04\xc0\x00\x02\x01"
+		options = "\x00\x00\x29\x04\xd0\x01\x00\x00\x00\x00\x05\x00\x08\x00\x01\xff" // a client subnet without a family
+	)
+	for name, data := range map[string]string{
+		"text":       "\x00\x10\x00\x01\x00\x00\x00\x09\x00\x02\x07x",
+		"address":    "\x00\x01\x00\x01\x00\x00\x00\x09\x00\x03\xc0\x00\x02",
+		"exchange":   "\x00\x0f\x00\x01\x00\x00\x00\x09\x00\x00",
+		"preference": "\x00\x0f\x00\x01\x00\x00\x00\x09\x00\x02\x00\x0a",
+		"service":    "\x00\x21\x00\x01\x00\x00\x00\x09\x00\x04\x00\x0a\x00\x0a",
+	} {
+		t.Run(name, func(t *testing.T) {
+			second := strings.Replace(address, "\x02\x01", "\x02\x02", 1)
+			m := decode(t, []byte(before+address+"\xc0\x0c"+data+second+options))
+			assert.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, m.Answers)
+			assert.EqualValues(t, 8, m.TTL)
+			assert.Equal(t, "BADVERS", ResponseCodeName(m.Code))
+			last := decode(t, []byte(before+address+second+"\xc0\x0c"+data))
+			assert.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, last.Answers)
+		})
+	}
 	cut := decode(t, []byte(before+address))
 	assert.Equal(t, []string{"192.0.2.1"}, cut.Answers)
 	assert.EqualValues(t, 8, cut.TTL)
+}
+
+// TestTTLIsTheLeast of all answers, also of those that are not shown, such as the DNAME of an alias.
+func TestTTLIsTheLeast(t *testing.T) {
+	const before = "\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"
+	m := decode(t, []byte(before+"\xc0\x0c\x00\x27\x00\x01\x00\x00\x00\x0a\x00\x01\x00"+"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\xc0\x00\x02\x01"))
+	assert.Equal(t, []string{"192.0.2.1"}, m.Answers)
+	assert.EqualValues(t, 10, m.TTL)
 }

@@ -103,7 +103,11 @@ func appendLiteral(text []byte, b byte) []byte {
 
 // target adds a name to what stands before it, such as an MX's preference. The library escapes more bytes than these
 // names do, and ends all with a dot.
+// A record that ends before its name has none, and so no text.
 func (t *texts) target(before []byte, name string) string {
+	if name == "" {
+		return ""
+	}
 	text := before
 	if name != "." {
 		name = strings.TrimSuffix(name, ".")
