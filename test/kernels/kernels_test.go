@@ -34,14 +34,14 @@ const (
 
 // core is what every kernel shows, those in between nothing else: that each program is taken, and each family's tests.
 var core = tests(
-	"EveryHookIsThere", "EveryHookOfHTTPIsAttached", "ProgramsAreFarFromTheVerifiersLimit", "ProgramsOnlyRead",
+	"EveryHookIsThere", "EveryHookOfHTTPIsAttached", "ProgramsOnlyRead",
 	"CgroupMadeAndRemoved", "CgroupJoined", "CgroupOfAProcess", "CgroupsOlderThanTheSource", "Scope",
 	"Exec", "ExecOfMemory", "ExecAsAnotherUserInAnotherPIDNamespace", "ExecByThreadKeepsTheProcess", "ForkWithoutExec",
 	"Exit", "ExitAccountsForCPUTimeOfAllThreads", "OOMKill", "ProcessesThatAreOlder",
 	"Transfer", "Refused", "TimedOut", "Reset", "UDP", "ServerThatHandsTheConnectionOver", "ConnectionThatIsOlder",
 	"OwnTrafficIsLeftOut", "TrafficOutsideTheScope",
 	"DNSMessages", "DNSSegments",
-	"HTTPExchanges", "HTTPAddresses", "HTTPHeadsCutEverywhere", "HTTPTimes", "HTTPCutExchanges", "HTTPLinesBeyondWhatIsKept",
+	"HTTPExchanges", "HTTPHeadsCutEverywhere", "HTTPTimes", "HTTPCutExchanges", "HTTPLinesBeyondWhatIsKept",
 	"FailedTLSHandshakes", "TLSRecords",
 	"SecurityActions", "CapabilityUse",
 	"Plugins", "NetworkNamespaces", "EtcdCalls", "EtcdHooks",
