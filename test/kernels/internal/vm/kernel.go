@@ -24,8 +24,7 @@ type Kernel struct {
 }
 
 // Kernels are those that we test on: the oldest that we support, the two that most machines run
-// and the newest that Debian has. The oldest and the newest, which take longest, are first, so that at
-// the end no guest runs alone for long.
+// and the newest that Debian has.
 //
 // Debian serves a version for some weeks only. When one is gone, Fetch fails with the line to
 // change and what the suite has now. The packages named *-unsigned hold the same kernel without a

@@ -102,8 +102,7 @@ func appendLiteral(text []byte, b byte) []byte {
 }
 
 // target adds a name to what stands before it, such as an MX's preference. The library escapes more bytes than these
-// names do, and ends all with a dot.
-// A record that ends before its name has none, and so no text.
+// names do, and ends all with a dot. A record that ends before its name has none, and so no text.
 func (t *texts) target(before []byte, name string) string {
 	if name == "" {
 		return ""

@@ -438,6 +438,18 @@ func (h *talkHolder) clientSocket() (int, unix.Sockaddr, error) {
 	return fd, to, errors.Join(err, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), unix.SetNonblock(fd, h.NonBlocking))
 }
 
+// client is a socket, and where the listener is that it connects to.
+func (h *talkHolder) client() (fd int, to unix.Sockaddr, server netip.AddrPort, err error) {
+	if server, err = addressOf(h.listener); err != nil {
+		return -1, nil, server, err
+	}
+	if fd, to, err = h.clientSocket(); err != nil {
+		return -1, nil, server, err
+	}
+	h.sockets["client"] = fd
+	return fd, withPort(to, int(server.Port())), server, nil
+}
+
 // connect to a port. With a socket that does not block the handshake is awaited.
 func (h *talkHolder) connect(fd int, to unix.Sockaddr, bytes int) error {
 	var err error
@@ -469,16 +481,11 @@ func awaitWritable(fd int) error {
 }
 
 func (h *talkHolder) open(bytes int) error {
-	server, err := addressOf(h.listener)
+	fd, to, server, err := h.client()
 	if err != nil {
 		return err
 	}
-	fd, to, err := h.clientSocket()
-	if err != nil {
-		return err
-	}
-	h.sockets["client"] = fd
-	if err := h.connect(fd, withPort(to, int(server.Port())), bytes); err != nil {
+	if err := h.connect(fd, to, bytes); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	client, err := addressOf(fd)
@@ -542,17 +549,12 @@ func (h *talkHolder) knock(filter int) error {
 	if err := h.listen(); err != nil {
 		return err
 	}
-	server, err := addressOf(h.listener)
+	fd, to, server, err := h.client()
 	if err != nil {
 		return err
 	}
-	fd, to, err := h.clientSocket()
-	if err != nil {
-		return err
-	}
-	h.sockets["client"] = fd
 	if filter == dropAll {
-		return h.giveUp(fd, withPort(to, int(server.Port())), server)
+		return h.giveUp(fd, to, server)
 	}
 	client, err := addressOf(fd)
 	if err != nil {
@@ -560,7 +562,7 @@ func (h *talkHolder) knock(filter int) error {
 	}
 	unix.Close(h.listener)
 	h.listener = -1
-	err = h.connect(fd, withPort(to, int(server.Port())), 0)
+	err = h.connect(fd, to, 0)
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("want it refused, got: %w", err)
 	}
