@@ -98,8 +98,9 @@ jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: UI and API
 	@go run ./test/jaeger/cmd/jaeger
 
 .PHONY: test
+# Vetted as it is tested: what is compiled for the race detector is compiled once.
 test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
-	go vet ./...
+	go vet $(filter -race,$(TESTFLAGS)) ./...
 	go test $(TESTFLAGS) ./...
 
 .PHONY: test-kernels

@@ -190,10 +190,14 @@ func (b *belonging) one(what string, key, value any) {
 }
 
 func textOf(value any) string {
-	if value == nil {
+	switch v := value.(type) {
+	case nil:
 		return ""
+	case string:
+		return v // nearly all are, and they are many
+	default:
+		return fmt.Sprint(v)
 	}
-	return fmt.Sprint(value)
 }
 
 func (b *belonging) checkResource(i item) {
