@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.uber.org/zap"
 
@@ -274,5 +273,5 @@ func (r *reader) fail(err error) {
 	r.failed.Store(&reason)
 	r.sendRest()
 	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
-	r.receiver.status.report(componentstatus.NewFatalErrorEvent(err))
+	r.receiver.status.fail(err, r.receiver.started)
 }

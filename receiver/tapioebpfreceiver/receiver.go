@@ -39,7 +39,7 @@ type tapioReceiver struct {
 	otherNames identity.Names // where there are none; nil but in tests
 
 	startOnce, shutdownOnce sync.Once
-	startErr, shutdownErr   error
+	startErr                error
 	begun, ended            atomic.Bool // Start, or Shutdown, was called
 	started                 time.Time
 	ledger                  ledger.Ledger
@@ -75,7 +75,7 @@ func newReceiver(set receiver.Settings, cfg *Config) (*tapioReceiver, error) {
 	}
 	return &tapioReceiver{
 		set: set, config: cfg, obsreport: obsreport, telemetry: telemetry,
-		openSource: openSource, unregister: func() {},
+		openSource: openSource, unregister: func() {}, status: status{grace: startGrace},
 	}, nil
 }
 
@@ -144,14 +144,16 @@ func (r *tapioReceiver) trim() {
 }
 
 // Shutdown implements component.Component: no more events are made, those that were made go out,
-// and what the next components do not take before ctx ends is in the ledger as lost.
-func (r *tapioReceiver) Shutdown(ctx context.Context) error {
+// and what the next components do not take before ctx ends is in the ledger as lost. It is called once a signal, and the
+// first call returns what was wrong.
+func (r *tapioReceiver) Shutdown(ctx context.Context) (err error) {
 	r.ended.Store(true)
-	r.shutdownOnce.Do(func() { r.shutdownErr = r.shutdown(ctx) })
-	return r.shutdownErr
+	r.shutdownOnce.Do(func() { err = r.shutdown(ctx) })
+	return err
 }
 
 func (r *tapioReceiver) shutdown(ctx context.Context) error {
+	r.status.end()
 	shared.remove(r.config)
 	r.unregister()
 	if r.reader == nil {
@@ -163,10 +165,11 @@ func (r *tapioReceiver) shutdown(ctx context.Context) error {
 	r.stopKubernetes()
 	r.closeLedger()
 	r.telemetry.Shutdown()
-	if err := r.source.Close(); err != nil {
-		return fmt.Errorf("close the source: %w", err)
+	err := r.status.failed()
+	if closing := r.source.Close(); closing != nil {
+		err = errors.Join(err, fmt.Errorf("close the source: %w", closing))
 	}
-	return nil
+	return err
 }
 
 // closeLedger gives what has not come to an end its row, and says what became of everything, since

@@ -46,6 +46,7 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/metadatatest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source/kernel"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/translate"
 )
 
 const fakeBootTime = 1_700_000_000e9
@@ -193,6 +194,7 @@ func newSetup(t *testing.T, next consumer.Logs, change func(*Config)) *setup {
 	r, err := NewFactory().CreateLogs(t.Context(), receivertest.NewNopSettings(metadata.Type), cfg, next)
 	require.NoError(t, err)
 	s := &setup{source: &fakeSource{}, receiver: r.(*tapioReceiver), host: &statusHost{}}
+	s.receiver.status.grace = 0
 	s.receiver.openSource = func(*Config, receiver.Settings) (source.Source, error) { return s.source, nil }
 	require.NoError(t, r.Start(t.Context(), s.host))
 	t.Cleanup(func() { require.NoError(t, r.Shutdown(context.Background())) })
@@ -494,6 +496,17 @@ func TestRefusedIsInTheLedgerAndInTheStatus(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
+// TestWhatIsNotOfferedIsNotTaken: a batch without log records says nothing of whether these are refused still.
+func TestWhatIsNotOfferedIsNotTaken(t *testing.T) {
+	s := newSetup(t, consumertest.NewErr(consumererror.NewPermanent(errors.New("not this"))), nil)
+	s.source.give(1)
+	s.awaitRow(t, func(r LedgerRow) bool { return r.Lost["refused"] == 1 })
+	want := []componentstatus.Status{componentstatus.StatusOK, componentstatus.StatusRecoverableError}
+	require.Eventually(t, func() bool { return slices.Equal(s.host.statuses(), want) }, patience, time.Millisecond)
+	s.receiver.sender.deliver(&parcel{batch: &translate.Batch{Traces: ptrace.NewTraces(), Logs: plog.NewLogs()}})
+	assert.Equal(t, want, s.host.statuses())
+}
+
 func TestTemporaryRefusalIsTriedAgain(t *testing.T) {
 	for _, c := range []struct {
 		patience time.Duration
@@ -716,24 +729,117 @@ func TestShutdownDoesNotWaitForever(t *testing.T) {
 
 func TestReadErrorIsFatal(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), nil)
-	s.source.mu.Lock()
-	s.source.readErr = errors.New("ring is gone")
-	s.source.mu.Unlock()
+	s.source.failReading()
 	require.Eventually(t, func() bool { return slices.Contains(s.host.statuses(), componentstatus.StatusFatalError) }, patience, time.Millisecond)
 	stats := s.receiver.stats()
 	assert.False(t, stats.Ready)
 	assert.Contains(t, stats.Reason, "ring is gone")
 	assert.True(t, s.source.wasStopped(), "nothing more is made")
+	assert.ErrorContains(t, s.receiver.Shutdown(t.Context()), "ring is gone", "the collector's exit code is that of its shutdown")
+	assert.NoError(t, s.receiver.Shutdown(t.Context()), "it is said once")
+}
+
+// collectorStatus is how the collector takes statuses: one at a time, and whoever tells a fatal error waits until it takes that.
+type collectorStatus struct {
+	mu    sync.Mutex
+	fatal chan error
+}
+
+// instanceHost is that of one signal's instance.
+type instanceHost struct {
+	statusHost
+	collector *collectorStatus
+}
+
+func (h *instanceHost) Report(event *componentstatus.Event) {
+	h.collector.mu.Lock()
+	defer h.collector.mu.Unlock()
+	h.statusHost.Report(event)
+	if event.Status() == componentstatus.StatusFatalError {
+		h.collector.fatal <- event.Err()
+	}
+}
+
+// startThree instances of one receiver.
+func startThree(t *testing.T, grace time.Duration) (r *tapioReceiver, from *fakeSource, hosts [3]*instanceHost) {
+	t.Helper()
+	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	r.next = consumers{traces: consumertest.NewNop(), metrics: consumertest.NewNop(), logs: consumertest.NewNop()}
+	r.status.grace = grace
+	from = &fakeSource{}
+	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return from, nil }
+	collector := &collectorStatus{fatal: make(chan error)}
+	for i := range hosts {
+		hosts[i] = &instanceHost{collector: collector}
+		require.NoError(t, r.Start(t.Context(), hosts[i]))
+	}
+	return r, from, hosts
+}
+
+func (f *fakeSource) failReading() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readErr = errors.New("ring is gone")
+}
+
+// TestACollectorCanEndForAFailure: it takes one fatal error, and then needs the statuses itself.
+func TestACollectorCanEndForAFailure(t *testing.T) {
+	r, from, hosts := startThree(t, 0)
+	from.failReading()
+	select {
+	case err := <-hosts[0].collector.fatal:
+		assert.ErrorContains(t, err, "ring is gone")
+	case <-time.After(patience):
+		t.Fatal("the collector was not told")
+	}
+	ended := make(chan error)
+	go func() {
+		for _, host := range hosts {
+			host.Report(componentstatus.NewEvent(componentstatus.StatusStopping))
+		}
+		ended <- r.Shutdown(context.Background())
+	}()
+	select {
+	case err := <-ended:
+		assert.ErrorContains(t, err, "ring is gone")
+	case <-time.After(patience):
+		t.Fatal("the collector cannot end")
+	}
+	assert.Contains(t, hosts[0].statuses(), componentstatus.StatusFatalError)
+	for _, host := range hosts[1:] {
+		assert.Contains(t, host.statuses(), componentstatus.StatusPermanentError)
+		assert.NotContains(t, host.statuses(), componentstatus.StatusFatalError)
+	}
+}
+
+// TestNothingIsFatalWhileOthersStart, nor at the end: the collector would not take it. Then the shutdown has the error.
+func TestNothingIsFatalWhileOthersStart(t *testing.T) {
+	r, from, hosts := startThree(t, time.Hour)
+	from.failReading()
+	require.Eventually(t, func() bool { return slices.Contains(hosts[1].statuses(), componentstatus.StatusPermanentError) }, patience, time.Millisecond)
+	assert.ErrorContains(t, r.Shutdown(t.Context()), "ring is gone")
+	assert.NotContains(t, hosts[0].statuses(), componentstatus.StatusFatalError)
+}
+
+func TestAFailureAtTheEndIsOfTheShutdown(t *testing.T) {
+	r, from, hosts := startThree(t, 0)
+	from.mu.Lock()
+	r.ended.Store(true)
+	r.status.end()
+	from.readErr = errors.New("ring is gone")
+	from.mu.Unlock()
+	assert.ErrorContains(t, r.Shutdown(t.Context()), "ring is gone")
+	assert.NotContains(t, hosts[0].statuses(), componentstatus.StatusFatalError)
 }
 
 func TestAFailureLeavesNothingInFlight(t *testing.T) {
 	s := newSetup(t, consumertest.NewNop(), func(c *Config) { c.Batch.Timeout = time.Hour })
-	s.source.mu.Lock()
-	s.source.readErr = errors.New("ring is gone")
-	s.source.mu.Unlock()
+	s.source.failReading()
 	s.source.give(5)
 	s.awaitRow(t, func(r LedgerRow) bool { return r.Seen == 5 })
-	require.NoError(t, s.receiver.Shutdown(t.Context()))
+	require.Eventually(t, func() bool { return slices.Contains(s.host.statuses(), componentstatus.StatusFatalError) }, patience, time.Millisecond)
+	require.Error(t, s.receiver.Shutdown(t.Context()))
 	row := ledgerOf(t, s)
 	assert.Zero(t, row.InFlight)
 	assert.EqualValues(t, 5, row.Exported+row.Lost["shutdown"])
@@ -746,7 +852,7 @@ func TestAFailureSendsTheLastMetrics(t *testing.T) {
 	cfg.Metrics.Interval = time.Hour
 	r, err := newReceiver(receivertest.NewNopSettings(metadata.Type), cfg)
 	require.NoError(t, err)
-	r.next = consumers{metrics: metrics}
+	r.next, r.status.grace = consumers{metrics: metrics}, 0
 	fake, host := &fakeSource{}, &statusHost{}
 	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return fake, nil }
 	require.NoError(t, r.Start(t.Context(), host))
@@ -759,7 +865,7 @@ func TestAFailureSendsTheLastMetrics(t *testing.T) {
 	fake.seen, fake.readErr = 5, errors.New("ring is gone")
 	fake.mu.Unlock()
 	require.Eventually(t, func() bool { return slices.Contains(host.statuses(), componentstatus.StatusFatalError) }, patience, time.Millisecond)
-	require.NoError(t, r.Shutdown(t.Context()))
+	require.Error(t, r.Shutdown(t.Context()))
 	assert.EqualValues(t, 5, sumOf(metrics, "tapio.process.executions"))
 }
 

@@ -208,8 +208,6 @@ func (s *sender) deliver(p *parcel) {
 	defer s.current.Store(nil)
 	traces, logs := s.consumeTraces(p.batch.Traces), s.consumeLogs(p.batch.Logs)
 	s.end(p, s.fateOf(errors.Join(traces, logs)))
-	s.receiver.status.consumed(pipeline.SignalTraces, traces)
-	s.receiver.status.consumed(pipeline.SignalLogs, logs)
 }
 
 func (s *sender) fateOf(err error) ledger.Fate {
@@ -274,6 +272,7 @@ func (s *sender) consumeTraces(traces ptrace.Traces) error {
 		return next.ConsumeTraces(ctx, offered)
 	})
 	s.receiver.obsreport.EndTracesOp(ctx, metadata.Type.String(), spans, err)
+	s.receiver.status.consumed(pipeline.SignalTraces, err)
 	return err
 }
 
@@ -293,6 +292,7 @@ func (s *sender) consumeLogs(logs plog.Logs) error {
 		return next.ConsumeLogs(ctx, offered)
 	})
 	s.receiver.obsreport.EndLogsOp(ctx, metadata.Type.String(), records, err)
+	s.receiver.status.consumed(pipeline.SignalLogs, err)
 	return err
 }
 

@@ -24,7 +24,15 @@ type status struct {
 	told     string           // which of them the collector knows; empty: none
 	reason   string           // that was told for it
 	toldAt   time.Time        // when it was
+
+	grace   time.Duration // how long after the start nothing fatal is told
+	fatal   *time.Timer   // tells it then
+	failure error         // what is fatal; nil: nothing is
+	ended   bool          // nothing fatal is told any more
 }
+
+// startGrace is for the other components to start.
+const startGrace = 5 * time.Second
 
 // consumerPause is how often the collector is told another reason why data is refused: there may be one for each batch.
 const consumerPause = time.Minute
@@ -39,17 +47,56 @@ func (s *status) add(host component.Host) {
 	}
 }
 
-func (s *status) report(event *componentstatus.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tell(event)
-}
-
 func (s *status) tell(event *componentstatus.Event) {
 	s.last = event
 	for _, host := range s.hosts {
 		componentstatus.ReportStatus(host, event)
 	}
+}
+
+// fail says that the receiver cannot go on, for which the collector ends. It takes one fatal error, from one instance: whoever
+// reports another waits for ever, and with him all who report or need the status of anything, as the collector does to
+// shut down. It takes none before all has started and none when it shuts down. So one is told, when the start must be over,
+// by somebody whom nobody waits for; the other instances have an error that lasts.
+func (s *status) fail(err error, started time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+	if s.ended {
+		return
+	}
+	s.last = componentstatus.NewPermanentErrorEvent(err)
+	for _, host := range s.hosts[1:] {
+		componentstatus.ReportStatus(host, s.last)
+	}
+	s.fatal = time.AfterFunc(time.Until(started.Add(s.grace)), s.tellFatal)
+}
+
+func (s *status) tellFatal() {
+	s.mu.Lock()
+	host, err, ended := s.hosts[0], s.failure, s.ended
+	s.mu.Unlock()
+	if !ended {
+		componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
+	}
+}
+
+// end is when the collector ends: it takes no fatal error any more.
+func (s *status) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.fatal != nil {
+		s.fatal.Stop()
+	}
+}
+
+// failed returns what was fatal. A collector that has ended for it ends well unless its shutdown fails, too, and whoever runs
+// it would not know.
+func (s *status) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
 }
 
 // consumed notes whether the next component took a signal's data.

@@ -91,3 +91,28 @@ func TestARecordingThatIsNone(t *testing.T) {
 	assert.False(t, c.command.ProcessState.Success())
 	assert.Contains(t, c.stderr.String(), "recording "+file+": not a recording of tapioebpf: it does not begin with TAPIOREC")
 }
+
+// TestARecordingThatIsCutOffEndsTheCollector while it is played: reading fails, of which a collector with all signals is told
+// by each.
+func TestARecordingThatIsCutOffEndsTheCollector(t *testing.T) {
+	requireBPF(t)
+	const readAtOnce = 1 << 20 // bytes; what is cut off must not have been read yet
+	file := filepath.Join(t.TempDir(), "recording")
+	recorded := launch(t, binary(t), nil, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 10000", "receivers::tapioebpf::recording::file: "+file)
+	require.Eventually(t, func() bool { return sizeOf(file) > 4*readAtOnce }, patience, pollInterval)
+	recorded.terminate()
+	c := launch(t, binary(t), nil, "", "receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0.2}", file))
+	require.Eventually(t, c.isReady, patience, pollInterval)
+	require.NoError(t, os.Truncate(file, 2*readAtOnce))
+	require.Eventually(t, c.hasExited, patience, pollInterval, "it goes on, or hangs")
+	assert.False(t, c.command.ProcessState.Success())
+	assert.Contains(t, c.stderr.String(), "read events: recording "+file)
+}
+
+func sizeOf(file string) int64 {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
