@@ -84,6 +84,7 @@ func ownerOf(r *identity.Resource) owner { return owner{key: r.Key, valid: true}
 // series is one set of attributes of one resource, and all that is counted for it.
 type series[V any] struct {
 	start, last pcommon.Timestamp
+	grown       bool // since it was written down last
 	resource    *identity.Resource
 	value       V
 }
@@ -110,7 +111,7 @@ func (t *table[K, V]) at(key K, r *identity.Resource, since, now pcommon.Timesta
 	if t.last == nil || t.lastKey != key {
 		t.last, t.lastKey = t.find(key, r, since), key
 	}
-	t.last.last = max(t.last.last, now)
+	t.last.last, t.last.grown = max(t.last.last, now), true
 	return &t.last.value
 }
 
@@ -130,14 +131,16 @@ func (t *table[K, V]) find(key K, r *identity.Resource, since pcommon.Timestamp)
 	return s
 }
 
-// dropStale also has nothing begin in the future, where the clock was set back.
+// dropStale is done before each round. What has grown since the one before is in this one, however long ago that was by
+// the events' own times. It also has nothing begin in the future, where the clock was set back.
 func (t *table[K, V]) dropStale(now pcommon.Timestamp) {
 	t.last = nil // it may be dropped, or have room in place of the overflow series
 	for key, s := range t.series {
 		s.start, s.last = min(s.start, now), min(s.last, now)
-		if s.last+pcommon.Timestamp(staleAfter) < now {
+		if !s.grown && s.last+pcommon.Timestamp(staleAfter) < now {
 			delete(t.series, key)
 		}
+		s.grown = false
 	}
 }
 

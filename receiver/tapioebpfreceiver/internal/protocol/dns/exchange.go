@@ -38,7 +38,8 @@ type Exchange struct {
 
 	id             uint16
 	socket         uint64
-	older, younger *Exchange // in the order of their start
+	sent           uint64    // last
+	older, younger *Exchange // in the order of when they were sent last
 	next           *Exchange // of the same socket and id
 }
 
@@ -69,6 +70,14 @@ type pairKey struct {
 	id     uint16
 }
 
+const (
+	// resendSlack is how much later than the timeout a query may be sent again: glibc does so after as long as is the
+	// usual timeout here, and it takes a moment. Nobody has given up then.
+	resendSlack = 100e6 // ns
+	// maxTimeouts of a query, from when it was sent first: there are programs that never stop asking.
+	maxTimeouts = 4
+)
+
 // Pairs find the answers of queries.
 type Pairs struct {
 	timeout uint64 // ns
@@ -92,6 +101,7 @@ func (p *Pairs) Sent(m *Message, framed *Framed) (x *Exchange, isNew bool) {
 			x.Retries++
 			x.Events += framed.Events
 			x.Ends = framed.Ends
+			p.waitAnew(x, framed.Began)
 			return x, false
 		}
 	}
@@ -99,11 +109,21 @@ func (p *Pairs) Sent(m *Message, framed *Framed) (x *Exchange, isNew bool) {
 	*x = Exchange{
 		Question: m.Question, Opcode: m.Opcode, Header: framed.Header, Ends: framed.Ends, Cause: framed.Cause, Start: framed.Began,
 		Events: framed.Events, Answers: x.Answers[:0],
-		id: m.ID, socket: framed.Socket, next: p.pending[key],
+		id: m.ID, socket: framed.Socket, sent: framed.Began, next: p.pending[key],
 	}
 	p.pending[key] = x
 	p.append(x)
 	return x, true
+}
+
+// waitAnew for the answer of a query that is sent again.
+func (p *Pairs) waitAnew(x *Exchange, now uint64) {
+	if now > x.Start+(maxTimeouts-1)*p.timeout {
+		return
+	}
+	x.sent = now
+	p.unlist(x)
+	p.list(x)
 }
 
 func (q *Question) equal(other *Question) bool {
@@ -130,7 +150,7 @@ func (p *Pairs) Release(x *Exchange) {
 // none. An answer after the timeout is none.
 func (p *Pairs) Received(m *Message, framed *Framed) *Exchange {
 	x := p.find(m, framed)
-	if x == nil || framed.Ended > x.Start+p.timeout {
+	if x == nil || framed.Ended > x.sent+p.timeout {
 		return nil
 	}
 	p.remove(x)
@@ -164,11 +184,11 @@ func (p *Pairs) find(m *Message, framed *Framed) *Exchange {
 // Overdue takes out a query whose answer is waited for no longer; nil if there is none.
 func (p *Pairs) Overdue(now uint64) *Exchange {
 	x := p.oldest
-	if x == nil || x.Start+p.timeout >= now {
+	if x == nil || x.sent+p.timeout+resendSlack >= now {
 		return nil
 	}
 	p.remove(x)
-	x.End, x.TimedOut = x.Start+p.timeout, true
+	x.End, x.TimedOut = x.sent+p.timeout, true
 	return x
 }
 
@@ -183,6 +203,11 @@ func (p *Pairs) Excess() *Exchange {
 }
 
 func (p *Pairs) append(x *Exchange) {
+	p.count++
+	p.list(x)
+}
+
+func (p *Pairs) list(x *Exchange) {
 	x.older = p.youngest
 	if p.youngest == nil {
 		p.oldest = x
@@ -190,11 +215,15 @@ func (p *Pairs) append(x *Exchange) {
 		p.youngest.younger = x
 	}
 	p.youngest = x
-	p.count++
 }
 
 func (p *Pairs) remove(x *Exchange) {
 	p.count--
+	p.unlist(x)
+	p.unchain(x)
+}
+
+func (p *Pairs) unlist(x *Exchange) {
 	if x.older == nil {
 		p.oldest = x.younger
 	} else {
@@ -206,7 +235,6 @@ func (p *Pairs) remove(x *Exchange) {
 		x.younger.older = x.older
 	}
 	x.older, x.younger = nil, nil
-	p.unchain(x)
 }
 
 // unchain takes it out of those with the same socket and id.

@@ -143,14 +143,44 @@ func TestTimeouts(t *testing.T) {
 	c := newClient(t)
 	c.ask(query(1, "a."), 2*second)
 	c.ask(query(2, "b."), 3*second)
-	assert.Nil(t, c.Overdue(7*second))
-	x := c.Overdue(7*second + 1)
+	assert.Nil(t, c.Overdue(7*second+resendSlack))
+	x := c.Overdue(7*second + resendSlack + 1)
 	require.NotNil(t, x)
 	assert.Equal(t, "a", x.Question.Name.Text)
 	assert.Equal(t, []uint64{2 * second, 7 * second}, []uint64{x.Start, x.End})
 	assert.Equal(t, "timeout", x.ErrorType())
-	assert.Nil(t, c.Overdue(7*second+1))
+	assert.Nil(t, c.Overdue(7*second+resendSlack+1))
 	assert.Equal(t, 1, c.pendingCount())
+}
+
+// TestARetryIsWaitedFor: glibc sends a query again when it has waited for 5 s, which is the timeout here, too.
+func TestARetryIsWaitedFor(t *testing.T) {
+	c := newClient(t)
+	c.ask(query(1, "a."), 2*second)
+	c.ask(query(2, "b."), 4*second)
+	assert.Nil(t, c.Overdue(7*second+resendSlack/2))
+	_, isNew := c.ask(query(1, "a."), 7*second+resendSlack/2)
+	require.False(t, isNew)
+	x := c.Overdue(9*second + resendSlack + 1)
+	require.NotNil(t, x)
+	assert.Equal(t, "b", x.Question.Name.Text, "it is the older one now")
+	assert.Nil(t, c.Overdue(9*second+resendSlack+1))
+	x = c.hear(answer(query(1, "a.")), 11*second)
+	require.NotNil(t, x)
+	assert.Equal(t, []uint64{2 * second, 11 * second, 1}, []uint64{x.Start, x.End, uint64(x.Retries)})
+}
+
+// TestWhoNeverStopsAskingHasFailed after four timeouts.
+func TestWhoNeverStopsAskingHasFailed(t *testing.T) {
+	c := newClient(t)
+	for at := uint64(2 * second); at < 40*second; at += second {
+		if x := c.Overdue(at); x != nil {
+			assert.Equal(t, []uint64{2 * second, 22 * second, 20}, []uint64{x.Start, x.End, uint64(x.Retries)})
+			return
+		}
+		c.ask(query(1, "a."), at)
+	}
+	t.Error("it is waited for still")
 }
 
 func TestTheOldestOfTooManyIsGivenUp(t *testing.T) {
@@ -189,6 +219,6 @@ func TestExchangesAreUsedAgain(t *testing.T) {
 	assert.True(t, isNew)
 	assert.Equal(t, Exchange{
 		Question: Question{Name: Name{"b", "b"}, Type: 1, Class: 1}, Header: second.Header, Ends: second.Ends,
-		Start: 4e9, Events: 1, Answers: []string{}, id: 2, socket: 77,
+		Start: 4e9, Events: 1, Answers: []string{}, id: 2, socket: 77, sent: 4e9,
 	}, *second)
 }
