@@ -104,8 +104,8 @@ type HTTPConfig struct {
 	Query bool `mapstructure:"query"`
 	// Headers to show.
 	Headers HTTPHeadersConfig `mapstructure:"headers"`
-	// Routes are patterns such as /users/{id}; the first that fits a server's request is its
-	// http.route.
+	// Routes are patterns such as /users/{id}; the most specific that fits a server's request is
+	// its http.route.
 	Routes []string `mapstructure:"routes"`
 	// ForwardedFor says whether a server's client.address is taken from X-Forwarded-For.
 	ForwardedFor bool `mapstructure:"forwarded_for"`

@@ -6,6 +6,7 @@ package tapioebpfreceiver // import "github.com/tapio-io/otelcol-tapio/receiver/
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
@@ -101,7 +102,7 @@ func openReplay(cfg *Config, logger *zap.Logger) (source.Source, error) {
 		File:          cfg.Replay.File,
 		Speed:         cfg.Replay.Speed,
 		Families:      cfg.families(),
-		FlushInterval: cfg.Ring.FlushInterval,
+		FlushInterval: flushInterval(cfg),
 	}, logger)
 	if err != nil {
 		return nil, fmt.Errorf("replay::file: %w", err)
@@ -128,13 +129,20 @@ func scenariosOf(cfg *ScenariosConfig) simulator.Scenarios {
 	}
 }
 
+// maxRead is how long the reader may be away: it does all else between two reads, and is not shut down before.
+const maxRead = time.Second
+
+func flushInterval(cfg *Config) time.Duration {
+	return min(cfg.Ring.FlushInterval, cfg.Batch.Timeout, cfg.Metrics.Interval, maxRead)
+}
+
 // optionsOf is what the config means for the kernel.
 func optionsOf(cfg *Config) kernel.Options {
 	options := kernel.Options{
 		Families:      cfg.families(),
 		Cgroups:       cfg.Scope.Cgroups,
 		RingSize:      uint32(cfg.Ring.Size),
-		FlushInterval: cfg.Ring.FlushInterval,
+		FlushInterval: flushInterval(cfg),
 		RateLimits:    cfg.RateLimits.byFamily(),
 		// without the family network, too: sockets are visited, so that exchanges of those that are
 		// gone are noticed

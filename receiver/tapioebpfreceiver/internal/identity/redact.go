@@ -5,6 +5,7 @@ package identity // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpf
 
 import (
 	"bytes"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -266,20 +267,72 @@ func valueAt(text string) string {
 }
 
 // RedactQuery hides the values of a query's parameters whose names say that they are credentials,
-// among them those that the semantic conventions list for url.full.
-func RedactQuery(query string) string {
-	var out strings.Builder
-	for rest := query; ; {
-		parameter, more, found := strings.Cut(rest, "&")
-		name, value, hasValue := strings.Cut(parameter, "=")
-		if hasValue && value != "" && (name == "sig" || namesSecret(name)) {
-			parameter = name + "=" + redacted
-		}
-		out.WriteString(parameter)
-		if !found {
-			return redactURLs(out.String())
-		}
-		out.WriteByte('&')
-		rest = more
+// among them those that the semantic conventions list for url.full, and user and password in URLs; also where they are
+// percent-encoded, and in a query within a parameter. isCutOff says that its end is missing.
+func RedactQuery(query string, isCutOff bool) string {
+	query = redactURLs(redactParameters(query, maxNested))
+	if !isCutOff {
+		return query
 	}
+	last := strings.LastIndexAny(query, "&;=") + 1
+	return query[:last] + redactDecoded(query[last:], redactCutOff)
+}
+
+// maxNested queries are looked into, one in a parameter of the other.
+const maxNested = 3
+
+func redactParameters(query string, nested int) string {
+	var out strings.Builder
+	for {
+		end := strings.IndexAny(query, "&;")
+		if end < 0 {
+			out.WriteString(redactParameter(query, nested))
+			return out.String()
+		}
+		out.WriteString(redactParameter(query[:end], nested))
+		out.WriteByte(query[end])
+		query = query[end+1:]
+	}
+}
+
+func redactParameter(parameter string, nested int) string {
+	name, value, hasValue := strings.Cut(parameter, "=")
+	if !hasValue || value == "" {
+		return parameter
+	}
+	if plain := decoded(name); plain == "sig" || namesSecret(plain) {
+		return name + "=" + redacted
+	}
+	if nested == 0 {
+		return parameter
+	}
+	return name + "=" + redactDecoded(value, func(plain string) string {
+		plain = redactURLs(plain)
+		if path, query, hasQuery := strings.Cut(plain, "?"); hasQuery {
+			plain = path + "?" + redactParameters(query, nested-1)
+		}
+		return plain
+	})
+}
+
+// redactDecoded leaves a value as it was written if nothing in it is to be hidden.
+func redactDecoded(value string, redact func(plain string) string) string {
+	plain := decoded(value)
+	clean := redact(plain)
+	switch {
+	case clean == plain:
+		return value
+	case plain == value:
+		return clean
+	default:
+		return url.QueryEscape(clean)
+	}
+}
+
+// decoded is a text without percent-encoding, if it has one that makes sense.
+func decoded(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return text
 }

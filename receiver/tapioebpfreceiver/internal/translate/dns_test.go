@@ -529,7 +529,7 @@ func TestDNSMetrics(t *testing.T) {
 		assert.Equal(t, map[string]point{
 			`/usr/bin/curl dns.lookup.duration {` + nameA + `}`:                                               {count: 1, sum: 0.005, buckets: map[float64]uint64{0.005: 1}},
 			`/usr/bin/curl dns.lookup.duration {` + nameA + `,"error.type":"NXDOMAIN"}`:                       {count: 1, sum: 0.006, buckets: map[float64]uint64{0.01: 1}},
-			`/usr/bin/curl dns.lookup.duration {` + nameA + `,"error.type":"timeout"}`:                        {count: 1, sum: 5, buckets: map[float64]uint64{5: 1}},
+			`/usr/bin/curl dns.lookup.duration {` + nameA + `,"error.type":"timeout"}`:                        {count: 1, sum: 6, buckets: map[float64]uint64{7.5: 1}},
 			`/usr/bin/curl dns.lookup.duration {"dns.question.name":"web.a.example","error.type":"NXDOMAIN"}`: two(0.004),
 			`/usr/bin/curl dns.lookup.duration {"dns.question.name":"web.example"}`:                           two(0.004),
 			`/usr/bin/curl tapio.dns.retries {}`:                                                              {value: 1},
@@ -565,6 +565,16 @@ func TestStaleDNSSeriesAreDropped(t *testing.T) {
 	points := w.collect(t, 10*second+uint64(staleAfter)).points
 	assert.NotContains(t, points, `- dns.lookup.duration {`+nameA+`}`)
 	assert.NotContains(t, points, `- tapio.dns.unmatched_answers {}`)
+}
+
+// TestWhatIsCountedIsToldOnce at least, however long ago it was: a flow's end comes when it was silent for long, and the
+// machine may have been suspended.
+func TestWhatIsCountedIsToldOnce(t *testing.T) {
+	w := newWorld(allSignals, 100)
+	w.handle(datagramRecord(3*second, question(1, "a")), datagramRecord(4*second, reply(1, "a", 0, "192.0.2.1")))
+	later := 10*second + uint64(staleAfter)
+	assert.Contains(t, w.collect(t, later).points, `- dns.lookup.duration {`+nameA+`}`)
+	assert.NotContains(t, w.collect(t, later).points, `- dns.lookup.duration {`+nameA+`}`)
 }
 
 func TestUndecodableDNSRecordsAreLost(t *testing.T) {

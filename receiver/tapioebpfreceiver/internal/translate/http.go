@@ -36,6 +36,7 @@ const otherMethod = "_OTHER"
 // schemeHTTP is what the bytes are that we read, whatever a proxy before us may have taken off.
 const (
 	schemeHTTP  = "http"
+	schemeHTTPS = "https"
 	portOfHTTP  = 80
 	portOfHTTPS = 443
 )
@@ -56,6 +57,7 @@ type exchange struct {
 	query     string // redacted
 	hasQuery  bool
 	cut       bool   // the target is longer than what is here of it
+	pathCut   bool   // and so is the path
 	scheme    string // of the target, else http
 	address   string // server.address
 	port      uint16 // server.port; 0: not known
@@ -207,7 +209,7 @@ func (h *httpReader) read(e event.HTTPExchange, addresses *addressNames) (*excha
 	h.readTarget(x, &request)
 	h.readResponse(x)
 	h.fillAddresses(x, addresses)
-	if e.IsServer() && !x.cut {
+	if e.IsServer() && !x.pathCut {
 		x.route = h.options.Routes.Match(x.path)
 	}
 	return x, nil
@@ -327,7 +329,14 @@ func (x *exchange) addHeader(key, value string) {
 // firstAddress of a list, which is the client that the first proxy saw; empty if it is none.
 func firstAddress(list []byte) string {
 	first, _, _ := strings.Cut(string(list), ",")
-	address, err := netip.ParseAddr(strings.TrimSpace(first))
+	first = strings.TrimSpace(first)
+	if withPort, err := netip.ParseAddrPort(first); err == nil { // as some proxies have it
+		return withPort.Addr().Unmap().WithZone("").String()
+	}
+	if inside, ok := strings.CutPrefix(first, "["); ok {
+		first = strings.TrimSuffix(inside, "]")
+	}
+	address, err := netip.ParseAddr(first)
 	if err != nil {
 		return ""
 	}
@@ -337,6 +346,7 @@ func firstAddress(list []byte) string {
 func (h *httpReader) readTarget(x *exchange, request *http1.Request) {
 	target := http1.SplitTarget(request.Method, request.Target)
 	x.cut = request.TargetCut
+	x.pathCut = x.cut && !target.HasQuery
 	if len(target.Authority) > 0 { // it goes before Host (RFC 9112, 3.2.2)
 		x.host = h.texts.of(target.Authority)
 	}
@@ -346,7 +356,7 @@ func (h *httpReader) readTarget(x *exchange, request *http1.Request) {
 	x.path = h.texts.of(target.Path)
 	if h.options.Query && target.HasQuery {
 		x.hasQuery = true
-		x.query = identity.RedactQuery(strings.ToValidUTF8(string(target.Query), "\uFFFD"))
+		x.query = identity.RedactQuery(strings.ToValidUTF8(string(target.Query), "\uFFFD"), x.cut)
 	}
 }
 
@@ -399,7 +409,7 @@ func defaultPort(scheme string) uint16 {
 	switch scheme {
 	case schemeHTTP:
 		return portOfHTTP
-	case "https":
+	case schemeHTTPS:
 		return portOfHTTPS
 	default:
 		return 0

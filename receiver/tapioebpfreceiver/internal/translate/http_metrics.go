@@ -49,8 +49,11 @@ func keyOf(x *exchange) httpKey {
 		owner: ownerOf(x.resource), method: x.method, version: x.version,
 		route: x.route, errorType: x.errorType, status: x.Status,
 	}
-	if x.IsServer() { // its own address is for its clients to choose: each may send another
-		key.scheme = x.scheme
+	if x.IsServer() { // its own address is for its clients to choose, and any scheme: each may send another
+		key.scheme = schemeHTTP
+		if x.scheme == schemeHTTPS {
+			key.scheme = schemeHTTPS
+		}
 	} else {
 		key.address, key.port = x.address, x.port
 	}

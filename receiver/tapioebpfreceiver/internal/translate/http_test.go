@@ -170,13 +170,19 @@ func TestQueryStrings(t *testing.T) {
 		return "GET /a" + query + " HTTP/1.1\r\nHost: h\r\n\r\n"
 	}
 	for query, want := range map[string]string{
-		"?":                        "",
-		"?a=b&c":                   "a=b&c",
-		"?a=b&api_key=secret&c=d":  "a=b&api_key=REDACTED&c=d",
-		"?sig=x&X-Amz-Signature=y": "sig=REDACTED&X-Amz-Signature=REDACTED",
-		"?password=&signal=5":      "password=&signal=5",
-		"?to=http://u:p@h/":        "to=http://REDACTED:REDACTED@h/",
-		"?\xff":                    "\uFFFD",
+		"?":                                    "",
+		"?a=b&c":                               "a=b&c",
+		"?a=b&api_key=secret&c=d":              "a=b&api_key=REDACTED&c=d",
+		"?sig=x&X-Amz-Signature=y":             "sig=REDACTED&X-Amz-Signature=REDACTED",
+		"?password=&signal=5":                  "password=&signal=5",
+		"?to=http://u:p@h/":                    "to=http://REDACTED:REDACTED@h/",
+		"?\xff":                                "\uFFFD",
+		"?next=/cb?token=s&b=c":                "next=/cb?token=REDACTED&b=c",
+		"?a=1;token=s;b=c":                     "a=1;token=REDACTED;b=c",
+		"?%74oken=s&b=%zz":                     "%74oken=REDACTED&b=%zz",
+		"?to=http%3A%2F%2Fu%3Ap%40h&b=a+b%20c": "to=http%3A%2F%2FREDACTED%3AREDACTED%40h&b=a+b%20c",
+		"?next=%2Fcb%3Ftoken%3Ds%26a%3Db":      "next=%2Fcb%3Ftoken%3DREDACTED%26a%3Db",
+		"?a=/?b=%2F%3Fc%3D%252F%253Fsig%253Ds": "a=%2F%3Fb%3D%252F%253Fc%253D%252F%253Fsig%253DREDACTED",
 	} {
 		span := spanWith(t, shown, head(query), "", ofServer)
 		assert.Equal(t, want, span.Attributes["url.query"], query)
@@ -188,6 +194,35 @@ func TestQueryStrings(t *testing.T) {
 	}
 	assert.NotContains(t, spanWith(t, shown, head(""), "", ofServer).Attributes, "url.query")
 	assert.NotContains(t, spanWith(t, HTTPOptions{}, head("?a"), "", ofServer).Attributes, "url.query")
+}
+
+func TestAQueryThatIsCutOff(t *testing.T) {
+	for query, want := range map[string]string{
+		"?a=b&to=http://u:p":       "a=b&to=http://REDACTED",
+		"?a=b&to=http%3A%2F%2Fu%3": "a=b&to=http%3A%2F%2Fu%3",
+		"?to=http%3A%2F%2Fu%3Ap":   "to=http%3A%2F%2FREDACTED",
+		"?http://u:p":              "http://REDACTED",
+	} {
+		assert.Equal(t, want, spanWith(t, HTTPOptions{Query: true}, "GET /a"+query, "", ofServer).Attributes["url.query"])
+	}
+}
+
+// TestRequestsThatServersRefuse: scanners send such lines, and are answered.
+func TestRequestsThatServersRefuse(t *testing.T) {
+	for line, want := range map[string]attributes{
+		"GET HTTP/1.1":           {"http.request.method": "GET", "url.path": nil, "http.request.method_original": nil},
+		" /x HTTP/1.1":           {"http.request.method": "_OTHER", "url.path": "/x", "http.request.method_original": nil},
+		"G\x01\xffT /x HTTP/1.1": {"http.request.method": "_OTHER", "url.path": "/x", "http.request.method_original": "G\x01\uFFFDT"},
+	} {
+		span := spanWith(t, HTTPOptions{}, line+"\r\nHost: h\r\n\r\n", "", func(e *bpf.WireHttpExchange) {
+			ofServer(e)
+			withStatus(400)(e)
+		})
+		for key, value := range want {
+			assert.Equal(t, value, span.Attributes[key], "%q: %s", line, key)
+		}
+		assert.EqualValues(t, 400, span.Attributes["http.response.status_code"], line)
+	}
 }
 
 func TestHeaders(t *testing.T) {
@@ -224,7 +259,11 @@ func TestForwardedFor(t *testing.T) {
 		"2001:db8::1":           "2001:db8::1",
 		"::ffff:192.0.2.1":      "192.0.2.1",
 		"unknown":               "10.0.0.2",
-		"192.0.2.1:80":          "10.0.0.2",
+		"192.0.2.1:80":          "192.0.2.1",
+		"[2001:db8::1]:443, x":  "2001:db8::1",
+		"[2001:db8::1]":         "2001:db8::1",
+		"[2001:db8::1":          "2001:db8::1",
+		"[192.0.2.1]:x":         "10.0.0.2",
 		"":                      "10.0.0.2",
 	} {
 		got := spanWith(t, asked, head(list), "", ofServer).Attributes
@@ -245,6 +284,7 @@ func TestRoutesAreOfServers(t *testing.T) {
 	assert.Equal(t, "GET /users/{id}", span.Name)
 	assert.Equal(t, "/users/{id}", span.Attributes["http.route"])
 	assert.Equal(t, "HTTP /users/{id}", spanWith(t, options, head("LOCK /users/42"), "", ofServer).Name)
+	assert.Equal(t, "GET /users/{id}", spanWith(t, options, "GET /users/42?cut+o", "", ofServer).Name, "cut off behind the path")
 	for _, span := range []gotSpan{
 		spanWith(t, options, head("GET /other"), "", ofServer),
 		spanWith(t, options, head("GET /users/42"), "", unchangedExchange),
@@ -314,6 +354,24 @@ func TestHTTPMetrics(t *testing.T) {
 			"http.server.response.body.size " + server: took(1, 1234, 4096),
 		}, points)
 	}
+}
+
+// TestSchemesOfClientsMakeNoSeries: a client may send any, and another one each time.
+func TestSchemesOfClientsMakeNoSeries(t *testing.T) {
+	w := newWorldWith(Signals{Metrics: true}, 100, HTTPOptions{})
+	for _, target := range []string{"/", "http://h/", "a1://h/", "a2://h/", "https://h/", "HTTPS://h/"} {
+		w.handle(exchangeRecord("GET "+target+" HTTP/1.1\r\nHost: h\r\n\r\n", "", ofServer))
+	}
+	counts := map[string]uint64{}
+	for key, p := range w.collect(t, 10*second).points {
+		if _, series, ok := strings.Cut(key, "http.server.request.duration "); ok {
+			counts[series] = p.count
+		}
+	}
+	assert.Equal(t, map[string]uint64{
+		`{"http.request.method":"GET","http.response.status_code":200,"network.protocol.version":"1.1","url.scheme":"http"}`:  4,
+		`{"http.request.method":"GET","http.response.status_code":200,"network.protocol.version":"1.1","url.scheme":"https"}`: 2,
+	}, counts)
 }
 
 // TestHTTPInAHurry: exchanges have no spans then, and metrics have them all the same. Without metrics they are told.

@@ -31,23 +31,24 @@ type Request struct {
 const versionPrefix = " HTTP/"
 
 // ParseRequest reads a request's head, or as much as there is of it. An error says that there is no
-// request line, or that even its target is missing.
+// request line. One that only has a version is a request, too, without a target or with a method that is none: servers
+// answer 400 to that.
 func ParseRequest(head []byte) (Request, error) {
 	head = skipEmptyLines(head)
 	line, rest, whole := cutLine(head)
-	method, target, ok := bytes.Cut(line, []byte(" "))
-	if !ok || !isToken(method) {
+	r := Request{Fields: Fields(rest), TargetCut: !whole}
+	if whole {
+		version := findVersion(line)
+		if version < 0 {
+			return Request{}, ErrNoRequest
+		}
+		line, r.Version = line[:version], line[version+len(versionPrefix):]
+	}
+	var ok bool
+	r.Method, r.Target, ok = bytes.Cut(line, []byte(" "))
+	if !whole && !(ok && isToken(r.Method)) {
 		return Request{}, ErrNoRequest
 	}
-	r := Request{Method: method, Target: target, Fields: Fields(rest), TargetCut: !whole}
-	if !whole {
-		return r, nil
-	}
-	version := findVersion(target)
-	if version <= 0 {
-		return Request{}, ErrNoRequest
-	}
-	r.Target, r.Version = target[:version], target[version+len(versionPrefix):]
 	return r, nil
 }
 

@@ -18,7 +18,7 @@ import (
 // Processes implements source.Source: what /proc has of the processes in scope.
 func (s *Source) Processes() []source.Process {
 	if s.foreignPIDs {
-		s.logger.Warn("This collector runs in a pid namespace of its own: processes that are older than it stay without a name (hostPID: true in Kubernetes)")
+		s.logger.Warn("This collector runs in a pid namespace of its own: processes that are older than it stay without a name (hostPID: true in Kubernetes; on nodes that are containers, as those of kind, it does not help)")
 		return nil
 	}
 	all, err := procfs.AllProcs()
