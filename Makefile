@@ -94,7 +94,7 @@ image: ## Build the container image IMAGE with CONTAINER_TOOL (docker, podman, b
 	$(CONTAINER_TOOL) build -f deploy/Dockerfile --build-arg VERSION='$(VERSION)' --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) -t $(IMAGE) .
 
 .PHONY: jaeger
-jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: UI and API on localhost:16686, OTLP on localhost:4317.
+jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: its API on localhost:16686, OTLP on localhost:4317.
 	@go run ./test/jaeger/cmd/jaeger
 
 .PHONY: test
