@@ -202,6 +202,7 @@ func (t *Traces) Held() int { return t.held }
 // Server finds the place of a request that was received. If it is not known yet, the unit is returned
 // that is to be given a holder.
 func (t *Traces) Server(r *Request) (Place, *Unit) {
+	t.makeRoom()
 	own := t.request(requestKey{r.Link, true}, r.Now)
 	t.requests.use(own)
 	defer t.requests.release(own)
@@ -252,6 +253,7 @@ func (t *Traces) mayHaveAgent(peer netip.Addr) bool {
 
 // Client finds the place of a request that was sent, as Server does.
 func (t *Traces) Client(r *Request) (Place, *Unit) {
+	t.makeRoom()
 	own := t.request(requestKey{r.Link, false}, r.Now)
 	t.requests.use(own)
 	defer t.requests.release(own)
@@ -329,6 +331,7 @@ func (t *Traces) placeByProgram(place *Place, program *identity.Program, own *re
 
 // Connection finds the place of a connection's opening: a sibling of the request that it was opened for.
 func (t *Traces) Connection(c *Connection) (Place, *Unit) {
+	t.makeRoom()
 	if len(t.lookups[c.Process]) == 0 && c.Cause.Link == 0 && adopts(c.Program, c.Now) {
 		return t.placeInProgram(c.Program), nil
 	}
@@ -352,6 +355,7 @@ func (t *Traces) UntoldConnection(c *Connection) {
 // Handshake finds the place of what the two ends of a connection agree on before they use it: beside that of
 // its opening. Nothing that comes on the connection can be read then, so neither waits for a first request.
 func (t *Traces) Handshake(c *Connection) (Place, *Unit) {
+	t.makeRoom()
 	unit := t.unit(Unit{kind: unitHandshake, link: c.Link, place: Place{SpanID: t.ids.SpanID()}, program: c.Program, cause: c.Cause, began: c.Now})
 	if !t.placeByCause(unit) {
 		t.endWaitOfOpening(c.Link)
@@ -385,6 +389,7 @@ func (t *Traces) endWait(key requestKey, isMeant func(*Unit) bool) {
 
 // Lookup finds the place of a lookup: a sibling of what it was made for.
 func (t *Traces) Lookup(l *NameLookup) (Place, *Unit) {
+	t.makeRoom()
 	if l.Cause.Link == 0 && adopts(l.Program, l.End) {
 		return t.placeInProgram(l.Program), nil
 	}
@@ -525,6 +530,23 @@ func (l *NameLookup) has(address string) bool {
 }
 
 // --- waiting -------------------------------------------------------------------------------------
+
+// makeRoom for one more span by giving up on the one that has waited longest for a request to be told. That is soon in most
+// cases, and never if the request was one too many for its container's limit: such must not take the room of all.
+func (t *Traces) makeRoom() {
+	if t.held < t.options.MaxHeld {
+		return
+	}
+	for q := &t.queues[queueServed]; len(q.units) > 0; {
+		unit := q.take()
+		if !unit.placed {
+			t.givenUp.MaxHeld.Add(1)
+			t.giveUp(unit)
+			return
+		}
+		t.reuse(unit)
+	}
+}
 
 // hasRoom says whether one more span may wait, which needs to.
 func (t *Traces) hasRoom() bool {

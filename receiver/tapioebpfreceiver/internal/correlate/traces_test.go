@@ -490,8 +490,8 @@ func TestNoMoreAreHeldThanMay(t *testing.T) {
 	s.client("4", Request{Link: 4, Peer: peer, Cause: Cause{Link: 9}})
 	s.connection("5", Connection{Link: 5, Peer: peer.String()})
 	s.lookup("6", NameLookup{})
-	s.waits("1", "2")
-	for _, name := range []string{"3", "4", "5", "6"} {
+	s.waits("1", "3")
+	for _, name := range []string{"2", "4", "5", "6"} {
 		s.requireChild(name, "")
 	}
 	assert.Equal(t, Link(5).TraceID(), s.places["5"].TraceID)
@@ -602,6 +602,26 @@ func TestACircleIsBroken(t *testing.T) {
 		s.requireChild("server", "")
 		assert.Contains(t, s.places, "client", name)
 	}
+}
+
+// TestWhatWaitsForNothingMakesRoom: requests beyond a container's limit are not told, and what was done for them waits in vain.
+func TestWhatWaitsForNothingMakesRoom(t *testing.T) {
+	s := newScene(t)
+	for i := range 400 {
+		now := uint64(i) * second / 1000
+		inVain, told := Link(3*i+1), Link(3*i+2)
+		s.client(fmt.Sprint("in vain ", i), Request{Link: inVain, Peer: peer, Cause: Cause{Link: inVain + 100_000}, Now: now})
+		s.client(fmt.Sprint("child ", i), Request{Link: told, Peer: peer, Cause: Cause{Link: told + 100_000}, Now: now})
+		if at := i - 10; at >= 0 {
+			s.server(fmt.Sprint("parent ", at), Request{Link: Link(3*at+2) + 100_000, Peer: public, Now: now})
+			s.requireChild(fmt.Sprint("child ", at), fmt.Sprint("parent ", at))
+		}
+	}
+	assert.LessOrEqual(t, s.Held(), 100)
+	for i := range 300 {
+		s.requireChild(fmt.Sprint("in vain ", i), "")
+	}
+	assert.InDelta(t, 400+10-100, s.givenUp.MaxHeld.Load(), 10, "with what did not need the room that was made for it")
 }
 
 // A lookup whose connection waits for longer than all may wait.
