@@ -98,10 +98,10 @@ jaeger: ## Build Jaeger (once, some minutes) and run it until Ctrl-C: its API on
 	@go run ./test/jaeger/cmd/jaeger
 
 .PHONY: test
-# Vetted as it is tested: what is compiled for the race detector is compiled once.
+# Vetted as it is tested: what is compiled for the race detector is compiled once. What takes longest begins first.
 test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 	go vet $(filter -race,$(TESTFLAGS)) ./...
-	go test $(TESTFLAGS) ./...
+	go test $(TESTFLAGS) ./test/e2e ./...
 
 .PHONY: test-kernels
 # -count=1: what is tested there is not in the key of Go's cache.
