@@ -106,7 +106,7 @@ test: ## Vet and test. TESTFLAGS adds flags, as in: make test TESTFLAGS=-race
 .PHONY: test-kernels
 # -count=1: what is tested there is not in the key of Go's cache.
 test-kernels: ## Test on several kernels in QEMU.
-	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -parallel 2 -timeout 60m $(TESTFLAGS)
+	TAPIO_KERNELS=1 go test ./test/kernels -run TestKernels -count=1 -timeout 60m $(TESTFLAGS)
 
 # All of it, or a part, as CI has a step for each: make test-kubernetes KUBERNETES_TESTS=Deploy KUBERNETES_IN=./test/kubernetes
 KUBERNETES_TESTS = Kubernetes|Node|Agent|Gateway|GatewayManifests|Manifests|Components|Operator|Deploy

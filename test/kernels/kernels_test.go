@@ -84,18 +84,51 @@ func TestKernels(t *testing.T) {
 	if os.Getenv("TAPIO_KERNELS") == "" {
 		t.Skip("set TAPIO_KERNELS=1 to run, or TAPIO_KERNELS=all for all tests on all kernels; it needs qemu-system-x86, cpio, apt and some minutes")
 	}
-	dir := t.TempDir() // kept until all guests have ended
+	dir, ctx := t.TempDir(), t.Context() // both last until all guests have ended
+	guests := newLine(2)                 // a guest keeps little more than one CPU busy
 	for _, kernel := range vm.Kernels {
 		t.Run(kernel.Name, func(t *testing.T) {
 			requireEmulator(t, kernel)
 			guest := newGuest(t, dir, kernel)
-			t.Parallel() // a guest keeps little more than one CPU busy
-			start := time.Now()
-			console, err := guest.Run(t.Context())
-			t.Logf("kernel %s took %s", kernel.Name, time.Since(start).Round(100*time.Millisecond))
+			var console string
+			var err error
+			ended := guests.run(func() {
+				start := time.Now()
+				console, err = guest.Run(ctx)
+				t.Logf("kernel %s took %s", kernel.Name, time.Since(start).Round(100*time.Millisecond))
+			})
+			t.Parallel()
+			<-ended
 			report(t, guest, console, err)
 		})
 	}
+}
+
+// line has guests run some at a time, and begin in the order in which they come, which is that of vm.Kernels: those that take
+// longest come first, since the one that is left at the end runs alone. Parallel tests go on in any order.
+type line struct {
+	places chan struct{}
+	last   chan struct{} // closed when the one that came last has begun
+}
+
+func newLine(places int) *line {
+	nobody := make(chan struct{})
+	close(nobody)
+	return &line{places: make(chan struct{}, places), last: nobody}
+}
+
+func (l *line) run(guest func()) (ended <-chan struct{}) {
+	before, begun, end := l.last, make(chan struct{}), make(chan struct{})
+	l.last = begun
+	go func() {
+		defer close(end)
+		<-before
+		l.places <- struct{}{}
+		close(begun)
+		guest()
+		<-l.places
+	}()
+	return end
 }
 
 // TestSelectionsNameTests would find a test that was renamed, and would run no longer.
