@@ -46,7 +46,7 @@ func ParseRequest(head []byte) (Request, error) {
 	}
 	var ok bool
 	r.Method, r.Target, ok = bytes.Cut(line, []byte(" "))
-	if !whole && !(ok && isToken(r.Method)) {
+	if !whole && (!ok || !isToken(r.Method)) {
 		return Request{}, ErrNoRequest
 	}
 	return r, nil
