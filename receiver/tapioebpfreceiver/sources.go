@@ -76,7 +76,7 @@ func openNamed(cfg *Config, logger *zap.Logger) (source.Source, error) {
 			Families:       cfg.families(),
 			Security:       optionsOf(cfg).Security,
 			ReportInterval: optionsOf(cfg).ReportInterval, // as the kernel would do it
-			FlushInterval:  cfg.Ring.FlushInterval,
+			FlushInterval:  flushInterval(cfg),
 		}, logger)
 	case replay.Name:
 		return openReplay(cfg, logger)

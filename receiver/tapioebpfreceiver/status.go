@@ -112,6 +112,9 @@ func (s *status) trouble(with string, err error) { s.note(with, err, 0) }
 func (s *status) note(with string, err error, pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failure != nil {
+		return
+	}
 	if err == nil {
 		delete(s.troubles, with)
 	} else {
@@ -148,7 +151,7 @@ func (s *status) tellRemaining() {
 func (s *status) started() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.troubles) == 0 {
+	if len(s.troubles) == 0 && s.failure == nil {
 		s.tell(componentstatus.NewEvent(componentstatus.StatusOK))
 	}
 }

@@ -101,7 +101,7 @@ func TestARecordingThatIsCutOffEndsTheCollector(t *testing.T) {
 	recorded := launch(t, binary(t), nil, "", "receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 10000", "receivers::tapioebpf::recording::file: "+file)
 	require.Eventually(t, func() bool { return sizeOf(file) > 4*readAtOnce }, patience, pollInterval)
 	recorded.terminate()
-	c := launch(t, binary(t), nil, "", "receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0.2}", file))
+	c := launch(t, binary(t), nil, "", "receivers::tapioebpf::source: replay", fmt.Sprintf("receivers::tapioebpf::replay: {file: %s, speed: 0.5}", file))
 	require.Eventually(t, c.isReady, patience, pollInterval)
 	require.NoError(t, os.Truncate(file, 2*readAtOnce))
 	require.Eventually(t, c.hasExited, patience, pollInterval, "it goes on, or hangs")

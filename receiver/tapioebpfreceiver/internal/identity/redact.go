@@ -282,36 +282,46 @@ func RedactQuery(query string, isCutOff bool) string {
 const maxNested = 3
 
 func redactParameters(query string, nested int) string {
-	var out strings.Builder
-	for {
-		end := strings.IndexAny(query, "&;")
-		if end < 0 {
-			out.WriteString(redactParameter(query, nested))
-			return out.String()
-		}
-		out.WriteString(redactParameter(query[:end], nested))
-		out.WriteByte(query[end])
-		query = query[end+1:]
+	parts := strings.Split(query, "&")
+	for i, part := range parts {
+		parts[i] = redactParts(part, nested)
 	}
+	return strings.Join(parts, "&")
 }
 
-func redactParameter(parameter string, nested int) string {
-	name, value, hasValue := strings.Cut(parameter, "=")
-	if !hasValue || value == "" {
-		return parameter
-	}
-	if plain := decoded(name); plain == "sig" || namesSecret(plain) {
-		return name + "=" + redacted
-	}
-	if nested == 0 {
-		return parameter
-	}
-	return name + "=" + redactDecoded(value, func(plain string) string {
-		plain = redactURLs(plain)
-		if path, query, hasQuery := strings.Cut(plain, "?"); hasQuery {
-			plain = path + "?" + redactParameters(query, nested-1)
+// redactParts of what some take for one parameter and others for several: a credential may have a semicolon, so what follows
+// one is hidden with it.
+func redactParts(parameter string, nested int) string {
+	parts := strings.Split(parameter, ";")
+	for i, part := range parts {
+		name, value, hasValue := strings.Cut(part, "=")
+		switch plain := decoded(name); {
+		case !hasValue:
+			parts[i] = redactNested(part, nested)
+		case value != "" && (plain == "sig" || namesSecret(plain)):
+			parts[i] = name + "=" + redacted
+			return strings.Join(parts[:i+1], ";")
+		default:
+			parts[i] = name + "=" + redactNested(value, nested)
 		}
-		return plain
+	}
+	return strings.Join(parts, ";")
+}
+
+// redactNested hides what is in a value, and in what that means when it is decoded.
+func redactNested(value string, nested int) string {
+	if nested == 0 {
+		return value
+	}
+	return redactDecoded(value, func(plain string) string {
+		plain = redactURLs(plain)
+		if at := strings.IndexAny(plain, "?#"); at >= 0 {
+			return plain[:at+1] + redactParameters(plain[at+1:], nested-1)
+		}
+		if decoded(plain) == plain {
+			return plain
+		}
+		return redactNested(plain, nested-1)
 	})
 }
 
@@ -329,10 +339,18 @@ func redactDecoded(value string, redact func(plain string) string) string {
 	}
 }
 
-// decoded is a text without percent-encoding, if it has one that makes sense.
+var escapes = regexp.MustCompile("%[0-9A-Fa-f]{2}")
+
+// decoded is a text without percent-encoding. What is none stays: the last escape may be cut off.
 func decoded(text string) string {
 	if plain, err := url.QueryUnescape(text); err == nil {
 		return plain
 	}
-	return text
+	return escapes.ReplaceAllStringFunc(strings.ReplaceAll(text, "+", " "), func(escape string) string {
+		plain, err := url.QueryUnescape(escape)
+		if err != nil {
+			return escape
+		}
+		return plain
+	})
 }

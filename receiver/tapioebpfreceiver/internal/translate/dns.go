@@ -95,12 +95,13 @@ func (l *lookups) release(events uint64, result outcome) {
 }
 
 func (l *lookups) asked(m *dns.Message, framed *dns.Framed) {
-	l.expire(framed.Began)
+	l.expire(framed.Began - dns.ResendSlack)
 	x, isNew := l.pairs.Sent(m, framed)
 	if !isNew {
 		l.metrics.retried(l.resourceOf(x), l.wall(framed.Ended))
 		return
 	}
+	l.expire(framed.Began) // who asks for something else has given up on what was not answered
 	l.searches.Begin(x)
 	if x = l.pairs.Excess(); x != nil {
 		l.searches.Drop(x)
@@ -145,7 +146,7 @@ func (l *lookups) resourceOf(x *dns.Exchange) *identity.Resource {
 // tick is done when all records older than now (CLOCK_BOOTTIME, ns) were handled.
 func (l *lookups) tick(now uint64) {
 	l.streams.Tick(now)
-	l.expire(now)
+	l.expire(now - dns.ResendSlack)
 	l.searches.Tick(now)
 }
 

@@ -239,6 +239,9 @@ func (h *httpReader) methodOf(method []byte) (name, original string) {
 	case "QUERY":
 		return "QUERY", ""
 	default:
+		if !http1.IsMethod(method) { // it may be anything, such as a URL with a credential
+			return otherMethod, ""
+		}
 		return otherMethod, h.texts.of(method)
 	}
 }

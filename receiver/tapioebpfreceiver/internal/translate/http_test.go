@@ -178,7 +178,14 @@ func TestQueryStrings(t *testing.T) {
 		"?to=http://u:p@h/":                    "to=http://REDACTED:REDACTED@h/",
 		"?\xff":                                "\uFFFD",
 		"?next=/cb?token=s&b=c":                "next=/cb?token=REDACTED&b=c",
-		"?a=1;token=s;b=c":                     "a=1;token=REDACTED;b=c",
+		"?a=1;token=s;b=c":                     "a=1;token=REDACTED",
+		"?password=a;b=c&d=e":                  "password=REDACTED&d=e",
+		"?http%3A%2F%2Fu%3Ap%40h":              "http%3A%2F%2FREDACTED%3AREDACTED%40h",
+		"?%2Fcb%3Ftoken%3Ds":                   "%2Fcb%3Ftoken%3DREDACTED",
+		"?a=cb%23access_token%3Ds":             "a=cb%23access_token%3DREDACTED",
+		"?a=http%253A%252F%252Fu%253Ap%2540h":  "a=http%253A%252F%252FREDACTED%253AREDACTED%2540h",
+		"?%74oken%zz=s":                        "%74oken%zz=REDACTED",
+		"?a=%2F%3Ftoken%3Ds%zz":                "a=%2F%3Ftoken%3DREDACTED",
 		"?%74oken=s&b=%zz":                     "%74oken=REDACTED&b=%zz",
 		"?to=http%3A%2F%2Fu%3Ap%40h&b=a+b%20c": "to=http%3A%2F%2FREDACTED%3AREDACTED%40h&b=a+b%20c",
 		"?next=%2Fcb%3Ftoken%3Ds%26a%3Db":      "next=%2Fcb%3Ftoken%3DREDACTED%26a%3Db",
@@ -201,6 +208,8 @@ func TestAQueryThatIsCutOff(t *testing.T) {
 		"?a=b&to=http://u:p":       "a=b&to=http://REDACTED",
 		"?a=b&to=http%3A%2F%2Fu%3": "a=b&to=http%3A%2F%2Fu%3",
 		"?to=http%3A%2F%2Fu%3Ap":   "to=http%3A%2F%2FREDACTED",
+		"?to=http%3A%2F%2Fu%3Ap%4": "to=http%3A%2F%2FREDACTED",
+		"?a=%2Fb%3Ftoken%3Ds%2":    "a=%2Fb%3Ftoken%3DREDACTED",
 		"?http://u:p":              "http://REDACTED",
 	} {
 		assert.Equal(t, want, spanWith(t, HTTPOptions{Query: true}, "GET /a"+query, "", ofServer).Attributes["url.query"])
@@ -212,7 +221,9 @@ func TestRequestsThatServersRefuse(t *testing.T) {
 	for line, want := range map[string]attributes{
 		"GET HTTP/1.1":           {"http.request.method": "GET", "url.path": nil, "http.request.method_original": nil},
 		" /x HTTP/1.1":           {"http.request.method": "_OTHER", "url.path": "/x", "http.request.method_original": nil},
-		"G\x01\xffT /x HTTP/1.1": {"http.request.method": "_OTHER", "url.path": "/x", "http.request.method_original": "G\x01\uFFFDT"},
+		"G\x01\xffT /x HTTP/1.1": {"http.request.method": "_OTHER", "url.path": "/x", "http.request.method_original": nil},
+		"/x?token=s HTTP/1.1":    {"http.request.method": "_OTHER", "url.path": nil, "http.request.method_original": nil},
+		"M-SEARCH * HTTP/1.1":    {"http.request.method": "_OTHER", "url.path": "*", "http.request.method_original": "M-SEARCH"},
 	} {
 		span := spanWith(t, HTTPOptions{}, line+"\r\nHost: h\r\n\r\n", "", func(e *bpf.WireHttpExchange) {
 			ofServer(e)

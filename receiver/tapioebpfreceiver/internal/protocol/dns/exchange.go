@@ -71,9 +71,9 @@ type pairKey struct {
 }
 
 const (
-	// resendSlack is how much later than the timeout a query may be sent again: glibc does so after as long as is the
+	// ResendSlack is how much later than the timeout a query may be sent again, ns: glibc does so after as long as is the
 	// usual timeout here, and it takes a moment. Nobody has given up then.
-	resendSlack = 100e6 // ns
+	ResendSlack = 100e6
 	// maxTimeouts of a query, from when it was sent first: there are programs that never stop asking.
 	maxTimeouts = 4
 )
@@ -181,10 +181,11 @@ func (p *Pairs) find(m *Message, framed *Framed) *Exchange {
 	return nil
 }
 
-// Overdue takes out a query whose answer is waited for no longer; nil if there is none.
+// Overdue takes out a query whose answer is waited for no longer; nil if there is none. Until ResendSlack later it may be
+// sent again.
 func (p *Pairs) Overdue(now uint64) *Exchange {
 	x := p.oldest
-	if x == nil || x.sent+p.timeout+resendSlack >= now {
+	if x == nil || x.sent+p.timeout >= now {
 		return nil
 	}
 	p.remove(x)

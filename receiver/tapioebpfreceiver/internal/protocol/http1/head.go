@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"strings"
 )
 
 // ErrNoRequest is returned for what does not begin with a request line.
@@ -89,6 +90,17 @@ func isToken(text []byte) bool {
 		}
 	}
 	return len(text) > 0
+}
+
+// IsMethod says whether a method is one that may be sent (a token of RFC 9110, 5.6.2).
+func IsMethod(method []byte) bool {
+	for _, c := range method {
+		isAlphanumeric := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+		if !isAlphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return len(method) > 0
 }
 
 // Fields are header lines, up to the empty line or to where they were cut off.

@@ -89,6 +89,15 @@ func TestFieldsCanBeLeftEarly(t *testing.T) {
 	}
 }
 
+func TestIsMethod(t *testing.T) {
+	for _, method := range []string{"GET", "M-SEARCH", "x1", "!#$%&'*+-.^_`|~"} {
+		assert.True(t, IsMethod([]byte(method)), method)
+	}
+	for _, method := range []string{"", "/x", "a=b", "a:b", "a@b", "a?", "G\x01", "\xc3", "[", "{"} {
+		assert.False(t, IsMethod([]byte(method)), method)
+	}
+}
+
 func TestIs(t *testing.T) {
 	assert.True(t, Is([]byte("User-AGENT"), "user-agent"))
 	assert.False(t, Is([]byte("user_agent"), "user-agent"))

@@ -13,13 +13,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/protocol/dns"
 )
 
 const (
 	// drawnTimeout is how long a question may go unanswered. All between two waits takes less.
 	drawnTimeout = time.Second
-	waitForDNS   = drawnTimeout + 50*time.Millisecond
-	waitsAtMost  = 2 // of a conversation, so that the test does not take long
+	// waitForDNS is so much longer that a question is another query then.
+	waitForDNS  = drawnTimeout + dns.ResendSlack + 50*time.Millisecond
+	waitsAtMost = 2 // of a conversation, so that the test does not take long
 
 	drawnPort, otherDrawnPort = 53, 5300 // that are observed
 	unseenPort                = 5301
@@ -75,6 +78,7 @@ type toldQuery struct {
 	retries    int
 	pending    bool
 	start, end int // steps; an end of -1: the timeout
+	sent       int // step; when it was asked last
 	answer     *drawnAnswer
 }
 
@@ -305,11 +309,11 @@ func (d *dnsDrawer) question(client, server int, id uint16, opcode int, q drawnQ
 func (d *dnsDrawer) noteAsked(client, server int, id uint16, opcode int, q drawnQuestion) *toldQuery {
 	if told := d.find(client, id, opcode, &q); told != nil {
 		told.retries++
-		told.server = server
+		told.server, told.sent = server, d.now()
 		d.retries++
 		return told
 	}
-	told := &toldQuery{client: client, id: id, opcode: opcode, question: q, server: server, pending: true, start: d.now(), end: -1}
+	told := &toldQuery{client: client, id: id, opcode: opcode, question: q, server: server, pending: true, start: d.now(), sent: d.now(), end: -1}
 	d.queries = append(d.queries, told)
 	return told
 }

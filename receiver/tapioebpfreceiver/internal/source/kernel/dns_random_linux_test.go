@@ -404,9 +404,9 @@ func atTimeOf(record, other []byte) []byte {
 
 // dnsTold is a span, or what is wanted of one.
 type dnsSpan struct {
-	text           string
-	start, end     [2]uint64 // not before, not after
-	hasTimeoutOver bool      // it lasts exactly as long as the timeout
+	text       string
+	start, end [2]uint64 // not before, not after
+	isTimeout  bool      // if it was sent once, it lasts exactly as long
 }
 
 type dnsTold struct {
@@ -486,9 +486,12 @@ func (p *dnsPlay) wantQuery(w *wantedOfDNS, q *toldQuery) {
 		attributes["tapio.dns.retries"] = int64(q.retries)
 	}
 	failure := q.describeAnswer(attributes)
-	span := dnsSpan{start: p.Times[q.start], hasTimeoutOver: q.answer == nil}
+	span := dnsSpan{start: p.Times[q.start], isTimeout: q.answer == nil && q.retries == 0}
 	if q.answer != nil {
 		span.end = p.Times[q.end]
+	} else {
+		sent := p.Times[q.sent]
+		span.end = [2]uint64{sent[0] + uint64(drawnTimeout), sent[1] + uint64(drawnTimeout)}
 	}
 	status := ptrace.StatusCodeUnset
 	if failure != "" {
@@ -643,10 +646,9 @@ func (p *dnsPlay) assertTold(t testing.TB, want wantedOfDNS, told dnsTold) {
 	for i, w := range want.spans {
 		got := told.spans[i]
 		assert.True(t, isWithin(got.start, w.start), "%s: %d is not in %v, where begins %s", about, got.start[0], w.start, w.text)
-		if w.hasTimeoutOver {
+		assert.True(t, isWithin(got.end, w.end), "%s: %d is not in %v, where ends %s", about, got.end[0], w.end, w.text)
+		if w.isTimeout {
 			assert.EqualValues(t, drawnTimeout, got.end[0]-got.start[0], "%s: %s", about, w.text)
-		} else {
-			assert.True(t, isWithin(got.end, w.end), "%s: %d is not in %v, where ends %s", about, got.end[0], w.end, w.text)
 		}
 	}
 }
