@@ -273,6 +273,6 @@ func (r *reader) fail(err error) {
 	r.failed.Store(&reason)
 	r.sendRest()
 	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
-	r.receiver.set.Logger.Error("Reading has ended, for which the collector will", zap.Error(err))
+	r.receiver.set.Logger.Error("Events cannot be read any more: the collector will end", zap.Error(err))
 	r.receiver.status.fail(err, r.receiver.started)
 }

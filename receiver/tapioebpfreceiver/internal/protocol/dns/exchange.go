@@ -181,11 +181,11 @@ func (p *Pairs) find(m *Message, framed *Framed) *Exchange {
 	return nil
 }
 
-// Overdue takes out a query whose answer is waited for no longer; nil if there is none. Until ResendSlack later it may be
-// sent again.
-func (p *Pairs) Overdue(now uint64) *Exchange {
+// Overdue takes out a query whose answer is waited for no longer, and was not so many ns ago; nil if there is none. Until
+// ResendSlack later it may be sent again.
+func (p *Pairs) Overdue(now, slack uint64) *Exchange {
 	x := p.oldest
-	if x == nil || x.sent+p.timeout >= now {
+	if x == nil || x.sent+p.timeout+slack >= now {
 		return nil
 	}
 	p.remove(x)
