@@ -11,8 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -26,6 +24,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 //go:embed testdata/config.yaml
@@ -82,7 +82,7 @@ func startCollector(t *testing.T, scope cgroup, overrides ...string) *collector 
 // launch only starts it.
 func launch(t *testing.T, path string, as *syscall.Credential, scope string, overrides ...string) *collector {
 	t.Helper()
-	return launchConfig(t, path, as, scope, config, freePort(t), freePort(t), overrides...)
+	return launchConfig(t, path, as, scope, config, porttest.Free(t), porttest.Free(t), overrides...)
 }
 
 // launchConfig starts it with another configuration.
@@ -288,47 +288,6 @@ func get(url string) (code int, body string, err error) {
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
 	return response.StatusCode, string(content), err
-}
-
-// handedOut are the ports that freePort has given.
-var handedOut sync.Map
-
-// freePort is one that nobody listens on at the moment. It is below those that the kernel chooses for
-// connections, and for listeners that ask for any (ip_local_port_range), so that it stays free.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 20000 + rand.N(12000)
-		if _, taken := handedOut.LoadOrStore(port, true); taken {
-			continue
-		}
-		listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
-// closedPort is one that nobody can listen on: it is taken, but not listened on.
-func closedPort(t *testing.T, network string) string {
-	t.Helper()
-	family, address := syscall.AF_INET, syscall.Sockaddr(&syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	if network == "tcp6" {
-		family, address = syscall.AF_INET6, &syscall.SockaddrInet6{Addr: [16]byte{15: 1}}
-	}
-	socket, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { syscall.Close(socket) })
-	require.NoError(t, syscall.Bind(socket, address))
-	bound, err := syscall.Getsockname(socket)
-	require.NoError(t, err)
-	if v6, ok := bound.(*syscall.SockaddrInet6); ok {
-		return net.JoinHostPort("::1", strconv.Itoa(v6.Port))
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.(*syscall.SockaddrInet4).Port))
 }
 
 // syncBuffer may be written and read at the same time.

@@ -27,6 +27,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 func init() {
@@ -178,7 +180,7 @@ func (w *comparedWorkload) connections(t *testing.T, in cgroup) {
 	server := w.pods[0].start(t, "serve", "tcp4", 2, 1000, "polite")
 	in.start(t, "fetch", "tcp4", server.line(), 2, 50_000).wait()
 	server.wait()
-	in.start(t, "refused", "tcp4", closedPort(t, "tcp4"), 1).wait()
+	in.start(t, "refused", "tcp4", porttest.Closed(t, "tcp4"), 1).wait()
 	slam := w.pods[0].start(t, "slam", "tcp4")
 	in.start(t, "slammed", "tcp4", slam.line()).wait()
 	slam.wait()
@@ -226,7 +228,7 @@ func (w *comparedWorkload) byOlderProcesses(t *testing.T) {
 			{"askEach", w.upstream.address, "GET /size/10", "POST /status/404", "GET /status/503", "POST /drop/0"},
 			{"slammed", "tcp4", slam.line()},
 			{"fetch", "tcp4", server.line(), "1", "1000"},
-			{"refused", "tcp4", closedPort(t, "tcp4"), "1"},
+			{"refused", "tcp4", porttest.Closed(t, "tcp4"), "1"},
 			{"search", w.names + ":53", "older.found.test"},
 			{"search", w.names + ":53", "older.missing.test"},
 			{"askSlowly", w.names + ":53", "older.found.test.", "1", "0s"},

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 const shopDomain = "shop.test"
@@ -112,7 +114,7 @@ func TestHandlersLookupAndRequest(t *testing.T) {
 	asking := scope.startBy(t, shop.by(), "load")
 	require.Equal(t, "ready", asking.line())
 	c := startCollector(t, scope, showTruth)
-	port := freePort(t)
+	port := porttest.Free(t)
 	command := shop.within(scope.command(t, "python3", testdata(t, "threaded.py"), strconv.Itoa(port), backend, "{}."+shopDomain, "job"))
 	server := startServer(t, newServer(command, "", port))
 	l, asked := level{8, 15, 0}, 0

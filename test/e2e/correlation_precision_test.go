@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // relayed is a server that asks another one before it answers.
@@ -53,7 +55,7 @@ func (g cgroup) startRelay(t *testing.T, kind, backend string, job bool) relayed
 		r.address, r.pid = p.line(), p.pid()
 		return r
 	}
-	port := freePort(t)
+	port := porttest.Free(t)
 	own, backendPort := strconv.Itoa(port), backend[strings.LastIndex(backend, ":")+1:]
 	var command *exec.Cmd
 	switch kind {

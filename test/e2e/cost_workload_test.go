@@ -25,6 +25,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 const (
@@ -111,7 +113,7 @@ var redisRate = regexp.MustCompile(`"GET","([0-9.]+)"`)
 
 // startRedisLoad has a Redis that keeps nothing answer GETs.
 func startRedisLoad(t *testing.T, g cgroup) func() (float64, time.Duration) {
-	port := freePort(t)
+	port := porttest.Free(t)
 	command := g.command(t, "redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	startServer(t, newServer(command, "", port))
 	return func() (float64, time.Duration) {

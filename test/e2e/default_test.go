@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // defaultConfig is what "make run" runs.
@@ -30,7 +32,7 @@ const rest = 10 * time.Second
 // TestDefaultConfig runs it as it is, but for the ports: something else may listen there.
 func TestDefaultConfig(t *testing.T) {
 	requireBPF(t)
-	prometheus := strconv.Itoa(freePort(t))
+	prometheus := strconv.Itoa(porttest.Free(t))
 	scope := newCgroup(t)
 	forgetBinary(t)
 	c := startDefault(t, scope, "exporters::prometheus::endpoint: 127.0.0.1:"+prometheus, "receivers::tapioebpf::metrics::interval: 1s")
@@ -97,7 +99,7 @@ func TestDemo(t *testing.T) {
 	if os.Geteuid() == 0 {
 		nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}
-	c := launchDefaultAs(t, publicBinary(t), nobody, cgroup{}, "exporters::prometheus::endpoint: 127.0.0.1:"+strconv.Itoa(freePort(t)),
+	c := launchDefaultAs(t, publicBinary(t), nobody, cgroup{}, "exporters::prometheus::endpoint: 127.0.0.1:"+strconv.Itoa(porttest.Free(t)),
 		"receivers::tapioebpf::source: simulator", "receivers::tapioebpf::simulator::rate: 300")
 	require.Eventually(t, func() bool { return c.hasExited() || c.isReady() }, patience, pollInterval, "the collector is not ready")
 	require.False(t, c.hasExited(), "the collector did not start:\n%s", c.stderr)
@@ -155,7 +157,7 @@ func launchDefaultAs(t *testing.T, path string, as *syscall.Credential, scope cg
 	t.Helper()
 	content, err := os.ReadFile(defaultConfig)
 	require.NoError(t, err)
-	stats, telemetry := freePort(t), freePort(t)
+	stats, telemetry := porttest.Free(t), porttest.Free(t)
 	c := launchConfig(t, path, as, scope.path, string(content), stats, telemetry, append([]string{
 		"extensions::tapio::endpoint: 127.0.0.1:" + strconv.Itoa(stats),
 		"service::telemetry: {logs: {encoding: json}, metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: " + strconv.Itoa(telemetry) + "}}}}]}}",

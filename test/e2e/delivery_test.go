@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // simulating makes so many events a second, each of which can be told from what arrives, and sends them to an endpoint by
@@ -41,7 +43,7 @@ func queuedExporter(address, queue string) string {
 
 func absentEndpoint(t *testing.T) string {
 	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t)))
 }
 
 // requireArrived wants just what the ledger says to be exported, once each.
@@ -137,7 +139,7 @@ func TestQueueOnDisk(t *testing.T) {
 			arrived := receiveOTLP(t, address)
 			next := launch(t, binary(t), nil, "", append(onDisk(dir),
 				"exporters::otlp_http: "+queuedExporter(address, diskQueue),
-				fmt.Sprintf("receivers::otlp::protocols::http::endpoint: 127.0.0.1:%d", freePort(t)),
+				fmt.Sprintf("receivers::otlp::protocols::http::endpoint: 127.0.0.1:%d", porttest.Free(t)),
 				"service::pipelines: {traces: {receivers: [otlp], exporters: [otlp_http]}, metrics: {receivers: [otlp], exporters: [file]}, logs: {receivers: [otlp], exporters: [otlp_http]}}",
 			)...)
 			if tt.exact {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/test/etcdserver"
 )
 
@@ -58,7 +59,7 @@ func TestEtcd(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
 	// who is to be observed is told before its ports are known: those of this etcd are none of the defaults
-	client, peer := freePort(t), freePort(t)
+	client, peer := porttest.Free(t), porttest.Free(t)
 	c := startCollector(t, scope, etcdKey+"slow: 1us",
 		fmt.Sprintf("%sclient_ports: [%d]", etcdKey, client), fmt.Sprintf("%speer_ports: [%d]", etcdKey, peer))
 	server := etcdserver.Start(t, etcdserver.Options{

@@ -22,6 +22,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 //go:embed testdata/nginx.conf
@@ -60,7 +62,7 @@ func (g cgroup) startNginx(t *testing.T, upstream int) *server {
 // nginx that is not started yet.
 func (g cgroup) nginx(t *testing.T, upstream int) (*exec.Cmd, *server) {
 	t.Helper()
-	port := freePort(t)
+	port := porttest.Free(t)
 	dir := nginxDir(t, port, upstream)
 	command := g.command(t, "nginx", "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
 	command.SysProcAttr.Pdeathsig = syscall.SIGTERM // its workers would live on if it was killed

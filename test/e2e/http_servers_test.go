@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // questions of many kinds, to a server that understands /size, /chunked and /status.
@@ -64,7 +66,7 @@ func testdata(t *testing.T, name string) string {
 
 func (g cgroup) startNode(t *testing.T) *server {
 	t.Helper()
-	port, log := freePort(t), filepath.Join(t.TempDir(), "calls")
+	port, log := porttest.Free(t), filepath.Join(t.TempDir(), "calls")
 	require.NoError(t, os.WriteFile(log, nil, 0o644))
 	return startServer(t, newServer(g.command(t, "node", testdata(t, "server.js"), strconv.Itoa(port), log), log, port))
 }
@@ -96,7 +98,7 @@ func TestHTTPForkingServer(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
 	c := startCollector(t, scope)
-	port, log := freePort(t), filepath.Join(t.TempDir(), "calls")
+	port, log := porttest.Free(t), filepath.Join(t.TempDir(), "calls")
 	require.NoError(t, os.WriteFile(log, nil, 0o644))
 	command := scope.command(t, "python3", testdata(t, "server.py"), "::ffff:127.0.0.1", strconv.Itoa(port), log)
 	server := startServer(t, newServer(command, log, port))
@@ -144,7 +146,7 @@ func TestHTTPPythonModule(t *testing.T) {
 
 func askPython(t *testing.T, scope cgroup, version string) (served, asked []call) {
 	t.Helper()
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), porttest.Free(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 3_000_000), 0o644))
 	command := scope.command(t, "python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--protocol", version, "-d", dir, strconv.Itoa(port))
 	log := &syncBuffer{}

@@ -77,6 +77,7 @@ func TestHTTPWrk(t *testing.T) {
 	c := startCollector(t, scope, unbounded...)
 	counts := c.tally()
 	answered := scope.wrk(t, "-t2", "-c"+strconv.Itoa(connections), "-d1s", nginx.url("/small.txt"))
+	nginx.stop() // before the collector, which would not tell what is answered after it
 	c.quiet()
 	c.stop().requireNothingLost(t)
 	cut := forgetCut(counts)

@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // TestTerminateUnderLoad ends the collector while processes start and connect as fast as they can:
@@ -92,7 +94,7 @@ func runTrue(t *testing.T, scope cgroup, n int) {
 func TestRefusingConsumer(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
-	c := startCollector(t, scope, withRefusing(closedPort(t, "tcp4"), "0s")...)
+	c := startCollector(t, scope, withRefusing(porttest.Closed(t, "tcp4"), "0s")...)
 	runTrue(t, scope, 20)
 	require.Eventually(t, func() bool { return c.stats().Ledger["process"].Lost["refused"] == 60 }, patience, pollInterval)
 	want := row{Seen: 60, Lost: map[string]uint64{"refused": 60}}
@@ -109,7 +111,7 @@ func TestRefusingConsumer(t *testing.T) {
 func TestTerminateWhileRefused(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
-	c := startCollector(t, scope, append(withRefusing(closedPort(t, "tcp4"), "1m"), "receivers::tapioebpf::batch::max_events: 1")...)
+	c := startCollector(t, scope, append(withRefusing(porttest.Closed(t, "tcp4"), "1m"), "receivers::tapioebpf::batch::max_events: 1")...)
 	runTrue(t, scope, 10)
 	require.Eventually(t, func() bool { return c.stats().Ledger["process"].InFlight == 30 }, patience, pollInterval)
 	rows := c.stop()
@@ -120,7 +122,7 @@ func TestTerminateWhileRefused(t *testing.T) {
 func TestConsumerComesBack(t *testing.T) {
 	requireBPF(t)
 	scope := newCgroup(t)
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t)))
 	c := startCollector(t, scope, withRefusing(address, "1m")...)
 	runTrue(t, scope, 20)
 	require.Eventually(t, func() bool { return c.stats().Ledger["process"].InFlight == 60 }, patience, pollInterval)

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // TestMetrics: the metrics count what was done, and are well-formed.
@@ -27,7 +29,7 @@ func TestMetrics(t *testing.T) {
 		{programs: []program{{executable: sh, args: []string{"sh", "-c", "kill -9 $$"}}}, signal: syscall.SIGKILL},
 		{programs: []program{{executable: sh, args: []string{"sh", "-c", "exec true"}}}},
 	})
-	scope.start(t, "refused", "tcp4", closedPort(t, "tcp4"), 4).wait()
+	scope.start(t, "refused", "tcp4", porttest.Closed(t, "tcp4"), 4).wait()
 	const up, down = 5000, 600
 	startPair(t, scope, "tcp6", up, down).wait(t, up, down)
 	c.stopWithoutLoss()

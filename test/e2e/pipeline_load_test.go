@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 const (
@@ -41,7 +43,7 @@ func TestPipelineLoad(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "simulated")
 	recordSimulated(t, file, pipelineEvents)
-	port := freePort(t)
+	port := porttest.Free(t)
 	sink := launch(t, binary(t), nil, "", "receivers::otlp::protocols::grpc::endpoint: 127.0.0.1:"+strconv.Itoa(port), "exporters::nop: {}",
 		"service::pipelines: {traces: {receivers: [otlp], exporters: [nop]}, metrics: {receivers: [otlp], exporters: [nop]}, logs: {receivers: [otlp], exporters: [nop]}}")
 	sink.pinTo(1)
@@ -198,7 +200,7 @@ func playAll(t *testing.T, file string, sink *collector, overrides []string) pla
 // profile plays the recording once more, and says what the CPU's time went to. The profile stays beside the binary.
 func profile(t *testing.T, name, file string, overrides []string) {
 	t.Helper()
-	port := freePort(t)
+	port := porttest.Free(t)
 	c := startPlaying(t, file, append(slices.Clone(overrides), fmt.Sprintf("extensions::pprof: {endpoint: 127.0.0.1:%d}", port), "service::extensions: [tapio, pprof]"))
 	_, body, err := get(fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, profiledFor))
 	require.NoError(t, err)

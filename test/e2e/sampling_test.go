@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver"
 )
 
@@ -228,7 +229,7 @@ const noPorts = "{extensions: {health_check: {endpoint: '127.0.0.1:0'}}, service
 // startReceiving takes any ports but the one that it is sent to.
 func startReceiving(t *testing.T, config string, overrides ...string) *sampler {
 	t.Helper()
-	address := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	address := "127.0.0.1:" + strconv.Itoa(porttest.Free(t))
 	c := launchConfig(t, binary(t), nil, "", config, 0, 0, append(overrides,
 		"receivers::otlp::protocols: {grpc: {endpoint: 127.0.0.1:0}, http: {endpoint: "+address+"}}",
 		"service::pipelines::traces::receivers: [otlp]",

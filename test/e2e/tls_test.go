@@ -35,6 +35,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 func init() { workloads["shakeHands"] = shakeHands }
@@ -79,7 +81,7 @@ func startTLSShop(t *testing.T, scope cgroup) *tlsShop {
 	t.Helper()
 	s := &tlsShop{network: newNetwork(t), scope: scope}
 	s.resolve(map[string]string{shopDomain: "127.0.0.1"})
-	dir, port := publicDir(t), freePort(t)
+	dir, port := publicDir(t), porttest.Free(t)
 	s.certificate = writeCertificate(t, dir)
 	config := filepath.Join(dir, "nginx.conf")
 	content := strings.NewReplacer("@DIR@", dir, "@PORT@", strconv.Itoa(port)).Replace(tlsConfig)
@@ -93,7 +95,7 @@ func startTLSShop(t *testing.T, scope cgroup) *tlsShop {
 
 func (s *tlsShop) startPython(t *testing.T, mode, rest string) *server {
 	t.Helper()
-	port := freePort(t)
+	port := porttest.Free(t)
 	command := s.within(s.scope.command(t, "python3", testdata(t, "tls.py"), mode, strconv.Itoa(port), s.certificate, rest))
 	return startServer(t, newServer(command, "", port))
 }
@@ -310,7 +312,7 @@ func TestTLSOfOpenSSL(t *testing.T) {
 // startOpenSSL starts a server that takes early data and any cipher suite.
 func (s *tlsShop) startOpenSSL(t *testing.T) (port int) {
 	t.Helper()
-	port = freePort(t)
+	port = porttest.Free(t)
 	command := s.within(s.scope.command(t, "openssl", "s_server", "-quiet", "-accept", fmt.Sprintf("127.0.0.1:%d", port),
 		"-cert", s.certificate, "-key", s.certificate, "-early_data", "-max_early_data", "16384", "-cipher", "ALL"))
 	_, err := command.StdinPipe() // it would end with its input

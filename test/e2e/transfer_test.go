@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // connectionsAtOnce that each pair of client and server has.
@@ -234,7 +236,7 @@ func TestRefusedAndReset(t *testing.T) {
 	scope := newCgroup(t)
 	c := startCollector(t, scope)
 	for _, network := range []string{"tcp4", "tcp6"} {
-		closed := closedPort(t, network)
+		closed := porttest.Closed(t, network)
 		client := scope.start(t, "refused", network, closed, 5)
 		client.wait()
 		sides := slamOnce(t, scope, network)

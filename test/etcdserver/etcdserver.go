@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // patience is how long an etcd may take to start, on a machine with other work.
@@ -61,8 +62,8 @@ func Start(t testing.TB, options Options) *Server {
 		}
 		t.Skip(err)
 	}
-	s := &Server{t: t, options: options, Dir: t.TempDir(), Metrics: freeAddress(t)}
-	s.Client, s.Peer = cmp.Or(options.Client, freeAddress(t)), cmp.Or(options.Peer, freeAddress(t))
+	s := &Server{t: t, options: options, Dir: t.TempDir(), Metrics: porttest.FreeAddress(t)}
+	s.Client, s.Peer = cmp.Or(options.Client, porttest.FreeAddress(t)), cmp.Or(options.Peer, porttest.FreeAddress(t))
 	t.Cleanup(s.Stop)
 	s.Run()
 	return s
@@ -168,12 +169,4 @@ func (s *Server) Metric(name string) float64 {
 	}
 	require.Fail(s.t, fmt.Sprintf("etcd has no metric %s", name))
 	return 0
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -34,10 +34,10 @@ const patience = 30 * time.Second
 // silent is a source of which nothing comes.
 type silent struct{ source.Source }
 
-func (silent) Read(func([]byte)) error  { time.Sleep(time.Millisecond); return nil }
-func (silent) Stop() error              { return nil }
-func (silent) Close() error             { return nil }
-func (silent) BootTime() (int64, error) { return 1000, nil }
+func (silent) Read(func([]byte)) error        { time.Sleep(time.Millisecond); return nil }
+func (silent) Stop(func(record []byte)) error { return nil }
+func (silent) Close() error                   { return nil }
+func (silent) BootTime() (int64, error)       { return 1000, nil }
 func (silent) Counters() (map[uint8]source.Counters, error) {
 	return map[uint8]source.Counters{uint8(event.FamilyEtcd): {Seen: 5}}, nil
 }
@@ -198,8 +198,8 @@ func TestAwayAndBack(t *testing.T) {
 	etcdserver.Put(t, client, "/registry/pods/a/2", "x") // maybe before the watch is back
 	l.await("create /registry/pods/a/1", "create /registry/pods/a/2")
 	l.awaitWatching()
+	require.Eventually(t, func() bool { return len(l.told()) == 4 }, patience, time.Millisecond, "a moment after the status is there")
 	told := l.told()
-	require.Len(t, told, 4)
 	assert.Equal(t, []string{"", ""}, []string{told[1], told[3]})
 }
 
@@ -258,7 +258,8 @@ func TestQueueFull(t *testing.T) {
 	for i := range 10 {
 		etcdserver.Put(t, client, fmt.Sprintf("/registry/pods/a/%d", i), "x")
 	}
-	require.Eventually(t, func() bool { return l.source.watcher.seen.Load() == 10 }, patience, time.Millisecond)
+	w := l.source.watcher
+	require.Eventually(t, func() bool { return w.seen.Load() == 10 && w.queueFull.Load() == 7 }, patience, time.Millisecond)
 	l.await("create /registry/pods/a/0", "create /registry/pods/a/1", "create /registry/pods/a/2")
 	counters, err := l.source.Counters()
 	require.NoError(t, err)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -24,10 +23,10 @@ func (s *Source) attach(p program) error {
 	}
 	switch p.spec.Type {
 	case ebpf.Tracing:
-		return s.keep(p.name)(link.AttachTracing(link.TracingOptions{Program: p.program}))
+		return s.keep(link.AttachTracing(link.TracingOptions{Program: p.program}))
 	case ebpf.RawTracepoint:
 		_, tracepoint, _ := strings.Cut(p.spec.SectionName, "/")
-		return s.keep(p.name)(link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: p.program}))
+		return s.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: p.program}))
 	case ebpf.CGroupSKB, ebpf.CGroupSock:
 		return s.attachToCgroups(p)
 	default:
@@ -39,7 +38,7 @@ func (s *Source) attach(p program) error {
 // program.
 func (s *Source) attachToCgroups(p program) error {
 	for _, group := range s.scope.cgroups {
-		err := s.keep(p.name)(link.AttachCgroup(link.CgroupOptions{Path: group.dir, Attach: p.spec.AttachType, Program: p.program}))
+		err := s.keep(link.AttachCgroup(link.CgroupOptions{Path: group.dir, Attach: p.spec.AttachType, Program: p.program}))
 		if err != nil {
 			return fmt.Errorf("cgroup %s: %w", group.path, err)
 		}
@@ -87,33 +86,10 @@ func read(iter *link.Iter, to io.Writer) error {
 	}
 }
 
-// keep what a program was attached by.
-func (s *Source) keep(program string) func(link.Link, error) error {
-	return func(l link.Link, err error) error {
-		if err != nil {
-			return err
-		}
-		s.links = append(s.links, attachment{l, program})
-		return nil
+func (s *Source) keep(l link.Link, err error) error {
+	if err != nil {
+		return err
 	}
-}
-
-// An attachment is a program's, at one hook.
-type attachment struct {
-	link.Link
-	program string
-}
-
-// inOrderOfDetaching has those first that tell a socket's end: once packets are not seen any more, an exchange that
-// ends would be one of which bytes were missed, and that would be accounted for as a loss.
-func inOrderOfDetaching(links []attachment) []attachment {
-	ofEnds, others := []attachment{}, []attachment{}
-	for _, l := range links {
-		if slices.Contains(tellersOfEnds, l.program) {
-			ofEnds = append(ofEnds, l)
-		} else {
-			others = append(others, l)
-		}
-	}
-	return append(ofEnds, others...)
+	s.links = append(s.links, l)
+	return nil
 }

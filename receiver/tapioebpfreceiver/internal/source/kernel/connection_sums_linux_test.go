@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
@@ -195,12 +196,12 @@ func carriedOf(t *testing.T, open func(testing.TB, func(*Options)) *world, limit
 	for range 10 {
 		w := open(t, func(o *Options) { o.Families, o.RateLimits = []string{familyNetwork}, limits })
 		for _, host := range []string{"127.0.0.1", "::1"} {
-			at := func() string { return net.JoinHostPort(host, strconv.Itoa(int(freePort(t)))) }
+			at := func() string { return net.JoinHostPort(host, strconv.Itoa(porttest.Free(t))) }
 			require.NoError(t, w.workload("ask-streams", at(), "20").Run())
 			require.NoError(t, w.workload("reset-streams", at(), "10").Run())
 			require.NoError(t, w.workload("flood-dns", "unanswered", at(), "7").Run())
 		}
-		require.NoError(t, w.workload("flood", closedAddress(t), "30").Run())
+		require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), "30").Run())
 		w.finish()
 		counters := w.counters()[uint8(event.FamilyNetwork)]
 		assert.Zero(t, counters.Throttled)
@@ -221,12 +222,17 @@ func TestDurationsOfSummedConnections(t *testing.T) {
 		o.Families, o.RateLimits = []string{familyNetwork}, map[string]uint64{familyNetwork: 1}
 	})
 	closed := map[bool]bool{}
-	for tries := 0; len(closed) < 2; tries++ { // on a slow machine the second is over, and the close is told
+	useUp := func() { // what a second brings
+		require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), "5").Run())
+	}
+	for tries := 0; len(closed) < 2; tries++ { // where a second is over just then, a close is told
 		require.Less(t, tries, 10, "a client's and a server's close are never summed up")
-		require.NoError(t, w.workload("flood", closedAddress(t), "5").Run()) // what a second brings
+		time.Sleep(time.Duration(tries) * 170 * time.Millisecond) // at another time of a second
+		useUp()
 		talk := startTalker(t, w.workload("hold", "1"))
 		talk.hear()
 		time.Sleep(pause)
+		useUp()
 		talk.end()
 		require.Eventually(t, func() bool {
 			_, told, summed := w.carried()
@@ -273,7 +279,7 @@ func TestWithoutRoomForSumsConnectionsAreThrottled(t *testing.T) {
 	close(w.done)
 	w.fillConnectionSums("connection_sums", 0)
 	w.fillConnectionSums("connection_cgroup_sums", 0)
-	require.NoError(t, w.workload("flood", closedAddress(t), strconv.Itoa(connects)).Run())
+	require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), strconv.Itoa(connects)).Run())
 	w.finish()
 	counters, told := w.counters()[uint8(event.FamilyNetwork)], len(w.ofType(event.TypeConnectionConnect))
 	assert.EqualValues(t, connects, counters.Seen)

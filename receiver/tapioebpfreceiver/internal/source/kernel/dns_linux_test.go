@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
@@ -104,21 +105,12 @@ var portOfDNS uint16
 func withDNS(t *testing.T) func(*Options) {
 	t.Helper()
 	if portOfDNS == 0 {
-		portOfDNS = freePort(t)
+		portOfDNS = uint16(porttest.Free(t))
 	}
 	return func(o *Options) {
 		o.Families = []string{familyDNS}
 		o.DNSPorts = []uint16{portOfDNS}
 	}
-}
-
-// freePort is one that nothing uses now.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return uint16(listener.Addr().(*net.TCPAddr).Port)
 }
 
 func decodeDNS(t *testing.T, record []byte) (bpf.WireDnsMessage, []byte) {
@@ -186,7 +178,7 @@ func TestDNSSegments(t *testing.T) {
 
 func TestOtherPortsAreNotDNS(t *testing.T) {
 	w := newWorld(t, withDNS(t))
-	require.NoError(t, w.workload("ask", "udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(freePort(t)))), "30").Run())
+	require.NoError(t, w.workload("ask", "udp", net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t))), "30").Run())
 	w.finish()
 	assert.Empty(t, w.ofType(event.Type(bpf.WireEventTypeDNS_MESSAGE)))
 }

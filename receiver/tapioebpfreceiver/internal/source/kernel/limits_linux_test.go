@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
@@ -274,7 +275,7 @@ func TestALimitIsOfOneCgroup(t *testing.T) {
 	const connects, quiet, limit = 1000, 10, 20
 	w := newWorld(t, withLimits(t))
 	noisyCgroup, quietCgroup := newCgroup(t, w.cgroup), newCgroup(t, w.cgroup)
-	address := closedAddress(t)
+	address := porttest.Closed(t, "tcp4")
 	began := time.Now()
 	noisy := workloadIn(t, noisyCgroup, "flood", address, strconv.Itoa(connects))
 	require.NoError(t, noisy.Start())
@@ -583,7 +584,7 @@ func TestACgroupThatIsSilentIsForgotten(t *testing.T) {
 	close(w.done)
 	limits := w.source.limits
 	flood := func() {
-		require.NoError(t, w.workload("flood", closedAddress(t), "200").Run())
+		require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), "200").Run())
 	}
 	var told []bpf.WireThrottling
 	read := func(now uint64) {
@@ -646,7 +647,7 @@ func TestWithoutRoomThereIsNoLimit(t *testing.T) {
 	for i := range maxLimited {
 		require.NoError(t, w.source.loader.shared["limits"].Put(bpf.WireLimitKey{CgroupId: 1 << 40, Kind: uint32(i)}, bpf.WireLimitState{Due: w.source.Boot()}))
 	}
-	require.NoError(t, w.workload("flood", closedAddress(t), "100").Run())
+	require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), "100").Run())
 	w.finish()
 	assert.InDelta(t, 100, len(w.ofType(event.TypeConnectionConnect)), float64(w.missedRuns()["tp_btf/inet_sock_set_state"]))
 	assert.Zero(t, w.counters()[uint8(event.FamilyNetwork)].Throttled)

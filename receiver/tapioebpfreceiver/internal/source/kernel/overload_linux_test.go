@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
@@ -100,7 +101,7 @@ func TestTrafficDoesNotPushOutTheRest(t *testing.T) {
 		o.Security = securityOptions(sensitive)
 	})
 	flood := func() {
-		require.NoError(t, w.workload("flood", closedAddress(t), strconv.Itoa(connects)).Run())
+		require.NoError(t, w.workload("flood", porttest.Closed(t, "tcp4"), strconv.Itoa(connects)).Run())
 	}
 	flood()
 	for range programs {
@@ -140,13 +141,4 @@ func accesses(t *testing.T, records [][]byte) (found []event.SecurityAction) {
 		}
 	}
 	return found
-}
-
-// closedAddress is one that nobody listens on.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
 }

@@ -86,9 +86,6 @@ func wantsNetworkProgram(name string, options Options, _ kernelFeatures) bool {
 // readersOfStreams are the programs in which the reading of HTTP and TLS is.
 var readersOfStreams = []string{"packet_sent", "packet_received", "tcp_state_changed", "tcp_state_missed"}
 
-// tellersOfEnds are the programs that tell what a socket's end has ended.
-var tellersOfEnds = []string{"tcp_state_changed", "tcp_state_missed", "socket_released"}
-
 // sharedMaps exist once for all objects.
 var sharedMaps = []string{
 	"lifecycle_ring", "traffic_ring", "event_counts", "limits", "scope_cgroups", "scope_verdicts",

@@ -35,7 +35,7 @@ type Source struct {
 	features     kernelFeatures
 	sensitive    sensitiveSet
 	loader       *loader
-	links        []attachment
+	links        []link.Link
 	reporters    []*link.Iter
 	executables  executables
 	capabilities []source.Capability // complete when New returns, but for the missed runs
@@ -398,7 +398,7 @@ func (s *Source) Stop() error {
 	for _, reporter := range s.reporters {
 		errs = append(errs, reporter.Close())
 	}
-	for _, l := range inOrderOfDetaching(s.links) {
+	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
@@ -183,7 +184,7 @@ func TestEndsOfSums(t *testing.T) {
 	w := newWorld(t, withHTTPLimit)
 	long := "GET /" + strings.Repeat("l", 3000) + " HTTP/1.1\r\n\r\n"
 	for address, host := range map[string]string{"127.0.0.1": "127.0.0.1", "[::1]": "::1"} {
-		port := freePort(t)
+		port := porttest.Free(t)
 		steps := []step{}
 		for range 6 {
 			steps = append(steps, client(get), server(noBody), client(long), server(noBody))
@@ -195,7 +196,7 @@ func TestEndsOfSums(t *testing.T) {
 				switch peer := event.Address(e.Key.PeerAddress); {
 				case e.IsServer() && peer.IsUnspecified() && e.Key.PeerPort == 0:
 					ends["server"]++
-				case !e.IsServer() && peer.String() == host && e.Key.PeerPort == port:
+				case !e.IsServer() && peer.String() == host && int(e.Key.PeerPort) == port:
 					ends["client"]++
 				}
 			}

@@ -157,11 +157,18 @@ func TestHandshakesBeyondTheLimitAreSummedUp(t *testing.T) {
 
 // TestDurationsOfSummedHandshakes are from the ClientHello on, as the client sees it.
 func TestDurationsOfSummedHandshakes(t *testing.T) {
+	for tries := 0; checkDurationsOfSummed(t) == 0; tries++ {
+		require.Less(t, tries, 10, "where a second is over between them, each is told")
+	}
+}
+
+// checkDurationsOfSummed says how many of a client's handshakes were summed up.
+func checkDurationsOfSummed(t *testing.T) (events uint64) {
 	const pause = 300 * time.Millisecond
 	w := newOwnWorld(t, withTLSLimit)
 	_, truths := w.talkTLS(handshakeCase{Slow: pause, Times: 4})
 	w.finish()
-	var events, slow uint64
+	var slow uint64
 	var took, most time.Duration
 	for _, e := range w.tlsSums() {
 		if e.Key.Role == event.RoleServer {
@@ -178,10 +185,10 @@ func TestDurationsOfSummedHandshakes(t *testing.T) {
 	for _, truth := range truths {
 		most += truth.Took
 	}
-	require.Positive(t, events)
 	assert.Equal(t, events, slow)
 	assert.GreaterOrEqual(t, took, time.Duration(events)*pause)
 	assert.LessOrEqual(t, took, most)
+	return events
 }
 
 func (w *world) fillTLSSums(name string, left uint32) {
