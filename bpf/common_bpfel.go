@@ -479,7 +479,7 @@ type WireProcessIdentity struct {
 	Uid             uint32
 	Euid            uint32
 	Session         uint32
-	Reserved        uint32
+	PeakBefore      uint32
 	Comm            [16]uint8
 }
 

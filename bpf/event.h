@@ -70,7 +70,8 @@ struct process_identity {
 	__u32 uid;     /* real user id, host's user namespace */
 	__u32 euid;    /* effective user id */
 	__u32 session; /* pid of its leader in the host's pid namespace */
-	__u32 reserved;
+	/* The highest resident set size of what ran before in it, or in who started it, KiB; a fork's is 0. */
+	__u32 peak_before;
 	__u8 comm[16]; /* NUL-terminated */
 };
 

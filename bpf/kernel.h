@@ -30,6 +30,7 @@ typedef _Bool bool;
 #define S_IFIFO 0010000
 #define S_IFSOCK 0140000
 #define S_IFDIR 0040000
+#define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define AF_INET 2
 #define AF_INET6 10
@@ -44,6 +45,7 @@ typedef _Bool bool;
 #define EACCES 13
 #define EEXIST 17
 #define ENOSPC 28
+#define ECANCELED 125
 #define EKEYREJECTED 129
 #define MAX_ERRNO 4095
 #define S_ISUID 04000

@@ -20,6 +20,7 @@
 #include "serving.h"
 #include "socket.h"
 #include "tls.h"
+#include "watch.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -159,7 +160,9 @@ static __always_inline void send_connect_failure(struct sock *sk, struct socket_
 {
 	__s32 error = BPF_CORE_READ(sk, sk_err);
 
-	send_connect(sk, state, error ? error : -1 /* it failed, but no errno was kept */);
+	if (!error) /* it is the process itself that gave up, or no errno was kept */
+		error = held_by_process(sk) ? ECANCELED : -1;
+	send_connect(sk, state, error);
 }
 
 static __always_inline void fill_close(struct connection_stats *event, struct sock *sk,
@@ -337,7 +340,7 @@ static __always_inline void note_state(struct sock *sk, int new_state)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
 {
-	if (!is_tcp(sk) || !socket_in_scope(sk))
+	if (!is_watching() || !is_tcp(sk) || !socket_in_scope(sk))
 		return 0;
 	change_state(sk, old_state, new_state);
 	note_state(sk, new_state);
@@ -360,7 +363,7 @@ static __always_inline bool is_noted(struct sock *sk, int new_state)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_missed, struct sock *sk, int old_state, int new_state)
 {
-	if (!has_socket_storage || !is_tcp(sk) || !socket_in_scope(sk))
+	if (!has_socket_storage || !is_watching() || !is_tcp(sk) || !socket_in_scope(sk))
 		return 0;
 	if (is_noted(sk, new_state))
 		return 0;
@@ -653,7 +656,7 @@ static __always_inline int see_packet(struct __sk_buff *skb, enum direction dire
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (!sk)
+	if (!sk || !is_watching())
 		return ALLOW;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
@@ -689,7 +692,7 @@ int socket_created(struct bpf_sock *sk)
 {
 	struct socket_state *state;
 
-	if (!is_udp(sk))
+	if (!is_watching() || !is_udp(sk))
 		return ALLOW;
 	state = create_socket_state(sk);
 	if (!state)
@@ -718,7 +721,7 @@ int socket_released(struct bpf_sock *sk)
 	struct socket_state *state;
 	struct flow_key key;
 
-	if (!is_udp(sk))
+	if (!is_watching() || !is_udp(sk))
 		return ALLOW;
 	state = socket_state(sk);
 	if (!state)
@@ -736,6 +739,12 @@ static __always_inline bool is_due(__u64 since)
 	return bpf_ktime_get_boot_ns() - since >= report_interval;
 }
 
+/* Since when: what was told last, or its beginning. */
+static __always_inline bool must_report(__u64 since)
+{
+	return is_due(since) || is_last_chance(since);
+}
+
 static __always_inline bool is_open(struct sock *sk)
 {
 	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
@@ -750,7 +759,7 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 
 	if (!network_enabled || !is_tcp(sk) || !is_open(sk) || owned_by_self(state))
 		return;
-	if (!is_due(state->reported ? state->reported : state->connected))
+	if (!must_report(state->reported ? state->reported : state->connected))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)
@@ -810,7 +819,7 @@ static __always_inline void report_flow(struct flow_key *key, struct flow *flow)
 {
 	struct flow now = *flow;
 
-	if (!is_due(now.reported ? now.reported : now.first))
+	if (!must_report(now.reported ? now.reported : now.first))
 		return;
 	if (!send_flow(CONNECTION_REPORT, key, &now))
 		return;
@@ -910,12 +919,14 @@ int find_sockets(struct bpf_iter__task_file *ctx)
 	if (is_tcp(sk) ? !is_open(sk) : BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
 		return 0;
 	state = create_socket_state(sk);
-	if (!state || state->owner.pid)
+	if (!state)
 		return 0;
-	state->owner.pid = task->tgid;
-	state->owner.start_time = start_time_of(task);
 	if (is_tcp(sk) && !state->followed)
 		follow_from_now(sk, state);
+	if (state->owner.pid)
+		return 0; /* it has sent or received something meanwhile */
+	state->owner.pid = task->tgid;
+	state->owner.start_time = start_time_of(task);
 	return 0;
 }
 

@@ -92,6 +92,7 @@ const (
 	NetworkVarTlsEnabled              = "tls_enabled"
 	NetworkVarTrafficWakeupBytes      = "traffic_wakeup_bytes"
 	NetworkVarUnlimited               = "unlimited"
+	NetworkVarWatch                   = "watch"
 	NetworkVarWholeNode               = "whole_node"
 )
 
@@ -225,6 +226,7 @@ type NetworkVariableSpecs struct {
 	TlsEnabled           *ebpf.VariableSpec `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
 	Unlimited            *ebpf.VariableSpec `ebpf:"unlimited"`
+	Watch                *ebpf.VariableSpec `ebpf:"watch"`
 	WholeNode            *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
@@ -356,6 +358,7 @@ type NetworkVariables struct {
 	TlsEnabled           *ebpf.Variable `ebpf:"tls_enabled"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`
 	Unlimited            *ebpf.Variable `ebpf:"unlimited"`
+	Watch                *ebpf.Variable `ebpf:"watch"`
 	WholeNode            *ebpf.Variable `ebpf:"whole_node"`
 }
 

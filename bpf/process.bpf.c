@@ -231,6 +231,12 @@ static __always_inline void append_tail(struct exec_buffer *buffer, struct task_
 	event->args_size = buffer->used - event->exe_size - event->cwd_size;
 }
 
+/* Of those whose memory the process has let go of: at its start that is not its own yet. Bytes. */
+static __always_inline __u64 peak_memory(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, signal, maxrss) * page_size;
+}
+
 /* Not inlined, as the others that two programs share. */
 static __noinline void report_start(struct task_struct *task, __u32 which)
 {
@@ -249,6 +255,7 @@ static __noinline void report_start(struct task_struct *task, __u32 which)
 	buffer->event.header.type = PROCESS_EXEC;
 	fill_header(&buffer->event.header, task);
 	fill_identity(&buffer->event.process, task);
+	buffer->event.process.peak_before = peak_memory(task) >> 10;
 	append_tail(buffer, task);
 	tail = buffer->used & TAIL_MASK; /* for the verifier: two paths and arguments are less */
 	output_event(&lifecycle_ring, PROCESS_EXEC, &buffer->event, sizeof(buffer->event) + tail);
@@ -388,7 +395,7 @@ static __noinline void report_exit(struct task_struct *task)
 		return;
 	fill_header(&event->header, task);
 	event->status = exit_status(task);
-	event->peak_memory = BPF_CORE_READ(task, signal, maxrss) * page_size;
+	event->peak_memory = peak_memory(task);
 	fill_usage(event, task);
 	submit_event(&lifecycle_ring, event);
 }

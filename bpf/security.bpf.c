@@ -64,13 +64,19 @@ static __always_inline void report_sensitive(struct security_buffer *buffer, __u
 	output_buffer(buffer);
 }
 
+/* Without the right to execute, the group's bit means something else. */
+static __always_inline bool is_setuid(__u64 mode)
+{
+	return mode & S_ISUID || (mode & S_ISGID && mode & S_IXGRP);
+}
+
 /* A file that was made, with the bit set. */
 static __always_inline void report_made_setuid(struct security_buffer *buffer,
 					       struct task_struct *task, struct file *file)
 {
 	__u32 mode = BPF_CORE_READ(file, f_inode, i_mode);
 
-	if (!(mode & S_ISUID))
+	if (!is_setuid(mode))
 		return;
 	begin_buffer(buffer, task, SECURITY_SETUID_BIT, OPERATION_OPEN, 0);
 	buffer->event.values[0] = mode & 07777;
@@ -206,8 +212,8 @@ int BPF_PROG(file_open_done, int directory, struct filename *name, const struct 
 		file_opened(BUFFER_OPEN, opened);
 		return 0;
 	}
-	if (BPF_CORE_READ(asked, open_flag) & FMODE_EXEC)
-		return 0; /* a program that was to be run */
+	if (BPF_CORE_READ(asked, open_flag) & (FMODE_EXEC | O_PATH))
+		return 0; /* a program that was to be run, or a place */
 	buffer = buffer_numbered(BUFFER_OPEN);
 	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS) || !may_report_refusal(task))
 		return 0;
@@ -244,6 +250,7 @@ __noinline int open_left(__u64 registers, long result, __u32 form)
 	struct security_buffer *buffer = buffer_numbered(which);
 	bool is_at = form == FORM_AT || form == FORM_HOW;
 	__s32 directory = is_at ? (__s32)argument(regs, 0) : AT_FDCWD;
+	__u64 flags;
 
 	if (result >= 0) {
 		file_opened(which, (__u64)file_of(task, result));
@@ -251,12 +258,18 @@ __noinline int open_left(__u64 registers, long result, __u32 form)
 	}
 	if (!buffer || !is_enabled(SECURITY_FILE_ACCESS) || form == FORM_FD)
 		return 0; /* a handle is no name */
-	if (!may_report_refusal(task))
-		return 0;
-	begin_refused_open(buffer, task, error_of(result), asked_flags(regs, form));
+	flags = asked_flags(regs, form);
+	if (flags & O_PATH || !may_report_refusal(task))
+		return 0; /* a place, which is neither read nor written */
+	begin_refused_open(buffer, task, error_of(result), flags);
 	add_asked_path(buffer, task, directory, is_at ? argument(regs, 1) : argument(regs, 0));
 	output_buffer(buffer);
 	return 0;
+}
+
+static __always_inline bool is_directory(struct file *file)
+{
+	return (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFDIR;
 }
 
 __noinline int chmod_left(__u64 registers, long result, __u32 form)
@@ -267,8 +280,10 @@ __noinline int chmod_left(__u64 registers, long result, __u32 form)
 	__u64 mode = argument(regs, form == FORM_AT ? 2 : 1);
 	__u64 first = argument(regs, 0);
 
-	if (!buffer || !(mode & S_ISUID || (mode & S_ISGID && mode & S_IXGRP)))
+	if (!buffer || !is_setuid(mode))
 		return 0;
+	if (form == FORM_FD && is_directory(file_of(task, first)))
+		return 0; /* where the bits say whose the files in it are */
 	begin_buffer(buffer, task, SECURITY_SETUID_BIT, OPERATION_CHMOD, error_of(result));
 	buffer->event.values[0] = mode & 07777;
 	if (form == FORM_FD)

@@ -231,7 +231,7 @@ func (r *reader) sendMetrics(now uint64) {
 
 // finish detaches the programs and reads until every record that they made is there.
 func (r *reader) finish() {
-	if err := r.source.Stop(); err != nil {
+	if err := r.source.Stop(r.take); err != nil {
 		r.receiver.set.Logger.Warn("Not every program could be detached", zap.Error(err))
 	}
 	for deadline := time.Now().Add(settleTime); ; {
@@ -272,7 +272,7 @@ func (r *reader) fail(err error) {
 	reason := fmt.Sprintf("reading events has ended: %v", err)
 	r.failed.Store(&reason)
 	r.sendRest()
-	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop())
+	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop(r.take))
 	r.receiver.set.Logger.Error("Events cannot be read any more: the collector will end", zap.Error(err))
 	r.receiver.status.fail(err, r.receiver.started)
 }

@@ -98,7 +98,7 @@ func (f *fakeSource) Cgroups() []source.Cgroup {
 }
 func (f *fakeSource) Cgroup(uint64, uint32) (string, bool) { return "", false }
 
-func (f *fakeSource) Stop() error {
+func (f *fakeSource) Stop(func(record []byte)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopped = true

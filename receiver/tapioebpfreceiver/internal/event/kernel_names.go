@@ -181,8 +181,19 @@ var mountFlags = []flagName{
 	{1 << 24, "strictatime"}, {1 << 25, "lazytime"},
 }
 
+// What older programs set in all flags of mount(2), and the kernel takes off (MS_MGC_VAL, include/uapi/linux/mount.h).
+const (
+	mountMagic     = 0xC0ED0000
+	mountMagicMask = 0xffff0000
+)
+
 // MountFlags of mount(2).
-func MountFlags(flags uint64) []string { return flagNames(mountFlags, flags) }
+func MountFlags(flags uint64) []string {
+	if flags&mountMagicMask == mountMagic {
+		flags &^= mountMagicMask
+	}
+	return flagNames(mountFlags, flags)
+}
 
 // Families of sockets: include/linux/socket.h.
 const (

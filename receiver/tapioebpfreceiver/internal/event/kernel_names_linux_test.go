@@ -66,6 +66,10 @@ func TestKernelNamesAreLinux(t *testing.T) {
 	} {
 		assert.Equal(t, []string{want}, event.MountFlags(flag))
 	}
+	const magic = 0xC0ED0000
+	assert.Empty(t, event.MountFlags(magic))
+	assert.Equal(t, []string{"ro", "bind"}, event.MountFlags(magic|unix.MS_RDONLY|unix.MS_BIND))
+	assert.Equal(t, []string{"private", "slave"}, event.MountFlags(unix.MS_PRIVATE|unix.MS_SLAVE), "half of the magic is none")
 	assert.Equal(t, "packet", event.SocketFamily(unix.AF_PACKET))
 	assert.Equal(t, "inet6", event.SocketFamily(unix.AF_INET6))
 	assert.Equal(t, "packet", event.SocketType(unix.SOCK_PACKET))

@@ -83,6 +83,7 @@ var errorTypes = map[int32]string{
 	110: ErrorTimedOut,
 	113: ErrorHostUnreachable,
 	101: ErrorNetworkUnreachable,
+	125: ErrorCanceled,           // ECANCELED
 	99:  "address_not_available", // EADDRNOTAVAIL
 	103: "connection_aborted",    // ECONNABORTED
 }

@@ -23,6 +23,7 @@ func TestErrorType(t *testing.T) {
 		110:           "timed_out",
 		113:           "host_unreachable",
 		101:           "network_unreachable",
+		125:           "canceled",
 		1:             "_OTHER",
 		math.MinInt32: "_OTHER",
 		math.MaxInt32: "_OTHER",

@@ -61,6 +61,8 @@ type Process struct {
 type Exec struct {
 	Time  uint64 // CLOCK_BOOTTIME, ns; 0: not seen
 	Flags uint16 // event.Exec*
+	// PeakBefore is the highest resident set size of what ran before in the process, or of who started it, KiB.
+	PeakBefore uint32
 }
 
 // Program is a program from its start on, and the span that will tell of it when it has ended. It is
@@ -220,7 +222,7 @@ func (x *Index) Started(e *event.ProcessExec) *Process {
 	x.settle(p, x.internExecutable(e.Exe, e.Flags&event.ExecExeTruncated != 0))
 	p.Directory = x.internDirectory(e.Cwd, e.Flags&event.ExecCwdTruncated != 0)
 	p.Arguments = x.internArguments(e.Args)
-	p.Exec = Exec{Time: e.Header.Time, Flags: e.Flags}
+	p.Exec = Exec{Time: e.Header.Time, Flags: e.Flags, PeakBefore: e.Process.PeakBefore}
 	return p
 }
 
@@ -236,20 +238,25 @@ func (x *Index) joinedBy(identity *bpf.WireProcessIdentity) *group {
 	return nil
 }
 
-// Forked notes a new process, which runs what its parent runs.
+// Forked notes a new process, which runs what its parent runs. One that was found before its fork is read, and whose parent was
+// not, stays what it was found to be.
 func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
+	found := x.live[e.Header.Pid]
 	var inherited Process // a copy: the parent's entry may be the one that is used again for the child
 	if parent := x.Find(e.Process.ParentPid, e.Process.ParentStartTime); parent != nil {
 		inherited = *parent
 	}
 	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
 	setIdentity(p, &e.Process)
-	p.cgroup, p.joined = e.Header.CgroupId, inherited.joined
+	p.cgroup = e.Header.CgroupId
 	executable := ""
-	if inherited.Resource != nil {
-		executable = inherited.Resource.Path
+	switch {
+	case inherited.Resource != nil:
+		p.joined, executable = inherited.joined, inherited.Resource.Path
 		p.Directory, p.Arguments = inherited.Directory, inherited.Arguments
 		p.Program = inherited.Program
+	case p == found:
+		executable = p.Resource.Path
 	}
 	x.settle(p, executable)
 	return p

@@ -585,3 +585,15 @@ func TestMovedAfterItsEnd(t *testing.T) {
 	x.Moved(p, 8)
 	assert.Zero(t, p.Resource.Alive())
 }
+
+// TestForkThatIsReadAfterItsProcessWasFound: at the start the list of processes may be read before the fork of one of them, whose
+// parent has ended.
+func TestForkThatIsReadAfterItsProcessWasFound(t *testing.T) {
+	x := newIndex(nil)
+	x.Load([]source.Process{{PID: 11, StartTicks: 200, Executable: "/usr/sbin/daemon"}})
+	stranger := &Process{Key: Key{PID: 10}, StartTime: second}
+	child := forked(x, 11, 2*second, stranger)
+	assert.Equal(t, "/usr/sbin/daemon", child.Resource.Path)
+	assert.Equal(t, 2*second, child.StartTime)
+	requireSound(t, x)
+}

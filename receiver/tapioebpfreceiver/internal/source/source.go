@@ -25,8 +25,9 @@ type Source interface {
 	// each that is there: records of process lifecycles before those of the traffic that came
 	// after them. A record is valid only during the call. An error is final.
 	Read(handle func(record []byte)) error
-	// Stop ends the making of records. What was made before can still be read.
-	Stop() error
+	// Stop ends the making of records. It calls handle for those that are there meanwhile; what was made before
+	// can still be read.
+	Stop(handle func(record []byte)) error
 	// Close gives back what the source holds.
 	Close() error
 	// Counters are the source's own counts by family, the high byte of a record's type.

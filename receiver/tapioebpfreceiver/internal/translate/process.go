@@ -104,7 +104,7 @@ func (t *Translator) processExit(record []byte) (outcome, error) {
 		setTraceContext(log, p)
 		t.list.EnsureCapacity(identityAttributes + exitAttributes)
 		t.identify(&t.list, p)
-		t.describeExit(&t.list, e, ending)
+		t.describeExit(&t.list, e, ending, p.Exec.PeakBefore)
 		t.list.moveTo(log.Attributes())
 	}
 	t.index.Ended(p, e.Header.Time)
@@ -119,7 +119,7 @@ func (t *Translator) strangersExit(e *bpf.WireProcessExit) outcome {
 	if t.signals.Logs {
 		log := t.log(r, eventProcessExit, t.wall(e.Header.Time), ending.severity)
 		t.putOwner(&t.list, e.Header.Pid, nil)
-		t.describeExit(&t.list, e, ending)
+		t.describeExit(&t.list, e, ending, 0)
 		t.list.moveTo(log.Attributes())
 	}
 	return t.outcomeIf(t.signals.Logs)
@@ -174,7 +174,7 @@ func (t *Translator) execSpan(p *identity.Process, end uint64) ptrace.Span {
 func (t *Translator) exitSpan(p *identity.Process, e *bpf.WireProcessExit, ending ending) {
 	span := t.execSpan(p, e.Header.Time)
 	t.describeExec(&t.list, p, exitAttributes)
-	t.describeExit(&t.list, e, ending)
+	t.describeExit(&t.list, e, ending, p.Exec.PeakBefore)
 	t.list.moveTo(span.Attributes())
 	if ending.errorType != "" {
 		span.Status().SetCode(ptrace.StatusCodeError)
@@ -251,7 +251,8 @@ func fillStrings(slice pcommon.Slice, values []string) {
 // exitAttributes is how many attributes describeExit adds as a rule.
 const exitAttributes = 6
 
-func (t *Translator) describeExit(attributes *attributeList, e *bpf.WireProcessExit, ending ending) {
+// describeExit adds what is known of an end. What ran before the program had a resident set of peakBefore KiB at its highest.
+func (t *Translator) describeExit(attributes *attributeList, e *bpf.WireProcessExit, ending ending, peakBefore uint32) {
 	attributes.PutStr(attrProcessExitTime, t.times.format(t.wall(e.Header.Time)))
 	if ending.signal != "" {
 		attributes.PutStr(attrProcessExitSignal, ending.signal)
@@ -264,7 +265,7 @@ func (t *Translator) describeExit(attributes *attributeList, e *bpf.WireProcessE
 	if e.Flags&event.ExitHasUsage != 0 {
 		attributes.PutDouble(attrProcessCPUTime, seconds(e.CpuTime))
 	}
-	if e.PeakMemory != 0 { // a process that ends has used memory: 0 is a kernel that did not count
+	if e.PeakMemory > uint64(peakBefore)<<10 { // else it is what ran before that had so much, or the kernel did not count
 		attributes.PutInt(attrProcessMemoryPeak, int64(e.PeakMemory))
 	}
 	if e.Flags&event.ExitHasIO != 0 {

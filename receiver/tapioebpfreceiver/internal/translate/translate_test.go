@@ -463,6 +463,21 @@ func TestASpanAndItsLogsAreOfOneTrace(t *testing.T) {
 	assert.Equal(t, []ids{out.spanIDs[0], out.spanIDs[0], out.spanIDs[0]}, out.logIDs)
 }
 
+// TestPeakMemoryOfWhatRanBefore: the kernel keeps the higher peak, so that a lower one is not known.
+func TestPeakMemoryOfWhatRanBefore(t *testing.T) {
+	for before, want := range map[uint32]any{0: int64(4096), 3: int64(4096), 4: nil, 1 << 30: nil} {
+		w := newWorld(allSignals, 100)
+		start := bpf.WireProcessExec{
+			Header:  headerOf(event.TypeProcessExec, 10, second, 2*second),
+			Process: bpf.WireProcessIdentity{ParentPid: 1, PeakBefore: before},
+		}
+		w.handle(eventtest.Exec(start, "/usr/bin/curl", "/srv", "curl"), exitRecord(10, second, 4*second, 0))
+		out := w.take(t)
+		assert.Equal(t, want, out.spans[0].Attributes["tapio.process.memory.peak"], before)
+		assert.Equal(t, want, out.logs[1].Attributes["tapio.process.memory.peak"], before)
+	}
+}
+
 func TestAFailedConnectAndItsLogAreOfOneTrace(t *testing.T) {
 	w := newWorld(allSignals, 100)
 	w.handle(curl(2*second), connectRecord(10, 3*second, 4*second, 111))

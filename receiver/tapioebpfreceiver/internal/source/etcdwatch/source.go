@@ -111,9 +111,9 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 }
 
 // Stop implements source.Source.
-func (s *Source) Stop() error {
+func (s *Source) Stop(handle func(record []byte)) error {
 	s.stop()
-	return s.Source.Stop()
+	return s.Source.Stop(handle)
 }
 
 // Close implements source.Source.

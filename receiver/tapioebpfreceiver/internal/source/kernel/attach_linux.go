@@ -9,11 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 // attach puts a program to its hook; how follows from the program's own type.
@@ -23,10 +29,10 @@ func (s *Source) attach(p program) error {
 	}
 	switch p.spec.Type {
 	case ebpf.Tracing:
-		return s.keep(link.AttachTracing(link.TracingOptions{Program: p.program}))
+		return s.keep(p.name)(link.AttachTracing(link.TracingOptions{Program: p.program}))
 	case ebpf.RawTracepoint:
 		_, tracepoint, _ := strings.Cut(p.spec.SectionName, "/")
-		return s.keep(link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: p.program}))
+		return s.keep(p.name)(link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: p.program}))
 	case ebpf.CGroupSKB, ebpf.CGroupSock:
 		return s.attachToCgroups(p)
 	default:
@@ -35,13 +41,76 @@ func (s *Source) attach(p program) error {
 }
 
 // attachToCgroups is where scope begins for packets and sockets: other cgroups' never reach the
-// program.
+// program. It is at all of them or at none; those that were removed meanwhile have no more packets.
 func (s *Source) attachToCgroups(p program) error {
 	for _, group := range s.scope.cgroups {
-		err := s.keep(link.AttachCgroup(link.CgroupOptions{Path: group.dir, Attach: p.spec.AttachType, Program: p.program}))
-		if err != nil {
-			return fmt.Errorf("cgroup %s: %w", group.path, err)
+		err := s.keep(p.name)(link.AttachCgroup(link.CgroupOptions{Path: group.dir, Attach: p.spec.AttachType, Program: p.program}))
+		if err == nil {
+			continue
 		}
+		if _, gone := os.Stat(group.dir); errors.Is(gone, fs.ErrNotExist) && len(s.scope.cgroups) > 1 {
+			s.logger.Warn("A cgroup in scope was removed while the programs were loaded", zap.String("cgroup", group.path))
+			continue
+		}
+		return errors.Join(fmt.Errorf("cgroup %s: %w", group.path, err), s.detach(p.name))
+	}
+	return nil
+}
+
+// halves see one direction of the packets each.
+var halves = []string{"packet_received", "packet_sent"}
+
+// dropHalf detaches one that is without the other: it would tell of questions without answers, or the other way round.
+func (s *Source) dropHalf() error {
+	missing := slices.DeleteFunc(slices.Clone(halves), s.isAttached)
+	if len(missing) != 1 {
+		return nil
+	}
+	half := slices.DeleteFunc(slices.Clone(halves), func(name string) bool { return name == missing[0] })[0]
+	i := s.indexOf(half)
+	hook := s.capabilities[i].Hook
+	for n := range s.capabilities {
+		if c := &s.capabilities[n]; c.Hook == hook {
+			c.State, c.Reason = source.Unsupported, "it is of no use without the hook for the other direction"
+		}
+	}
+	s.programs[i] = attached{}
+	return s.detach(half)
+}
+
+// indexOf an attached program among the capabilities; -1: it is not attached.
+func (s *Source) indexOf(program string) int {
+	return slices.IndexFunc(s.programs, func(a attached) bool { return a.name == program && a.program != nil })
+}
+
+func (s *Source) isAttached(program string) bool {
+	i := s.indexOf(program)
+	return i >= 0 && s.capabilities[i].State == source.Attached
+}
+
+// detach a program wherever it is attached.
+func (s *Source) detach(program string) error {
+	var errs []error
+	s.links = slices.DeleteFunc(s.links, func(a attachment) bool {
+		if a.program != program {
+			return false
+		}
+		errs = append(errs, a.Close())
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// watching is what the programs of sockets wait for: see bpf/watch.h.
+const watching = 1
+
+// setWatch tells them.
+func (s *Source) setWatch(to uint64) error {
+	if s.loader == nil || s.loader.watch == nil {
+		return nil
+	}
+	if err := s.loader.watch.Put(uint32(0), to); err != nil {
+		return fmt.Errorf("tell the programs of sockets when to look: %w", err)
 	}
 	return nil
 }
@@ -86,10 +155,19 @@ func read(iter *link.Iter, to io.Writer) error {
 	}
 }
 
-func (s *Source) keep(l link.Link, err error) error {
-	if err != nil {
-		return err
+// keep what a program was attached by.
+func (s *Source) keep(program string) func(link.Link, error) error {
+	return func(l link.Link, err error) error {
+		if err != nil {
+			return err
+		}
+		s.links = append(s.links, attachment{l, program})
+		return nil
 	}
-	s.links = append(s.links, l)
-	return nil
+}
+
+// An attachment is a program's, at one hook.
+type attachment struct {
+	link.Link
+	program string
 }

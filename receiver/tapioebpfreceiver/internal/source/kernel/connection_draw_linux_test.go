@@ -111,7 +111,7 @@ func drawTalk(seed uint64) talk {
 		d.Bound = true // else its port is not known
 		d.want = append(d.want, toldEnd{by: "client", peer: "server", failed: true, opened: true, pid: byMain, role: 1, err: int32(unix.ECONNREFUSED)})
 	case talkGivenUp:
-		d.want = append(d.want, toldEnd{by: "client", peer: "server", failed: true, opened: true, pid: byMain, role: 1, err: -1})
+		d.want = append(d.want, toldEnd{by: "client", peer: "server", failed: true, opened: true, pid: byMain, role: 1, err: int32(unix.ECANCELED)})
 	case talkNotAccepted:
 		d.drawNotAccepted()
 	case talkWithItself:

@@ -297,7 +297,7 @@ func (w *world) finish() {
 		require.NoError(w.t, w.shared.readAll(w.keep))
 		return
 	}
-	require.NoError(w.t, w.source.Stop())
+	require.NoError(w.t, w.source.Stop(w.keep))
 	require.NoError(w.t, w.source.Read(w.keep))
 }
 

@@ -567,7 +567,7 @@ func TestBehind(t *testing.T) {
 
 	w.play(script{Steps: many(150)})
 	clear(count)
-	require.NoError(t, w.source.Stop())
+	require.NoError(t, w.source.Stop(take))
 	require.NoError(t, w.source.Read(take))
 	assert.Zero(t, count[true])
 	assert.Positive(t, count[false])

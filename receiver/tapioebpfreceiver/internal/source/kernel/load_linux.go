@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
@@ -81,6 +82,7 @@ type loader struct {
 	sensitive *sensitiveSet
 	barrier   *ebpf.Map // see awaitPrograms
 	within    *ebpf.Map
+	watch     *ebpf.Map // see bpf/watch.h; nil: no object has it
 	report    func(families []string, hook string, err error)
 }
 
@@ -479,16 +481,23 @@ func sizeSlots(spec *ebpf.CollectionSpec, size uint32, names ...string) {
 func (l *loader) createMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 	created := map[string]*ebpf.Map{}
 	for name, mapSpec := range spec.Maps {
-		if isData(name) {
-			continue // made with the program that uses it
+		if isConstants(name) {
+			continue // made with the program that uses them
 		}
 		if shared, ok := l.shared[name]; ok {
 			created[name] = shared
 			continue
 		}
+		if name == variables {
+			mapSpec = mapSpec.Copy()
+			mapSpec.Flags |= unix.BPF_F_MMAPABLE // as the library has it for those that it makes
+		}
 		m, err := ebpf.NewMap(mapSpec)
 		if err != nil {
 			return nil, fmt.Errorf("create map %s: %w", name, err)
+		}
+		if name == variables {
+			l.watch = m
 		}
 		l.opened = append(l.opened, m)
 		created[name] = m
@@ -499,7 +508,10 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, er
 	return created, nil
 }
 
-func isData(mapName string) bool { return mapName[0] == '.' }
+// variables are what an object's programs and we can change: of one object, the only one in bpf/watch.h.
+const variables = ".bss"
+
+func isConstants(mapName string) bool { return mapName[0] == '.' && mapName != variables }
 
 func (l *loader) loadProgram(spec *ebpf.CollectionSpec, name string, objectMaps map[string]*ebpf.Map) (*ebpf.Program, error) {
 	one := spec.Copy()

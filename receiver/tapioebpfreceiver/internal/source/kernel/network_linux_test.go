@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
@@ -379,10 +380,7 @@ func TestTransfer(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	w := newWorld(t, nil)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	address := porttest.Closed(t, "tcp4")
 	client := w.workload("fetch", address, "0")
 	require.NoError(t, client.Run())
 

@@ -37,6 +37,26 @@ func init() {
 	workloads["thread-execs"] = threadExecsWorkload
 	workloads["memfd"] = memfdWorkload
 	workloads["hog"] = hogWorkload
+	workloads["shrink"] = shrinkWorkload
+	workloads["grow"] = growWorkload
+}
+
+// shrinkWorkload starts a small program in its place, in "/".
+func shrinkWorkload([]string) error {
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return syscall.Exec("/bin/true", []string{"true"}, nil)
+}
+
+// growWorkload uses args[0] KiB of memory.
+func growWorkload(args []string) error {
+	memory := make([]byte, number(args[0])<<10)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	runtime.KeepAlive(memory)
+	return nil
 }
 
 // burnWorkload uses 100 ms of CPU.
@@ -243,6 +263,27 @@ func TestExit(t *testing.T) {
 			assert.EqualValues(t, command.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10, got.PeakMemory)
 		})
 	}
+}
+
+// TestPeakBefore: of who starts a program, and of what ran before in the same process, the kernel keeps the higher resident set.
+func TestPeakBefore(t *testing.T) {
+	w := newWorld(t, nil)
+	small := w.workload("shrink") // starts a program that needs less in its place
+	require.NoError(t, small.Run())
+	var own syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
+	large := w.workload("grow", strconv.FormatInt(own.Maxrss+65536, 10))
+	require.NoError(t, large.Run())
+	exits, execs := decodeExits(t, w.await(event.TypeProcessExit, 2)), decodeExecs(t, w.ofType(event.TypeProcessExec))
+
+	pid := uint32(small.Process.Pid)
+	assert.Equal(t, "/", execs[pid].cwd, "the last one")
+	assert.NotZero(t, execs[pid].Process.PeakBefore)
+	assert.EqualValues(t, exits[pid].PeakMemory, uint64(execs[pid].Process.PeakBefore)<<10)
+	pid = uint32(large.Process.Pid)
+	assert.NotZero(t, execs[pid].Process.PeakBefore)
+	assert.Greater(t, exits[pid].PeakMemory, uint64(execs[pid].Process.PeakBefore)<<10)
+	assert.EqualValues(t, large.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10, exits[pid].PeakMemory)
 }
 
 func TestExitAccountsForCPUTimeOfAllThreads(t *testing.T) {

@@ -35,20 +35,24 @@ var past = time.Unix(1, 0)
 func (s *Source) Read(handle func(record []byte)) error {
 	err := s.readRings(handle)
 	if err != nil {
-		err = errors.Join(err, s.Stop())
+		err = errors.Join(err, s.Stop(handle))
 	}
 	now := s.Boot()
 	return errors.Join(err, s.summing.read(now, s.stopped, handle), s.limits.read(now, s.stopped, handle))
 }
 
-// readRings hands out only traffic that was there before the lifecycle ring is read: what started the process that it belongs
-// to is then known.
 func (s *Source) readRings(handle func(record []byte)) error {
 	if !s.stopped {
 		if err := s.awaitRecords(); err != nil {
 			return err
 		}
 	}
+	return s.drainRings(handle)
+}
+
+// drainRings hands out only traffic that was there before the lifecycle ring is read: what started the process that it belongs
+// to is then known.
+func (s *Source) drainRings(handle func(record []byte)) error {
 	pending := s.traffic.AvailableBytes()
 	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
 		return err

@@ -122,6 +122,7 @@ var securityTests = []struct {
 	{"open another", nil},
 	{"open directory", nil},
 	{"open path", nil},
+	{"open path denied", nil},
 	{"open missing", nil},
 
 	{"chmod", []did{{kind: event.SecuritySetuidBit, call: "chmod", path: "program", check: value(0, 0o4755)}}},
@@ -131,6 +132,9 @@ var securityTests = []struct {
 	{"chmod plain", nil},
 	{"setuid made", []did{{kind: event.SecuritySetuidBit, call: "open", path: "made", check: value(0, 0o4755)}}},
 	{"plain made", nil},
+	{"setgid made", []did{{kind: event.SecuritySetuidBit, call: "open", path: "group", check: value(0, 0o2755)}}},
+	{"setgid made for locks", nil},
+	{"fchmod directory", nil},
 
 	{"setuid", []did{{kind: event.SecurityCredentials, call: "setuid", check: ids(0, nobody)}}},
 	{"setgid", []did{{kind: event.SecurityCredentials, call: "setgid", check: func(t *testing.T, a event.SecurityAction) {

@@ -89,7 +89,10 @@ var securityActions = map[string]func(dir string) error{
 	"open another":           func(dir string) error { return open(dir+"/secret2", unix.O_RDONLY) },
 	"open directory":         func(dir string) error { return open(dir+"/keys", unix.O_RDONLY|unix.O_DIRECTORY) },
 	"open path":              func(dir string) error { return open(dir+"/secret", unix.O_PATH) },
-	"open missing":           func(dir string) error { return refused(open(dir+"/keys/none", unix.O_RDONLY), unix.ENOENT) },
+	"open path denied": asNobody(func(dir string) error {
+		return refused(open(dir+"/locked/secret", unix.O_PATH), unix.EACCES)
+	}),
+	"open missing": func(dir string) error { return refused(open(dir+"/keys/none", unix.O_RDONLY), unix.ENOENT) },
 
 	"chmod":    func(dir string) error { return unix.Chmod(dir+"/program", 0o4755) },
 	"fchmod":   fchmodAction,
@@ -97,9 +100,19 @@ var securityActions = map[string]func(dir string) error{
 	"chmod denied": asNobody(func(dir string) error {
 		return refused(unix.Chmod(dir+"/program", 0o4755), unix.EPERM)
 	}),
-	"chmod plain": func(dir string) error { return unix.Chmod(dir+"/program", 0o755) },
-	"setuid made": func(dir string) error { return create(dir+"/made", 0o4755) },
-	"plain made":  func(dir string) error { return create(dir+"/plain", 0o755) },
+	"chmod plain":           func(dir string) error { return unix.Chmod(dir+"/program", 0o755) },
+	"setuid made":           func(dir string) error { return create(dir+"/made", 0o4755) },
+	"plain made":            func(dir string) error { return create(dir+"/plain", 0o755) },
+	"setgid made":           func(dir string) error { return create(dir+"/group", 0o2755) },
+	"setgid made for locks": func(dir string) error { return create(dir+"/locks", 0o2644) }, // Linux's mandatory ones, once
+	"fchmod directory": func(dir string) error {
+		keys, err := os.Open(dir + "/keys")
+		if err != nil {
+			return err
+		}
+		defer keys.Close()
+		return keys.Chmod(0o755 | os.ModeSetgid)
+	},
 
 	"setuid":        func(string) error { return raw(unix.SYS_SETUID, nobody) },
 	"setgid":        func(string) error { return raw(unix.SYS_SETGID, nobody) },
@@ -627,6 +640,9 @@ func securityFolder(dir string) error {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return err
 		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "locked"), 0o700); err != nil {
+		return err
 	}
 	for name, mode := range map[string]uint32{"setuid": 0o4755, "ordinary": 0o755, "capable": 0o755} {
 		if err := unix.Chmod(filepath.Join(dir, name), mode); err != nil {

@@ -35,7 +35,7 @@ type Source struct {
 	features     kernelFeatures
 	sensitive    sensitiveSet
 	loader       *loader
-	links        []link.Link
+	links        []attachment
 	reporters    []*link.Iter
 	executables  executables
 	capabilities []source.Capability // complete when New returns, but for the missed runs
@@ -95,7 +95,9 @@ func (s *Source) open() error {
 	if err := s.openRings(); err != nil {
 		return err
 	}
-	s.attachAll(programs)
+	if err := s.attachAll(programs); err != nil {
+		return err
+	}
 	s.reportConnectionsOfEtcd()
 	s.logHooks()
 	if err := s.checkAttached(); err != nil {
@@ -174,7 +176,18 @@ func (s *Source) openRings() error {
 	return err
 }
 
-func (s *Source) attachAll(programs []program) {
+// attachAll runs the iterators when the others are attached, and look: what happens meanwhile is seen by these.
+func (s *Source) attachAll(programs []program) error {
+	isIterator := func(p program) bool { _, ok := iterators[p.name]; return ok }
+	s.attachEach(slices.DeleteFunc(slices.Clone(programs), isIterator))
+	if err := errors.Join(s.dropHalf(), s.setWatch(watching)); err != nil {
+		return err
+	}
+	s.attachEach(slices.DeleteFunc(slices.Clone(programs), func(p program) bool { return !isIterator(p) }))
+	return nil
+}
+
+func (s *Source) attachEach(programs []program) {
 	for _, p := range programs {
 		if understudied, ok := understudies[p.name]; ok {
 			s.attachUnderstudy(p, understudied)
@@ -386,15 +399,36 @@ func (s *Source) runReports() {
 	}
 }
 
-// Stop implements source.Source.
-func (s *Source) Stop() error {
+// Stop implements source.Source. Sockets are not looked at any more from one moment on; what was not said of those that are open is
+// said then, and read while the programs are detached.
+func (s *Source) Stop(handle func(record []byte)) error {
 	if s.stopped {
 		return nil
 	}
 	s.stopped, s.behind = true, false
+	detached := make(chan error, 1)
+	go func() { detached <- s.detachAll() }()
+	var reading error
+	for {
+		select {
+		case err := <-detached:
+			return errors.Join(reading, err)
+		case <-time.After(time.Millisecond):
+			if reading == nil {
+				reading = s.drainRings(handle)
+			}
+		}
+	}
+}
+
+func (s *Source) detachAll() error {
 	close(s.stopReports)
 	s.reports.Wait()
-	var errs []error
+	errs := []error{s.setWatch(s.Boot())}
+	if s.loader != nil {
+		errs = append(errs, s.loader.awaitPrograms())
+	}
+	s.runReports()
 	for _, reporter := range s.reporters {
 		errs = append(errs, reporter.Close())
 	}
@@ -406,7 +440,7 @@ func (s *Source) Stop() error {
 
 // Close implements source.Source.
 func (s *Source) Close() error {
-	errs := []error{s.Stop(), s.executables.close()}
+	errs := []error{s.Stop(func([]byte) {}), s.executables.close()}
 	for _, reader := range []*ringbuf.Reader{s.lifecycle, s.traffic} {
 		if reader != nil {
 			errs = append(errs, reader.Close())

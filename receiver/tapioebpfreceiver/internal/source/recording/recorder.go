@@ -138,14 +138,25 @@ func (r *Recorder) WriteNames(told any) { r.writeJSON(KindNames, told) }
 
 // Read implements source.Source.
 func (r *Recorder) Read(handle func(record []byte)) error {
-	err := r.Source.Read(func(record []byte) {
+	err := r.Source.Read(r.recorded(handle))
+	r.endTurn(r.Boot())
+	return err
+}
+
+// Stop implements source.Source.
+func (r *Recorder) Stop(handle func(record []byte)) error {
+	err := r.Source.Stop(r.recorded(handle))
+	r.endTurn(r.Boot())
+	return err
+}
+
+func (r *Recorder) recorded(handle func(record []byte)) func(record []byte) {
+	return func(record []byte) {
 		if r.writer != nil {
 			r.writer.WriteRecord(record)
 		}
 		handle(record)
-	})
-	r.endTurn(r.Boot())
-	return err
+	}
 }
 
 func (r *Recorder) endTurn(now uint64) {

@@ -341,7 +341,7 @@ func TestAFullDiskEndsTheRecordingAndNotTheSource(t *testing.T) {
 }
 
 // A recording is read as the layout of its version says. Whoever changes a struct that was recorded
-// before has to raise Version, and the sum here.
+// before has to raise Version, and the sum here; the sum alone, if what was reserved, and 0, has got a name.
 func TestLayoutIsThatOfTheVersion(t *testing.T) {
 	layouts := fnv.New64a()
 	for _, record := range []any{
@@ -352,7 +352,7 @@ func TestLayoutIsThatOfTheVersion(t *testing.T) {
 	} {
 		describeLayout(layouts, reflect.TypeOf(record), 0)
 	}
-	assert.Equal(t, uint64(0xb16b4eb3e6e05298), layouts.Sum64(), "version %d", Version)
+	assert.Equal(t, uint64(0x58ac8a3cafd996c8), layouts.Sum64(), "version %d", Version)
 }
 
 func describeLayout(to io.Writer, of reflect.Type, offset uintptr) {

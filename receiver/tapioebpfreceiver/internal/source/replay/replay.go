@@ -390,7 +390,7 @@ func (s *Source) Counters() (map[uint8]source.Counters, error) {
 func (*Source) Capabilities() []source.Capability { return nil }
 
 // Stop implements source.Source.
-func (s *Source) Stop() error {
+func (s *Source) Stop(func(record []byte)) error {
 	s.isStopped = true
 	return nil
 }

@@ -45,7 +45,7 @@ func (s *turns) Boot() uint64                    { return s.now }
 func (s *turns) Wall() time.Time                 { return time.Unix(0, bootTime+int64(s.now)) }
 func (*turns) BootTime() (int64, error)          { return bootTime, nil }
 func (*turns) Capabilities() []source.Capability { return nil }
-func (*turns) Stop() error                       { return nil }
+func (*turns) Stop(func(record []byte)) error    { return nil }
 func (*turns) Close() error                      { return nil }
 func (*turns) Gone(pid uint32, _ uint64) bool    { return pid%2 == 1 }
 func (*turns) Processes() []source.Process {
@@ -415,7 +415,7 @@ func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
 	began := time.Now()
 	assert.Empty(t, readTurn(t, s))
 	assert.Less(t, time.Since(began), 10*time.Second)
-	require.NoError(t, s.Stop())
+	require.NoError(t, s.Stop(func([]byte) {}))
 	assert.Empty(t, readTurn(t, s))
 }
 

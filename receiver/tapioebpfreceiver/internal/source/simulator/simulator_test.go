@@ -180,7 +180,7 @@ func TestReadWaitsNoLongerThanTheFlushInterval(t *testing.T) {
 			require.NoError(t, s.Read(func([]byte) {}))
 			assert.LessOrEqual(t, time.Since(began), o.FlushInterval)
 		}
-		require.NoError(t, s.Stop())
+		require.NoError(t, s.Stop(func([]byte) { t.Error("a record at the end") }))
 		require.NoError(t, s.Read(func([]byte) { t.Error("a record after the end") }))
 	})
 }
