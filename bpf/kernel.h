@@ -30,7 +30,6 @@ typedef _Bool bool;
 #define S_IFIFO 0010000
 #define S_IFSOCK 0140000
 #define S_IFDIR 0040000
-#define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define AF_INET 2
 #define AF_INET6 10

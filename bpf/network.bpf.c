@@ -160,8 +160,8 @@ static __always_inline void send_connect_failure(struct sock *sk, struct socket_
 {
 	__s32 error = BPF_CORE_READ(sk, sk_err);
 
-	if (!error) /* it is the process itself that gave up, or no errno was kept */
-		error = held_by_process(sk) ? ECANCELED : -1;
+	if (!error) /* the process itself has let go of it, or no errno was kept */
+		error = BPF_CORE_READ(sk, sk_shutdown) == SHUTDOWN_MASK ? ECANCELED : -1;
 	send_connect(sk, state, error);
 }
 
@@ -274,6 +274,14 @@ static __always_inline __u16 ending_of(struct sock *sk, int old_state)
 	return flags;
 }
 
+static __noinline void tell_end(struct sock *sk, struct socket_state *state, int old_state)
+{
+	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
+		send_connect_failure(sk, state);
+	else
+		send_close(sk, state, is_abort(sk, old_state));
+}
+
 static __always_inline void closed(struct sock *sk, int old_state)
 {
 	struct socket_state *state = create_socket_state(sk);
@@ -284,11 +292,19 @@ static __always_inline void closed(struct sock *sk, int old_state)
 		return;
 	if (held_by_process(sk) && !state->owner.pid)
 		own_by_current(state);
-	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
-		send_connect_failure(sk, state);
-	else
-		send_close(sk, state, is_abort(sk, old_state));
+	tell_end(sk, state, old_state);
 	end_connection(state, ending_of(sk, old_state), BPF_CORE_READ(sk, sk_err));
+	forget_socket(sk);
+}
+
+/* After the watch: what was followed until then is told, since the kernel itself has counted what it carried. */
+static __always_inline void closed_late(struct sock *sk, int old_state)
+{
+	struct socket_state *state = socket_state(sk);
+
+	if (!state)
+		return;
+	tell_end(sk, state, old_state);
 	forget_socket(sk);
 }
 
@@ -317,6 +333,13 @@ static __always_inline void closing(struct sock *sk, int new_state)
 
 static __noinline void change_state(struct sock *sk, int old_state, int new_state)
 {
+	bool ends = new_state == TCP_CLOSE && old_state != TCP_LISTEN && old_state != TCP_CLOSE;
+
+	if (!is_watching()) {
+		if (ends)
+			closed_late(sk, old_state);
+		return;
+	}
 	if (new_state == TCP_LISTEN)
 		note_listening();
 	else if (new_state == TCP_SYN_SENT)
@@ -325,7 +348,7 @@ static __noinline void change_state(struct sock *sk, int old_state, int new_stat
 		established(sk, old_state);
 	else if (new_state == TCP_FIN_WAIT1 || new_state == TCP_LAST_ACK)
 		closing(sk, new_state);
-	else if (new_state == TCP_CLOSE && old_state != TCP_LISTEN && old_state != TCP_CLOSE)
+	else if (ends)
 		closed(sk, old_state);
 }
 
@@ -340,7 +363,7 @@ static __always_inline void note_state(struct sock *sk, int new_state)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_changed, struct sock *sk, int old_state, int new_state)
 {
-	if (!is_watching() || !is_tcp(sk) || !socket_in_scope(sk))
+	if (!is_tcp(sk) || !socket_in_scope(sk))
 		return 0;
 	change_state(sk, old_state, new_state);
 	note_state(sk, new_state);
@@ -363,7 +386,7 @@ static __always_inline bool is_noted(struct sock *sk, int new_state)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_missed, struct sock *sk, int old_state, int new_state)
 {
-	if (!has_socket_storage || !is_watching() || !is_tcp(sk) || !socket_in_scope(sk))
+	if (!has_socket_storage || !is_tcp(sk) || !socket_in_scope(sk))
 		return 0;
 	if (is_noted(sk, new_state))
 		return 0;
@@ -721,7 +744,7 @@ int socket_released(struct bpf_sock *sk)
 	struct socket_state *state;
 	struct flow_key key;
 
-	if (!is_watching() || !is_udp(sk))
+	if (!is_udp(sk))
 		return ALLOW;
 	state = socket_state(sk);
 	if (!state)
@@ -739,12 +762,6 @@ static __always_inline bool is_due(__u64 since)
 	return bpf_ktime_get_boot_ns() - since >= report_interval;
 }
 
-/* Since when: what was told last, or its beginning. */
-static __always_inline bool must_report(__u64 since)
-{
-	return is_due(since) || is_last_chance(since);
-}
-
 static __always_inline bool is_open(struct sock *sk)
 {
 	unsigned char state = BPF_CORE_READ(sk, __sk_common.skc_state);
@@ -753,17 +770,33 @@ static __always_inline bool is_open(struct sock *sk)
 	       state == TCP_FIN_WAIT2;
 }
 
+static __always_inline bool has_news(struct sock *sk, struct socket_state *state)
+{
+	struct tcp_sock *tcp = (void *)sk;
+
+	return !state->reported || sent_bytes_of(tcp) != state->sent_bytes_reported ||
+	       received_bytes_of(sk) != state->received_bytes_reported ||
+	       BPF_CORE_READ(tcp, total_retrans) != state->retransmits_reported;
+}
+
+static __always_inline bool must_report_connection(struct sock *sk, struct socket_state *state)
+{
+	__u64 since = state->reported ? state->reported : state->connected;
+
+	return is_due(since) || (is_last_chance(since) && has_news(sk, state));
+}
+
 static __always_inline void report_connection(struct sock *sk, struct socket_state *state)
 {
 	struct connection_stats *event;
 
 	if (!network_enabled || !is_tcp(sk) || !is_open(sk) || owned_by_self(state))
 		return;
-	if (!must_report(state->reported ? state->reported : state->connected))
+	if (!must_report_connection(sk, state))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)
-		return; /* what it would have said is in the next one */
+		return; /* what it would have said is in the next one; for this, the last round is run again */
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	fill_tcp_stats(event, sk, state);
@@ -815,11 +848,20 @@ int report_sockets_by_address(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+static __always_inline bool must_report_flow(struct flow *flow)
+{
+	__u64 since = flow->reported ? flow->reported : flow->first;
+	bool has_news = !flow->reported || flow->sent_bytes != flow->sent_bytes_reported ||
+			flow->received_bytes != flow->received_bytes_reported;
+
+	return is_due(since) || (is_last_chance(since) && has_news);
+}
+
 static __always_inline void report_flow(struct flow_key *key, struct flow *flow)
 {
 	struct flow now = *flow;
 
-	if (!must_report(now.reported ? now.reported : now.first))
+	if (!must_report_flow(&now))
 		return;
 	if (!send_flow(CONNECTION_REPORT, key, &now))
 		return;

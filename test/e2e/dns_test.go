@@ -226,7 +226,7 @@ func TestQueryWithoutAnswer(t *testing.T) {
 	assert.False(t, span.has("tapio.dns.response_code"))
 	assert.Len(t, named(c.output.logs, "tapio.dns.failure"), 1)
 	assert.Equal(t, int64(1), total(c.output.points("dns.lookup.duration"), "error.type", "timeout"))
-	assert.Equal(t, int64(2), total(c.output.points("tapio.dns.retries")))
+	assert.Equal(t, int64(1), total(c.output.points("tapio.dns.retries")))
 }
 
 // TestQueryThatIsWaitedForAtTheEnd: whether it would have been answered nobody can know any more.

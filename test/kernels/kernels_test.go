@@ -64,7 +64,7 @@ var slow = tests(
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns",
 	"SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
 	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",
-	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp", "BeginningAndEndAreNoLoss",
+	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp", "BeginningAndEndAreNoLoss", "ACgroupThatIsRemovedDuringTheStart", "OneDirectionAloneIsNotUsed",
 	"DurationsOfSummedHandshakes", "WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup",
 	"WithoutRoomForSumsHandshakesAreThrottled",
 )

@@ -43,18 +43,27 @@ func (s *Source) attach(p program) error {
 // attachToCgroups is where scope begins for packets and sockets: other cgroups' never reach the
 // program. It is at all of them or at none; those that were removed meanwhile have no more packets.
 func (s *Source) attachToCgroups(p program) error {
+	var gone error
 	for _, group := range s.scope.cgroups {
 		err := s.keep(p.name)(link.AttachCgroup(link.CgroupOptions{Path: group.dir, Attach: p.spec.AttachType, Program: p.program}))
 		if err == nil {
 			continue
 		}
-		if _, gone := os.Stat(group.dir); errors.Is(gone, fs.ErrNotExist) && len(s.scope.cgroups) > 1 {
-			s.logger.Warn("A cgroup in scope was removed while the programs were loaded", zap.String("cgroup", group.path))
-			continue
+		err = fmt.Errorf("cgroup %s: %w", group.path, err)
+		if _, missing := os.Stat(group.dir); !errors.Is(missing, fs.ErrNotExist) {
+			return errors.Join(err, s.detach(p.name))
 		}
-		return errors.Join(fmt.Errorf("cgroup %s: %w", group.path, err), s.detach(p.name))
+		gone = errors.Join(gone, err)
 	}
-	return nil
+	if gone != nil && s.isAnywhere(p.name) {
+		s.logger.Warn("A cgroup in scope was removed while the programs were loaded", zap.Error(gone))
+		return nil
+	}
+	return gone
+}
+
+func (s *Source) isAnywhere(program string) bool {
+	return slices.ContainsFunc(s.links, func(a attachment) bool { return a.program == program })
 }
 
 // halves see one direction of the packets each.
@@ -70,7 +79,7 @@ func (s *Source) dropHalf() error {
 	i := s.indexOf(half)
 	hook := s.capabilities[i].Hook
 	for n := range s.capabilities {
-		if c := &s.capabilities[n]; c.Hook == hook {
+		if c := &s.capabilities[n]; c.Hook == hook && c.State == source.Attached {
 			c.State, c.Reason = source.Unsupported, "it is of no use without the hook for the other direction"
 		}
 	}
@@ -106,7 +115,7 @@ const watching = 1
 
 // setWatch tells them.
 func (s *Source) setWatch(to uint64) error {
-	if s.loader == nil || s.loader.watch == nil {
+	if s.loader.watch == nil {
 		return nil
 	}
 	if err := s.loader.watch.Put(uint32(0), to); err != nil {

@@ -238,6 +238,7 @@ func (l *loader) loadObject(o object, options Options, features kernelFeatures) 
 	}
 	others := slices.DeleteFunc(slices.Clone(options.Families), func(family string) bool { return family == familyHTTP })
 	if tooMuch := slices.DeleteFunc(slices.Clone(refused), options.needsNoStreams); len(tooMuch) > 0 && slices.ContainsFunc(o.families, contains(others)) {
+		l.watch = nil
 		if err := l.closeSince(before); err != nil {
 			return nil, err
 		}
@@ -496,7 +497,7 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, er
 		if err != nil {
 			return nil, fmt.Errorf("create map %s: %w", name, err)
 		}
-		if name == variables {
+		if _, has := spec.Variables["watch"]; has && name == variables {
 			l.watch = m
 		}
 		l.opened = append(l.opened, m)
@@ -508,7 +509,7 @@ func (l *loader) createMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, er
 	return created, nil
 }
 
-// variables are what an object's programs and we can change: of one object, the only one in bpf/watch.h.
+// variables are what an object's programs and we can change: that in bpf/watch.h.
 const variables = ".bss"
 
 func isConstants(mapName string) bool { return mapName[0] == '.' && mapName != variables }

@@ -39,6 +39,7 @@ func init() {
 	workloads["time-out"] = timeOutWorkload
 	workloads["echo"] = echoWorkload
 	workloads["converse"] = converseWorkload
+	workloads["connect-twice"] = connectTwiceWorkload
 	workloads["udp-echo"] = udpEchoWorkload
 	workloads["udp-ask"] = udpAskWorkload
 	workloads["unreachable"] = unreachableWorkload
@@ -474,6 +475,42 @@ func TestConnectionThatLasts(t *testing.T) {
 		assert.Equal(t, 1, first)
 	}
 	server.end()
+}
+
+// TestConnectThatFailsAtOnce is not one that was given up. The kernel keeps no errno of it.
+func TestConnectThatFailsAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	server := startTalker(t, w.workload("echo", "127.0.0.1:0"))
+	twice := startTalker(t, w.workload("connect-twice", server.hear()))
+	twice.hear()
+	twice.end()
+	server.end()
+	errors := []int32{}
+	for _, e := range decodeConnects(t, w.await(event.TypeConnectionConnect, 2)) {
+		assert.Equal(t, twice.pid(), e.Header.Pid)
+		errors = append(errors, e.Error)
+	}
+	assert.ElementsMatch(t, []int32{0, event.NoErrno}, errors)
+}
+
+// connectTwiceWorkload connects from one port to one address a second time, which must fail.
+func connectTwiceWorkload(args []string) error {
+	reuse := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		return errors.Join(err, controlErr)
+	}}
+	reuse.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	first, err := reuse.Dial("tcp4", args[0])
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	reuse.LocalAddr = first.LocalAddr()
+	if _, err := reuse.Dial("tcp4", args[0]); !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("connect once more from %s: %w", first.LocalAddr(), err)
+	}
+	fmt.Println("ready")
+	return untilEndOfInput()
 }
 
 func TestConnectionThatIsOlder(t *testing.T) {

@@ -53,6 +53,9 @@ func (s *Source) readRings(handle func(record []byte)) error {
 // drainRings hands out only traffic that was there before the lifecycle ring is read: what started the process that it belongs
 // to is then known.
 func (s *Source) drainRings(handle func(record []byte)) error {
+	if s.lifecycle == nil || s.traffic == nil {
+		return nil // it never started
+	}
 	pending := s.traffic.AvailableBytes()
 	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
 		return err

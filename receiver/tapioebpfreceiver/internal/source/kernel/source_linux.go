@@ -45,6 +45,7 @@ type Source struct {
 	foreignPIDs        bool           // /proc is not that of the pids that programs see
 	poll               int            // an epoll of both
 	record             ringbuf.Record // a buffer that is used again and again
+	isWatching         bool           // the programs of sockets have looked: see bpf/watch.h
 	stopped            bool
 	behind             bool
 	limits             *limits
@@ -183,6 +184,7 @@ func (s *Source) attachAll(programs []program) error {
 	if err := errors.Join(s.dropHalf(), s.setWatch(watching)); err != nil {
 		return err
 	}
+	s.isWatching = true
 	s.attachEach(slices.DeleteFunc(slices.Clone(programs), func(p program) bool { return !isIterator(p) }))
 	return nil
 }
@@ -399,8 +401,8 @@ func (s *Source) runReports() {
 	}
 }
 
-// Stop implements source.Source. Sockets are not looked at any more from one moment on; what was not said of those that are open is
-// said then, and read while the programs are detached.
+// Stop implements source.Source. Sockets are not looked at any more from one moment on; what connections and flows that last have
+// carried since it was said last is said then, and read while the programs are detached.
 func (s *Source) Stop(handle func(record []byte)) error {
 	if s.stopped {
 		return nil
@@ -408,15 +410,12 @@ func (s *Source) Stop(handle func(record []byte)) error {
 	s.stopped, s.behind = true, false
 	detached := make(chan error, 1)
 	go func() { detached <- s.detachAll() }()
-	var reading error
-	for {
+	for readable := true; ; {
 		select {
 		case err := <-detached:
-			return errors.Join(reading, err)
+			return err
 		case <-time.After(time.Millisecond):
-			if reading == nil {
-				reading = s.drainRings(handle)
-			}
+			readable = readable && s.drainRings(handle) == nil // whoever reads next is told the error
 		}
 	}
 }
@@ -424,11 +423,11 @@ func (s *Source) Stop(handle func(record []byte)) error {
 func (s *Source) detachAll() error {
 	close(s.stopReports)
 	s.reports.Wait()
-	errs := []error{s.setWatch(s.Boot())}
-	if s.loader != nil {
-		errs = append(errs, s.loader.awaitPrograms())
+	var errs []error
+	if s.isWatching {
+		errs = append(errs, s.setWatch(s.Boot()), s.loader.awaitPrograms())
+		s.runLastReports()
 	}
-	s.runReports()
 	for _, reporter := range s.reporters {
 		errs = append(errs, reporter.Close())
 	}
@@ -436,6 +435,28 @@ func (s *Source) detachAll() error {
 		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// lastReports are tried at the most: what has found no room in the ring comes again, while it is read.
+const lastReports = 10
+
+func (s *Source) runLastReports() {
+	for range lastReports {
+		before := s.ringFull()
+		s.runReports()
+		if s.ringFull() == before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *Source) ringFull() uint64 {
+	counters, err := s.Counters()
+	if err != nil {
+		return 0
+	}
+	return counters[uint8(event.FamilyNetwork)].RingFull
 }
 
 // Close implements source.Source.

@@ -8,13 +8,13 @@ package kernel
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -23,6 +23,7 @@ import (
 
 func init() {
 	workloads["churn"] = churnWorkload
+	workloads["chatter"] = chatterWorkload
 }
 
 const churners = 16
@@ -105,27 +106,45 @@ func (w *world) cut() map[string]int {
 	return errors
 }
 
+// chatterWorkload sends and receives 10 bytes again and again until there is a line of input, and as many as that says then.
+func chatterWorkload(args []string) error {
+	connection, err := net.Dial("tcp", args[0])
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	fmt.Println("ready")
+	last := make(chan int)
+	go func() {
+		var size int
+		_, _ = fmt.Scanln(&size)
+		last <- size
+	}()
+	for size, over := 10, false; !over; {
+		select {
+		case size = <-last:
+			over = true
+		default:
+		}
+		message := make([]byte, size)
+		if _, err := connection.Write(message); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(connection, message); err != nil {
+			return err
+		}
+	}
+	fmt.Println("done")
+	return nil
+}
+
 // TestConnectionThatTalksMeanwhile: one that sends and receives while the programs are attached is followed as well.
 func TestConnectionThatTalksMeanwhile(t *testing.T) {
 	before := newWorld(t, func(o *Options) { withHTTP(o); o.Families = []string{familyNetwork, familyHTTP} })
 	server := startTalker(t, before.workload("echo", "127.0.0.1:0"))
-	client := startTalker(t, before.workload("converse", server.hear()))
+	client := startTalker(t, before.workload("chatter", server.hear()))
 	client.hear()
-	var talking sync.WaitGroup
-	over := make(chan struct{})
-	talking.Go(func() {
-		for {
-			select {
-			case <-over:
-				return
-			default:
-				client.say("10")
-			}
-		}
-	})
 	w := before.another()
-	close(over)
-	talking.Wait()
 	client.say("24000")
 	client.end()
 	all := decodeStats(t, w.await(event.TypeConnectionClose, 2))
@@ -138,27 +157,82 @@ func TestConnectionThatTalksMeanwhile(t *testing.T) {
 	server.end()
 }
 
+// reportsTo a peer are what each says that was sent since the one before.
+func (w *world) reportsTo(address string) (deltas []uint64) {
+	w.t.Helper()
+	for _, e := range decodeStats(w.t, w.ofType(event.TypeConnectionReport)) {
+		if peer(&e.Ends) == address {
+			deltas = append(deltas, e.SentBytesDelta)
+		}
+	}
+	return deltas
+}
+
 // TestTheLastReport: of what lasts when the programs are detached is said what was not said before.
 func TestTheLastReport(t *testing.T) {
 	w := newOwnWorld(t, nil)
 	server := startTalker(t, w.workload("echo", "127.0.0.1:0"))
-	client := startTalker(t, w.workload("converse", server.hear()))
-	client.hear()
-	client.say("1000")
+	address := server.hear()
+	talking, silent := startTalker(t, w.workload("converse", address)), startTalker(t, w.workload("converse", address))
+	for _, client := range []*talker{talking, silent} {
+		client.hear()
+		client.say("1000")
+	}
+	require.NoError(t, w.source.setWatch(w.source.Boot())) // so that all are due, as after an interval
+	w.source.runReports()
+	require.NoError(t, w.source.setWatch(watching))
+	w.await(event.TypeConnectionReport, 4)
+	talking.say("24")
+	fresh := startTalker(t, w.workload("converse", address))
+	fresh.hear()
 	udp := startTalker(t, w.workload("udp-echo", "127.0.0.1:0"))
-	flow := startTalker(t, w.workload("udp-ask", udp.hear(), "100"))
+	to := udp.hear()
+	flow := startTalker(t, w.workload("udp-ask", to, "100"))
 	flow.hear()
 	w.finish()
-	sent := map[uint8][]uint64{}
-	for _, e := range decodeStats(t, w.ofType(event.TypeConnectionReport)) {
-		sent[uint8(e.Ends.Protocol)] = append(sent[uint8(e.Ends.Protocol)], e.SentBytesDelta, e.ReceivedBytesDelta)
-	}
-	assert.Equal(t, map[uint8][]uint64{
-		uint8(event.ProtocolTCP): slices.Repeat([]uint64{1000}, 4),
-		uint8(event.ProtocolUDP): slices.Repeat([]uint64{100}, 4),
-	}, sent)
+	assert.ElementsMatch(t, []uint64{1000, 1000, 24, 0}, w.reportsTo(address), "of what is silent nothing is to be said; one that is new is told")
+	assert.Equal(t, []uint64{100}, w.reportsTo(to))
 	assert.Empty(t, w.ofType(event.TypeConnectionClose), "none has ended")
-	for _, k := range []*talker{client, server, flow, udp} {
+	for _, k := range []*talker{talking, silent, fresh, server, flow, udp} {
 		k.end()
 	}
+}
+
+// TestConnectionsThatEndAfterTheWatch: the kernel has counted what they carried.
+func TestConnectionsThatEndAfterTheWatch(t *testing.T) {
+	w := newOwnWorld(t, nil)
+	server := startTalker(t, w.workload("echo", "127.0.0.1:0"))
+	address := server.hear()
+	client := startTalker(t, w.workload("converse", address))
+	client.hear()
+	client.say("1000")
+	require.NoError(t, w.source.setWatch(w.source.Boot()))
+	client.say("24")
+	late := startTalker(t, w.workload("converse", address))
+	late.hear()
+	late.end()
+	client.end()
+	for _, e := range decodeStats(t, w.await(event.TypeConnectionClose, 2)) {
+		assert.EqualValues(t, 1024, e.SentBytesDelta)
+		assert.EqualValues(t, 1024, e.ReceivedBytesDelta)
+	}
+	w.finish()
+	assert.Len(t, w.ofType(event.TypeConnectionClose), 2, "one that began after it is not followed")
+	assert.Len(t, w.ofType(event.TypeConnectionConnect), 1)
+	server.end()
+}
+
+// slowLink is at a hook that takes a moment to be left.
+type slowLink struct{ link.Link }
+
+func (slowLink) Close() error {
+	time.Sleep(20 * time.Millisecond)
+	return nil
+}
+
+// TestStopOfWhatNeverStarted: a start may fail anywhere.
+func TestStopOfWhatNeverStarted(t *testing.T) {
+	s := &Source{stopReports: make(chan struct{}), links: []attachment{{Link: slowLink{}}}}
+	require.NoError(t, s.Stop(func([]byte) { t.Error("a record") }))
+	require.NoError(t, s.Stop(nil), "once more")
 }
