@@ -21,6 +21,7 @@ const (
 	runtimeCRIO       = "cri-o"
 	runtimeDocker     = "docker"
 	runtimePodman     = "podman"
+	runtimeLXC        = "lxc"
 )
 
 // hexID is the length of the ids that Docker, podman, CRI-O and containerd's CRI give out.
@@ -39,6 +40,7 @@ var runtimesByPrefix = []struct {
 	{"nerdctl-", runtimeContainerd, true},
 	{"crio-", runtimeCRIO, false},
 	{"docker-", runtimeDocker, false},
+	{"libpod-payload-", runtimePodman, false}, // below a unit's own cgroup (--cgroups=split), as Quadlet's are
 	{"libpod-", runtimePodman, false},
 }
 
@@ -171,7 +173,18 @@ func containerOf(name, parent string) (runtime, id string) {
 	if !isScope && isHexID(name) {
 		return runtimesByParent[parent], name
 	}
+	if name, ok := guestOf(name, parent); ok && isContainerdID(name) {
+		return runtimeLXC, name
+	}
 	return "", ""
+}
+
+// guestOf LXC, LXD, Incus and Proxmox is named by who made it. It has units of its own, which are not the host's.
+func guestOf(name, parent string) (guest string, ok bool) {
+	if parent == "lxc" || parent == "lxc.payload" {
+		return name, true
+	}
+	return strings.CutPrefix(name, "lxc.payload.")
 }
 
 func isHexID(id string) bool {

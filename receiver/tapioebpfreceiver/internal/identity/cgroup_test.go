@@ -23,6 +23,17 @@ var placesOfPaths = []struct {
 	name, path string
 	want       Place
 }{
+	{"Quadlet", "/system.slice/redis.service/libpod-payload-" + idA, Place{Runtime: "podman", ContainerID: idA}},
+	{"Quadlet without root", "/user.slice/user-1000.slice/user@1000.service/app.slice/redis.service/libpod-payload-" + idA, Place{Runtime: "podman", ContainerID: idA}},
+	{"systemd in Quadlet", "/system.slice/redis.service/libpod-payload-" + idA + "/init.scope", Place{Runtime: "podman", ContainerID: idA}},
+	{"Quadlet's monitor", "/system.slice/redis.service/runtime", Place{Unit: "redis.service"}},
+	{"LXC", "/lxc.payload.web1/system.slice/nginx.service", Place{Runtime: "lxc", ContainerID: "web1"}},
+	{"another LXC", "/lxc.payload.web2/system.slice/nginx.service", Place{Runtime: "lxc", ContainerID: "web2"}},
+	{"LXC's monitor", "/lxc.monitor.web1", Place{}},
+	{"Proxmox", "/lxc/101/ns/system.slice/nginx.service", Place{Runtime: "lxc", ContainerID: "101"}},
+	{"LXC of a version before", "/lxc.payload/web1/init.scope", Place{Runtime: "lxc", ContainerID: "web1"}},
+	{"Docker in LXC", "/lxc.payload.web1/docker/" + idA, Place{Runtime: "docker", ContainerID: idA}},
+	{"LXC without a name", "/lxc.payload./init.scope", Place{Unit: "init.scope"}},
 	{"root", "/", Place{}},
 	{"nothing", "", Place{}},
 	{"slice", "/system.slice", Place{}},

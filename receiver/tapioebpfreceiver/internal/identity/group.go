@@ -265,6 +265,12 @@ func (x *Index) CgroupJoined(e *event.CgroupChange) {
 	if p == nil {
 		return
 	}
+	if p.exitedAt != 0 && x.live[p.PID] != nil {
+		return // another has its pid by now
+	}
+	if p.exitedAt != 0 {
+		p = x.revive(p)
+	}
 	p.cgroup = e.Header.CgroupId
 	if e.Hierarchy != 0 && len(e.Path) > 0 {
 		x.join(p, PlaceOf(string(e.Path)))

@@ -332,6 +332,16 @@ func (x *Index) Ended(p *Process, now uint64) {
 	}
 }
 
+// revive a process that was found gone: it had left the scope, or this was before its end is read.
+func (x *Index) revive(p *Process) *Process {
+	again := x.begin(p.Key, p.StartTime)
+	was := *p
+	was.Resource, was.group, was.joined, was.exitedAt = again.Resource, again.group, again.joined, 0
+	*again = was
+	x.settle(again, p.Resource.Path)
+	return again
+}
+
 func (x *Index) end(p *Process, now uint64) {
 	p.exitedAt = max(now, 1)
 	p.Resource.line.alive--

@@ -530,7 +530,7 @@ func FuzzIndex(f *testing.F) {
 			pid, since := uint32(steps[1]%4), uint64(steps[1]/4%4)*second
 			parent := &Process{Key: Key{PID: uint32(steps[2] % 4)}, StartTime: uint64(steps[2]/4%4) * second}
 			now += uint64(steps[2]) * second / 4
-			switch steps[0] % 7 {
+			switch steps[0] % 9 {
 			case 0:
 				started(t, x, pid, since, now, []string{"", "/bin/a", "/bin/b", "/bin/c"}[steps[2]%4])
 			case 1:
@@ -547,6 +547,15 @@ func FuzzIndex(f *testing.F) {
 				x.dropUnusedResources()
 			case 6:
 				x.Check(2, func(pid uint32, _ uint64) bool { return pid%2 == 0 }, now)
+			case 7:
+				x.CgroupJoined(&event.CgroupChange{
+					WireCgroupChange: &bpf.WireCgroupChange{Header: bpf.WireEventHeader{Pid: pid, StartTime: since, CgroupId: uint64(steps[2] % 4)}, Hierarchy: uint32(steps[2] / 4 % 2)},
+					Path:             []byte([]string{"/docker/" + idA, "/system.slice/a.service"}[steps[2]/8%2]),
+				})
+			case 8:
+				if p := x.Find(pid, since); p != nil {
+					x.Moved(p, uint64(steps[2]%4))
+				}
 			}
 			requireSound(t, x)
 		}
@@ -584,6 +593,35 @@ func TestMovedAfterItsEnd(t *testing.T) {
 	x.Ended(p, 2*second)
 	x.Moved(p, 8)
 	assert.Zero(t, p.Resource.Alive())
+}
+
+// TestJoinedAfterItsEnd: a process that left the scope was taken for one that has gone, until it comes back.
+func TestJoinedAfterItsEnd(t *testing.T) {
+	x := newIndex(nil)
+	p := started(t, x, 60, second, second, "/bin/sh", "sh", "-l")
+	x.Check(1, func(uint32, uint64) bool { return true }, 2*second)
+	requireSound(t, x)
+	back := &event.CgroupChange{
+		WireCgroupChange: &bpf.WireCgroupChange{Header: bpf.WireEventHeader{Pid: 60, StartTime: second, CgroupId: 9}},
+		Path:             []byte("/docker/" + idA),
+	}
+	x.CgroupJoined(back)
+	requireSound(t, x)
+	now := x.FindByPID(60)
+	assert.NotSame(t, p, now)
+	assert.Equal(t, "/bin/sh", now.Resource.Path)
+	assert.Equal(t, idA, now.Resource.ContainerID)
+	assert.Equal(t, []string{"sh", "-l"}, now.Arguments)
+	assert.Equal(t, 1, now.Resource.Alive())
+	x.Ended(now, 3*second)
+	requireSound(t, x)
+
+	other := started(t, x, 60, 4*second, 4*second, "/bin/true")
+	x.CgroupJoined(back)
+	assert.Same(t, other, x.FindByPID(60), "another has its pid")
+	requireSound(t, x)
+	x.Expire(1000 * second)
+	requireSound(t, x)
 }
 
 // TestForkThatIsReadAfterItsProcessWasFound: at the start the list of processes may be read before the fork of one of them, whose

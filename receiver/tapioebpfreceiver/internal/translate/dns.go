@@ -315,7 +315,7 @@ func (l *lookups) putServer(attributes *attributeList, x *dns.Exchange) {
 	attributes.PutStr(attrNetworkType, typeOf(&x.Ends))
 	attributes.PutStr(attrNetworkPeerAddress, server)
 	attributes.PutInt(attrNetworkPeerPort, port)
-	l.peers.put(attributes, x.Ends.PeerAddress)
+	l.peers.put(attributes, x.Ends.PeerAddress, x.Ends.PeerPort)
 	attributes.PutStr(attrServerAddress, server)
 	attributes.PutInt(attrServerPort, port)
 }

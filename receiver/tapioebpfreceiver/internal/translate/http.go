@@ -505,7 +505,7 @@ func (t *Translator) describeHTTP(attributes *attributeList, x *exchange) {
 	}
 	attributes.PutStr(attrNetworkPeerAddress, x.peer)
 	attributes.PutInt(attrNetworkPeerPort, int64(x.Ends.PeerPort))
-	t.peers.put(attributes, x.Ends.PeerAddress)
+	t.peers.put(attributes, x.Ends.PeerAddress, x.Ends.PeerPort)
 	if x.version != "" {
 		attributes.PutStr(attrNetworkProtocolName, schemeHTTP)
 		attributes.PutStr(attrNetworkProtocolVersion, x.version)

@@ -145,6 +145,12 @@ func TestResources(t *testing.T) {
 	bare.Owners, bare.Containers = nil, nil
 	cron := webPod()
 	cron.Owners = []kube.Owner{{Kind: "Job", Name: "tidy-1", UID: "j"}, {Kind: "CronJob", Name: "tidy", UID: "c"}}
+	foreign := webPod()
+	foreign.Owners = []kube.Owner{{Kind: "Job", Name: "train", UID: "v", IsForeign: true}}
+	local := webPod()
+	local.Containers[0].ImageID = "docker://sha256:1" // built by minikube's own Docker
+	pulled := webPod()
+	pulled.Containers[0].ImageID = "docker-pullable://registry:5000/team/nginx@sha256:abc"
 	other := webPod()
 	other.Owners = []kube.Owner{{Kind: "Node", Name: "node-1"}}
 	podOnly := without(webResource, "service.version", "service.instance.id", "container.image.name", "container.image.tags",
@@ -167,6 +173,9 @@ func TestResources(t *testing.T) {
 			"service.name": "tidy", "k8s.job.name": "tidy-1", "k8s.job.uid": "j", "k8s.cronjob.name": "tidy", "k8s.cronjob.uid": "c",
 		})},
 		{"of a controller without a name in the conventions", inPod, other, merge(withoutOwners, attributes{"service.name": "web-7d4b9-x2x"})},
+		{"of a Job of another API group", inPod, foreign, merge(withoutOwners, attributes{"service.name": "train"})},
+		{"an image without a repository", inPod, local, merge(without(webResource, "container.image.repo_digests"), attributes{"container.image.id": "sha256:1"})},
+		{"an image that cri-dockerd has pulled", inPod, pulled, webResource},
 		{"a pod that is not known", inPod, nil, unnamedResource},
 		{"Docker", "/docker/" + containerID, nil, merge(nodeResource, attributes{"container.id": containerID, "container.runtime.name": "docker"})},
 		{"unit", "/system.slice/nginx.service", webPod(), merge(nodeResource, attributes{"tapio.systemd.unit": "nginx.service"})},

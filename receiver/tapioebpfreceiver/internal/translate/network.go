@@ -239,7 +239,7 @@ func (t *Translator) putEnds(attributes *attributeList, ends *bpf.WireConnection
 	}
 	attributes.PutStr(attrNetworkPeerAddress, peer)
 	attributes.PutInt(attrNetworkPeerPort, peerPort)
-	t.peers.put(attributes, ends.PeerAddress)
+	t.peers.put(attributes, ends.PeerAddress, ends.PeerPort)
 	switch ends.Role {
 	case event.RoleClient:
 		attributes.PutStr(attrNetworkRole, roleOf(ends))

@@ -120,8 +120,10 @@ func putContainer(attributes pcommon.Map, owner *identity.Owner) {
 	if tag != "" {
 		putStrings(attributes, attrContainerImageTags, []string{tag})
 	}
-	if id := owner.Container.ImageID; strings.Contains(id, "@") {
-		putStrings(attributes, attrContainerImageRepoDigests, []string{strings.TrimPrefix(id, "docker-pullable://")})
+	// cri-dockerd says where it has it from
+	id := strings.TrimPrefix(strings.TrimPrefix(owner.Container.ImageID, "docker-pullable://"), "docker://")
+	if strings.Contains(id, "@") {
+		putStrings(attributes, attrContainerImageRepoDigests, []string{id})
 	} else {
 		putKnown(attributes, attrContainerImageID, id)
 	}
@@ -134,7 +136,7 @@ func putPod(attributes pcommon.Map, pod *kube.Pod, container *kube.Container) {
 	putKnown(attributes, attrK8sNamespaceName, pod.Namespace)
 	putKnown(attributes, attrK8sNodeName, pod.Node)
 	for i := range workloads {
-		if owner := ownerOfKind(pod, workloads[i].kind); owner != nil {
+		if owner := ownerOfKind(pod, workloads[i].kind); owner != nil && !owner.IsForeign {
 			putKnown(attributes, workloads[i].name, owner.Name)
 			putKnown(attributes, workloads[i].uid, owner.UID)
 		}
@@ -240,12 +242,15 @@ func (n *peerNames) attributes(address [16]byte) int {
 	}
 }
 
-// put says who has an address, beside the address itself.
-func (n *peerNames) put(attributes *attributeList, address [16]byte) {
+// put says who has an address, beside the address itself and its port.
+func (n *peerNames) put(attributes *attributeList, address [16]byte, port uint16) {
 	if !n.index.HasNames() {
 		return
 	}
 	peer := n.of(address)
+	if !peer.HasPort(port) {
+		return
+	}
 	switch peer.Kind {
 	case kube.PeerPod:
 		attributes.PutStr(attrPeerPodName, peer.Name)

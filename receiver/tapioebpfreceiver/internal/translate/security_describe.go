@@ -250,7 +250,7 @@ func (s *security) putPeer(attributes *attributeList, a *action) {
 	attributes.PutStr(attrNetworkType, kind)
 	attributes.PutStr(attrNetworkPeerAddress, s.addresses.of(address))
 	attributes.PutInt(attrNetworkPeerPort, int64(a.Values[0]))
-	s.peers.put(attributes, address)
+	s.peers.put(attributes, address, uint16(a.Values[0]))
 }
 
 func (s *security) putMount(attributes *attributeList, a *action) {

@@ -7,7 +7,11 @@
 // A watcher's goroutines write, whoever asks gets immutable snapshots.
 package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/identity/kube"
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // Pod of this node. It is never changed: a pod that changes gets a new one. Recordings have it as JSON.
 type Pod struct {
@@ -29,6 +33,8 @@ type Owner struct {
 	Kind string `json:"kind"` // "ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob" or any other
 	Name string `json:"name"`
 	UID  string `json:"uid,omitempty"` // empty where only the name can be told
+	// IsForeign: it is of no API group of Kubernetes' own workloads, whatever its kind is called.
+	IsForeign bool `json:"is_foreign,omitempty"`
 }
 
 // Attribute is a label or an annotation that the configuration asks for.
@@ -64,6 +70,14 @@ type Peer struct {
 	Name      string   `json:"name,omitempty"`
 	Namespace string   `json:"namespace,omitempty"` // empty for a node
 	Pod       *Pod     `json:"pod,omitempty"`       // of PeerPod
+	// Ports of the address are the Service's, as ",80,443,": where others have the same address, as a load balancer's can be that of
+	// all nodes. Empty: all ports.
+	Ports string `json:"ports,omitempty"`
+}
+
+// HasPort says whether the port of the address is the peer's.
+func (p *Peer) HasPort(port uint16) bool {
+	return p.Ports == "" || strings.Contains(p.Ports, ","+strconv.Itoa(int(port))+",")
 }
 
 // PeerKind is what has an address.

@@ -28,8 +28,9 @@ func ownersOf(pod *corev1.Pod) []Owner {
 	if controller == nil {
 		return nil
 	}
-	owners := []Owner{{Kind: controller.Kind, Name: controller.Name, UID: string(controller.UID)}}
 	group, _, _ := strings.Cut(controller.APIVersion, "/")
+	isForeign := group != "apps" && group != "batch"
+	owners := []Owner{{Kind: controller.Kind, Name: controller.Name, UID: string(controller.UID), IsForeign: isForeign}}
 	switch {
 	case controller.Kind == "ReplicaSet" && group == "apps":
 		if name := deploymentOf(controller.Name, pod.Labels[templateHashLabel]); name != "" {

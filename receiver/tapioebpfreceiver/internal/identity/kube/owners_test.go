@@ -34,22 +34,22 @@ func TestOwners(t *testing.T) {
 		templateHash           string
 		want                   []Owner
 	}{
-		{"deployment", "apps/v1", "ReplicaSet", "web-front-5d9f7c8b6", "5d9f7c8b6", []Owner{{"ReplicaSet", "web-front-5d9f7c8b6", "u-1"}, {"Deployment", "web-front", ""}}},
-		{"replica set of nobody", "apps/v1", "ReplicaSet", "web-5d9f7c8b6", "", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1"}}},
-		{"replica set with another's hash", "apps/v1", "ReplicaSet", "web-5d9f7c8b6", "7c8b6", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1"}}},
-		{"deployment whose name may be cut off", "apps/v1", "ReplicaSet", longest, "5d9f7c8b6", []Owner{{"ReplicaSet", longest, "u-1"}}},
-		{"replica set of another group", "example.com/v1", "ReplicaSet", "web-5d9f7c8b6", "5d9f7c8b6", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1"}}},
-		{"stateful set", "apps/v1", "StatefulSet", "db", "", []Owner{{"StatefulSet", "db", "u-1"}}},
-		{"daemon set", "apps/v1", "DaemonSet", "agent", "", []Owner{{"DaemonSet", "agent", "u-1"}}},
-		{"static pod", "v1", "Node", "node-1", "", []Owner{{"Node", "node-1", "u-1"}}},
-		{"unknown kind", "argoproj.io/v1alpha1", "Rollout", "web", "", []Owner{{"Rollout", "web", "u-1"}}},
-		{"cron job", "batch/v1", "Job", "backup-" + dueMinutes, "", []Owner{{"Job", "backup-" + dueMinutes, "u-1"}, {"CronJob", "backup", ""}}},
-		{"job of nobody", "batch/v1", "Job", "migrate", "", []Owner{{"Job", "migrate", "u-1"}}},
-		{"job with a date", "batch/v1", "Job", "backup-20260102", "", []Owner{{"Job", "backup-20260102", "u-1"}}},
-		{"job with a number", "batch/v1", "Job", "backup-7", "", []Owner{{"Job", "backup-7", "u-1"}}},
-		{"job with a padded number", "batch/v1", "Job", "backup-0" + dueMinutes, "", []Owner{{"Job", "backup-0" + dueMinutes, "u-1"}}},
-		{"job that is just a number", "batch/v1", "Job", "-" + dueMinutes, "", []Owner{{"Job", "-" + dueMinutes, "u-1"}}},
-		{"job with a number beyond all times", "batch/v1", "Job", "x-99999999999999999999", "", []Owner{{"Job", "x-99999999999999999999", "u-1"}}},
+		{"deployment", "apps/v1", "ReplicaSet", "web-front-5d9f7c8b6", "5d9f7c8b6", []Owner{{"ReplicaSet", "web-front-5d9f7c8b6", "u-1", false}, {"Deployment", "web-front", "", false}}},
+		{"replica set of nobody", "apps/v1", "ReplicaSet", "web-5d9f7c8b6", "", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1", false}}},
+		{"replica set with another's hash", "apps/v1", "ReplicaSet", "web-5d9f7c8b6", "7c8b6", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1", false}}},
+		{"deployment whose name may be cut off", "apps/v1", "ReplicaSet", longest, "5d9f7c8b6", []Owner{{"ReplicaSet", longest, "u-1", false}}},
+		{"replica set of another group", "example.com/v1", "ReplicaSet", "web-5d9f7c8b6", "5d9f7c8b6", []Owner{{"ReplicaSet", "web-5d9f7c8b6", "u-1", true}}},
+		{"stateful set", "apps/v1", "StatefulSet", "db", "", []Owner{{"StatefulSet", "db", "u-1", false}}},
+		{"daemon set", "apps/v1", "DaemonSet", "agent", "", []Owner{{"DaemonSet", "agent", "u-1", false}}},
+		{"static pod", "v1", "Node", "node-1", "", []Owner{{"Node", "node-1", "u-1", true}}},
+		{"unknown kind", "argoproj.io/v1alpha1", "Rollout", "web", "", []Owner{{"Rollout", "web", "u-1", true}}},
+		{"cron job", "batch/v1", "Job", "backup-" + dueMinutes, "", []Owner{{"Job", "backup-" + dueMinutes, "u-1", false}, {"CronJob", "backup", "", false}}},
+		{"job of nobody", "batch/v1", "Job", "migrate", "", []Owner{{"Job", "migrate", "u-1", false}}},
+		{"job with a date", "batch/v1", "Job", "backup-20260102", "", []Owner{{"Job", "backup-20260102", "u-1", false}}},
+		{"job with a number", "batch/v1", "Job", "backup-7", "", []Owner{{"Job", "backup-7", "u-1", false}}},
+		{"job with a padded number", "batch/v1", "Job", "backup-0" + dueMinutes, "", []Owner{{"Job", "backup-0" + dueMinutes, "u-1", false}}},
+		{"job that is just a number", "batch/v1", "Job", "-" + dueMinutes, "", []Owner{{"Job", "-" + dueMinutes, "u-1", false}}},
+		{"job with a number beyond all times", "batch/v1", "Job", "x-99999999999999999999", "", []Owner{{"Job", "x-99999999999999999999", "u-1", false}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pod := ownedPod(tt.apiVersion, tt.kind, tt.owns)

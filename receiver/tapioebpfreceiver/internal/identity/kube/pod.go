@@ -52,6 +52,7 @@ func (r *podReader) transform(object any) (any, error) {
 // observe takes strings only, each of which the decoder allocated for itself: the rest of the pod is
 // free.
 func (r *podReader) observe(pod *corev1.Pod) *observedPod {
+	containers := containersOf(pod)
 	return &observedPod{
 		ObjectMeta: keptMeta(&pod.ObjectMeta),
 		pod: &Pod{
@@ -65,10 +66,10 @@ func (r *podReader) observe(pod *corev1.Pod) *observedPod {
 			Labels:      chosen(pod.Labels, r.labels, "k8s.pod.label."),
 			Annotations: chosen(pod.Annotations, r.annotations, "k8s.pod.annotation."),
 			Service:     serviceOf(pod, r.serviceNameLabels),
-			Containers:  containersOf(pod),
+			Containers:  containers,
 		},
 		staticUID:     bounded(pod.Annotations[mirrorAnnotation]),
-		former:        formerContainers(&pod.Status),
+		former:        formerContainers(&pod.Status, containers),
 		over:          pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		nodeAddresses: nodeAddresses(&pod.Status),
 	}
@@ -159,15 +160,20 @@ func newContainer(name, image string, status *corev1.ContainerStatus) Container 
 	return container
 }
 
-// formerContainers are those whose records may still be under way, as their successors' status tells.
-func formerContainers(status *corev1.PodStatus) (former []Container) {
+// formerContainers are those whose records may still be under way, as their successors' status tells. Their image is the
+// specification's, as that of those that run is: a runtime may have another name for it.
+func formerContainers(status *corev1.PodStatus, present []Container) (former []Container) {
+	images := map[string]string{}
+	for i := range present {
+		images[present[i].Name] = present[i].Image
+	}
 	for _, list := range statusesOf(status) {
 		for i := range list {
 			last := list[i].LastTerminationState.Terminated
 			if last == nil || last.ContainerID == list[i].ContainerID || len(former) >= maxContainers {
 				continue
 			}
-			container := newContainer(list[i].Name, list[i].Image, &list[i])
+			container := newContainer(list[i].Name, images[list[i].Name], &list[i])
 			container.Runtime, container.ID = parseContainerID(last.ContainerID)
 			container.Restarts = max(0, container.Restarts-1)
 			if container.ID != "" {

@@ -44,7 +44,7 @@ func fullPod() *corev1.Pod {
 			InitContainerStatuses: []corev1.ContainerStatus{{Name: "init", ContainerID: "containerd://init-id", ImageID: "sha256:1"}},
 			ContainerStatuses: []corev1.ContainerStatus{
 				{Name: "side"}, // in any order, and not started
-				{Name: "app", ContainerID: "containerd://" + id1, ImageID: "docker.io/library/app@sha256:2", RestartCount: 3,
+				{Name: "app", ContainerID: "containerd://" + id1, Image: "docker.io/library/app:other", ImageID: "docker.io/library/app@sha256:2", RestartCount: 3,
 					LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "containerd://before"}}},
 			},
 			EphemeralContainerStatuses: []corev1.ContainerStatus{{Name: "debug", ContainerID: "cri-o://debug-id"}},
@@ -72,7 +72,7 @@ func TestPodIsReduced(t *testing.T) {
 				{ID: "debug-id", Runtime: "cri-o", Name: "debug", Image: "sh:4"},
 			},
 		},
-		former:        []Container{{ID: "before", Runtime: "containerd", Name: "app", Restarts: 2, ImageID: app.ImageID}},
+		former:        []Container{{ID: "before", Runtime: "containerd", Name: "app", Image: app.Image, Restarts: 2, ImageID: app.ImageID}},
 		nodeAddresses: addresses("192.168.0.9"),
 	}, got)
 	again, err := reader.transform(got)

@@ -6,6 +6,7 @@ package kube // import "github.com/tapio-io/otelcol-tapio/receiver/tapioebpfrece
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,8 @@ type observedService struct {
 
 	service   string // its name
 	addresses []netip.Addr
+	external  []netip.Addr // on its ports only
+	ports     string       // as Peer has them
 }
 
 // GetObjectKind implements runtime.Object.
@@ -45,17 +48,32 @@ func transformService(object any) (any, error) {
 	if !ok {
 		return object, nil // it is called twice for some
 	}
-	return &observedService{ObjectMeta: keptMeta(&service.ObjectMeta), service: service.Name, addresses: serviceAddresses(service)}, nil
+	return &observedService{
+		ObjectMeta: keptMeta(&service.ObjectMeta), service: service.Name,
+		addresses: serviceAddresses(append(slices.Clone(service.Spec.ClusterIPs), service.Spec.ClusterIP)),
+		external:  serviceAddresses(externalTexts(service)), ports: portsOf(service),
+	}, nil
 }
 
-// serviceAddresses are those that the cluster gave it, those it was told to have, and those of its load
-// balancer. A headless Service has none: its name resolves to those of its pods.
-func serviceAddresses(service *corev1.Service) (addresses []netip.Addr) {
-	texts := append(slices.Clone(service.Spec.ClusterIPs), service.Spec.ClusterIP)
-	texts = append(texts, service.Spec.ExternalIPs...)
+// externalTexts are the addresses that it was told to have, and those of its load balancer, which may be those of the nodes.
+func externalTexts(service *corev1.Service) []string {
+	texts := slices.Clone(service.Spec.ExternalIPs)
 	for _, ingress := range service.Status.LoadBalancer.Ingress {
 		texts = append(texts, ingress.IP)
 	}
+	return texts
+}
+
+func portsOf(service *corev1.Service) string {
+	ports := ","
+	for i := range service.Spec.Ports {
+		ports += strconv.Itoa(int(service.Spec.Ports[i].Port)) + ","
+	}
+	return ports
+}
+
+// serviceAddresses of these texts. A headless Service has none: its name resolves to those of its pods.
+func serviceAddresses(texts []string) (addresses []netip.Addr) {
 	for _, text := range texts {
 		if len(addresses) < maxServiceAddresses {
 			addresses = appendAddress(addresses, text)
@@ -102,23 +120,28 @@ func (s *services) OnDelete(object any) {
 	}
 }
 
+// held is who an address names.
+type held struct {
+	address netip.Addr
+	peer    Peer
+}
+
 // change moves addresses; either is nil for none.
 func (s *services) change(old, service *observedService) {
 	before, after := old.held(), service.held()
-	isRenamed := old != nil && service != nil && old.peer() != service.peer() // an EndpointSlice can be
-	if slices.Equal(before, after) && !isRenamed {
+	if slices.Equal(before, after) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, address := range before {
-		if isRenamed || !slices.Contains(after, address) {
-			s.release(address, old.peer())
+	for _, h := range before {
+		if !slices.Contains(after, h) {
+			s.release(h.address, h.peer)
 		}
 	}
-	for _, address := range after {
-		if isRenamed || !slices.Contains(before, address) {
-			s.claim(address, service.peer())
+	for _, h := range after {
+		if !slices.Contains(before, h) {
+			s.claim(h.address, h.peer)
 		}
 	}
 	s.changed()
@@ -152,13 +175,17 @@ func (s *services) peer(address netip.Addr) Peer {
 	return peers[0]
 }
 
-func (o *observedService) held() []netip.Addr {
+func (o *observedService) held() (all []held) {
 	if o == nil {
 		return nil
 	}
-	return o.addresses
-}
-
-func (o *observedService) peer() Peer {
-	return Peer{Kind: PeerService, Name: o.service, Namespace: o.Namespace}
+	peer := Peer{Kind: PeerService, Name: o.service, Namespace: o.Namespace}
+	for _, address := range o.addresses {
+		all = append(all, held{address, peer})
+	}
+	peer.Ports = o.ports
+	for _, address := range o.external {
+		all = append(all, held{address, peer})
+	}
+	return all
 }

@@ -4,6 +4,7 @@
 package kube
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,7 +41,8 @@ func TestServiceAddresses(t *testing.T) {
 		{"external", corev1.ServiceSpec{ClusterIP: "10.96.0.1", ExternalIPs: []string{"203.0.113.7"}}, []string{"203.0.113.8", ""}, []string{"10.96.0.1", "203.0.113.7", "203.0.113.8"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			assert.Equal(t, addresses(tt.want...), serviceObject(t, "s", tt.spec, tt.ingress...).addresses)
+			got := serviceObject(t, "s", tt.spec, tt.ingress...)
+			assert.Equal(t, addresses(tt.want...), append(got.addresses, got.external...))
 		})
 	}
 }
@@ -60,6 +62,27 @@ func TestServiceComesAndGoes(t *testing.T) {
 	w.services.OnDelete(cache.DeletedFinalStateUnknown{Obj: moved})
 	assert.Equal(t, nobody, w.at("10.96.0.2"))
 	assert.Zero(t, w.Status().ServiceAddresses)
+}
+
+// TestPortsOfExternalAddresses: with some load balancers each node has the address of all of their Services.
+func TestPortsOfExternalAddresses(t *testing.T) {
+	w := newWorld()
+	spec := corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Port: 80}, {Port: 443}}}
+	service := serviceObject(t, "traefik", spec, "192.168.0.10")
+	w.services.OnAdd(service, true)
+	has := func(address string, port uint16) bool {
+		peer := w.Peer(netip.MustParseAddr(address))
+		require.Equal(t, "traefik", peer.Name)
+		return peer.HasPort(port)
+	}
+	for port, want := range map[uint16]bool{80: true, 443: true, 8: false, 44: false, 6443: false, 40000: false} {
+		assert.Equal(t, want, has("192.168.0.10", port), port)
+		assert.True(t, has("10.96.0.1", port), port)
+	}
+	spec.Ports = spec.Ports[:1]
+	w.services.OnUpdate(service, serviceObject(t, "traefik", spec, "192.168.0.10"))
+	assert.False(t, has("192.168.0.10", 443), "it has no such port any more")
+	assert.True(t, has("192.168.0.10", 80))
 }
 
 func TestAddressOfSeveralServices(t *testing.T) {
