@@ -51,7 +51,8 @@ build: check-lock ## Build bin/otelcol-tapio, for GOOS and GOARCH if set. Needs 
 	@# The lock has to fit (-mod=readonly).
 	env 'dist.version=$(VERSION)' GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' $(OCB) --skip-get-modules || \
 		{ echo "If Go complains about go.mod or go.sum, run: make lock build" >&2; exit 1; }
-	mv distribution/otelcol-tapio$(EXE) $(BINARY)
+	@# One that is the same stays, with the capabilities that it may have been given (setcap).
+	if cmp -s distribution/otelcol-tapio$(EXE) $(BINARY); then rm distribution/otelcol-tapio$(EXE); else mv distribution/otelcol-tapio$(EXE) $(BINARY); fi
 
 .PHONY: check-lock
 check-lock: # ocb would not notice that the lock has another version than builder-config.yaml.

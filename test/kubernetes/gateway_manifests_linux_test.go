@@ -44,7 +44,10 @@ func TestGatewayManifests(t *testing.T) {
 			"horizontalpodautoscaler.autoscaling/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-sampler",
 			"poddisruptionbudget.policy/gateway-router", "poddisruptionbudget.policy/gateway-sampler",
 		},
-		gatewayFolder + "joined": {"deployment.apps/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-sampler"},
+		gatewayFolder + "joined": {
+			"deployment.apps/gateway-router",
+			"horizontalpodautoscaler.autoscaling/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-sampler",
+		},
 		gatewayFolder + "kafka":  {"deployment.apps/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-router"},
 		"../../deploy/jaeger":    {"statefulset.apps/jaeger", "service/jaeger"},
 	} {
@@ -54,7 +57,18 @@ func TestGatewayManifests(t *testing.T) {
 			assert.Contains(t, made, object+" ", folder)
 		}
 		if strings.HasSuffix(folder, "joined") {
-			assert.NotContains(t, made, "horizontalpodautoscaler.autoscaling/gateway-router")
+			assert.Contains(t, objectIn(manifests, "HorizontalPodAutoscaler", "gateway-router"), "\n  maxReplicas: 1\n")
+			assert.Contains(t, objectIn(manifests, "Deployment", "gateway-router"), "\n  replicas: 1\n")
 		}
 	}
+}
+
+// objectIn manifests, by kind and name.
+func objectIn(manifests, kind, name string) string {
+	for object := range strings.SplitSeq(manifests, "\n---\n") {
+		if strings.Contains(object, "kind: "+kind+"\n") && strings.Contains(object, "\n  name: "+name+"\n") {
+			return object
+		}
+	}
+	return ""
 }

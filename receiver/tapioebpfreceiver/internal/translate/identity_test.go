@@ -510,6 +510,10 @@ func TestPeers(t *testing.T) {
 		{"a Service", kube.Peer{Kind: kube.PeerService, Name: "web", Namespace: "shop"}, attributes{
 			"tapio.peer.k8s.service.name": "web", "tapio.peer.k8s.namespace.name": "shop",
 		}},
+		{"a load balancer", kube.Peer{Kind: kube.PeerService, Name: "web", Namespace: "shop", Ports: ",80,443,"}, attributes{
+			"tapio.peer.k8s.service.name": "web", "tapio.peer.k8s.namespace.name": "shop",
+		}},
+		{"a node that is a load balancer on other ports", kube.Peer{Kind: kube.PeerService, Name: "web", Namespace: "shop", Ports: ",44,4430,"}, nil},
 		{"the node", kube.Peer{Kind: kube.PeerNode, Name: "node-1"}, attributes{"tapio.peer.k8s.node.name": "node-1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
