@@ -6,6 +6,7 @@ package tapiojoinprocessor // import "github.com/tapio-io/otelcol-tapio/processo
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type pipeline interface {
 type part struct {
 	joiner    *joiner
 	leaveOnce sync.Once
+	sending   sync.WaitGroup // of what waited, to this pipeline's next component
 }
 
 // Start implements component.Component.
@@ -58,8 +60,23 @@ func (p *part) Start(context.Context, component.Host) error { return p.joiner.st
 
 // Shutdown implements component.Component.
 func (p *part) Shutdown(ctx context.Context) (err error) {
-	p.leaveOnce.Do(func() { err = p.joiner.leave(ctx) })
+	p.leaveOnce.Do(func() { err = errors.Join(p.joiner.leave(ctx), p.awaitSent(ctx)) })
 	return err
+}
+
+// awaitSent returns when nothing more comes from here: what expired a moment before may be on its way.
+func (p *part) awaitSent(ctx context.Context) error {
+	sent := make(chan struct{})
+	go func() {
+		p.sending.Wait()
+		close(sent)
+	}()
+	select {
+	case <-sent:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the next component to take what has waited: %w", ctx.Err())
+	}
 }
 
 // Capabilities implements consumer.Traces and consumer.Logs: ids are changed.
@@ -152,7 +169,7 @@ func (j *joiner) leave(ctx context.Context) error {
 	case <-j.stopped:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the next component to take what has waited: %w", ctx.Err())
+		return fmt.Errorf("wait for the last turn: %w", ctx.Err())
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 type logsProcessor struct {
 	part
 	next     consumer.Logs
-	released recordsByOrigin // joiner.mu guards it
+	released map[senderKey]*recordsByOrigin // joiner.mu guards it
 }
 
 var (
@@ -28,13 +28,13 @@ var (
 )
 
 func newLogsProcessor(j *joiner, next consumer.Logs) *logsProcessor {
-	return &logsProcessor{part: part{joiner: j}, next: next, released: newRecordsByOrigin()}
+	return &logsProcessor{part: part{joiner: j}, next: next, released: map[senderKey]*recordsByOrigin{}}
 }
 
 // ConsumeLogs implements consumer.Logs.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	wasEmpty := ld.ResourceLogs().Len() == 0
-	return p.joiner.consume(func() []waiter { return p.sort(ld) }, func() error {
+	return p.joiner.consume(func() []waiter { return p.sort(senderOf(ctx), ld) }, func() error {
 		if ld.ResourceLogs().Len() == 0 && !wasEmpty {
 			return nil // all of it waits
 		}
@@ -43,12 +43,12 @@ func (p *logsProcessor) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 }
 
 // sort moves records to the traces that theirs are parts of, and takes those out that wait.
-func (p *logsProcessor) sort(ld plog.Logs) (waiters []waiter) {
+func (p *logsProcessor) sort(sender *sender, ld plog.Logs) (waiters []waiter) {
 	ld.ResourceLogs().RemoveIf(func(of plog.ResourceLogs) bool {
 		before := len(waiters)
 		of.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
 			before := len(waiters)
-			waiters = p.sortScope(waiters, of, scope)
+			waiters = p.sortScope(sender, waiters, of, scope)
 			return len(waiters) > before && scope.LogRecords().Len() == 0
 		})
 		return len(waiters) > before && of.ScopeLogs().Len() == 0
@@ -56,7 +56,7 @@ func (p *logsProcessor) sort(ld plog.Logs) (waiters []waiter) {
 	return waiters
 }
 
-func (p *logsProcessor) sortScope(waiters []waiter, of plog.ResourceLogs, scope plog.ScopeLogs) []waiter {
+func (p *logsProcessor) sortScope(sender *sender, waiters []waiter, of plog.ResourceLogs, scope plog.ScopeLogs) []waiter {
 	var from *origin
 	scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
 		link, ok := links.OfTrace(record.TraceID())
@@ -68,7 +68,7 @@ func (p *logsProcessor) sortScope(waiters []waiter, of plog.ResourceLogs, scope 
 			return false
 		}
 		if from == nil {
-			from = newOrigin(of, scope)
+			from = newOrigin(sender, of, scope)
 		}
 		held := &heldRecord{processor: p, origin: from, record: plog.NewLogRecord()}
 		record.MoveTo(held.record)
@@ -98,17 +98,22 @@ func (h *heldRecord) of() signal { return signalLogs }
 
 func (h *heldRecord) release(f *fate) {
 	h.processor.joiner.moveRecord(h.record, f)
-	h.processor.released.add(h)
+	all, from := h.processor.released, h.origin.sender
+	if all[from.key] == nil {
+		all[from.key] = newRecordsByOrigin(from)
+	}
+	all[from.key].add(h)
 }
 
-// recordsByOrigin are records that wait no longer.
+// recordsByOrigin are a sender's records that wait no longer.
 type recordsByOrigin struct {
+	sender  *sender
 	logs    plog.Logs
 	records map[*origin]plog.LogRecordSlice
 }
 
-func newRecordsByOrigin() recordsByOrigin {
-	return recordsByOrigin{logs: plog.NewLogs(), records: map[*origin]plog.LogRecordSlice{}}
+func newRecordsByOrigin(sender *sender) *recordsByOrigin {
+	return &recordsByOrigin{sender: sender, logs: plog.NewLogs(), records: map[*origin]plog.LogRecordSlice{}}
 }
 
 func (r *recordsByOrigin) add(h *heldRecord) {
@@ -124,15 +129,19 @@ func (r *recordsByOrigin) add(h *heldRecord) {
 }
 
 func (p *logsProcessor) takeReleased() func() {
-	if len(p.released.records) == 0 {
+	released := p.released
+	if len(released) == 0 {
 		return nil
 	}
-	ld := p.released.logs
-	p.released = newRecordsByOrigin()
+	p.released = map[senderKey]*recordsByOrigin{}
+	p.sending.Add(1)
 	return func() {
-		count := ld.LogRecordCount()
-		if err := p.next.ConsumeLogs(context.Background(), ld); err != nil {
-			p.joiner.refused(signalLogs, count, err)
+		defer p.sending.Done()
+		for _, of := range released {
+			count := of.logs.LogRecordCount()
+			if err := p.next.ConsumeLogs(of.sender.context(), of.logs); err != nil {
+				p.joiner.refused(signalLogs, count, err)
+			}
 		}
 	}
 }

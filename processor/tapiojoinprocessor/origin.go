@@ -8,6 +8,7 @@ import "go.opentelemetry.io/collector/pdata/pcommon"
 // origin is what spans or log records were below, copied once for all that wait from there: what goes on may be
 // changed.
 type origin struct {
+	sender         *sender
 	resource       pcommon.Resource
 	resourceSchema string
 	scope          pcommon.InstrumentationScope
@@ -27,8 +28,9 @@ type ofScope interface {
 	SetSchemaUrl(string)
 }
 
-func newOrigin(of ofResource, scope ofScope) *origin {
+func newOrigin(from *sender, of ofResource, scope ofScope) *origin {
 	o := &origin{
+		sender:   from,
 		resource: pcommon.NewResource(), resourceSchema: of.SchemaUrl(),
 		scope: pcommon.NewInstrumentationScope(), schema: scope.SchemaUrl(),
 	}

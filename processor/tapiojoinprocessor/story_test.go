@@ -198,7 +198,8 @@ type gateway struct {
 	spans    consumertest.TracesSink
 	record   consumertest.LogsSink
 	stopOnce sync.Once
-	refuse   error // what the next component of the traces' pipeline says; nil: it takes them
+	refuse   error         // what the next component of the traces' pipeline says; nil: it takes them
+	slow     time.Duration // how long that takes
 }
 
 func newGateway(t *testing.T, change func(*Config)) *gateway {
@@ -213,6 +214,7 @@ func newGateway(t *testing.T, change func(*Config)) *gateway {
 		if g.refuse != nil {
 			return g.refuse
 		}
+		time.Sleep(g.slow)
 		return g.spans.ConsumeTraces(ctx, td)
 	})
 	require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 type tracesProcessor struct {
 	part
 	next     consumer.Traces
-	released spansByOrigin // joiner.mu guards it
+	released map[senderKey]*spansByOrigin // joiner.mu guards it
 }
 
 var (
@@ -27,14 +27,14 @@ var (
 )
 
 func newTracesProcessor(j *joiner, next consumer.Traces) *tracesProcessor {
-	return &tracesProcessor{part: part{joiner: j}, next: next, released: newSpansByOrigin()}
+	return &tracesProcessor{part: part{joiner: j}, next: next, released: map[senderKey]*spansByOrigin{}}
 }
 
 // ConsumeTraces implements consumer.Traces.
 func (p *tracesProcessor) ConsumeTraces(ctx context.Context, td ptrace.Traces) error {
 	sort := func() []waiter {
 		p.learn(td)
-		return p.sort(td)
+		return p.sort(senderOf(ctx), td)
 	}
 	wasEmpty := td.ResourceSpans().Len() == 0
 	return p.joiner.consume(sort, func() error {
@@ -114,12 +114,12 @@ func contextOf(span ptrace.Span) traceContext {
 // --- sorting -------------------------------------------------------------------------------------
 
 // sort moves spans to the traces that theirs are parts of, and takes those out that wait.
-func (p *tracesProcessor) sort(td ptrace.Traces) (waiters []waiter) {
+func (p *tracesProcessor) sort(sender *sender, td ptrace.Traces) (waiters []waiter) {
 	td.ResourceSpans().RemoveIf(func(of ptrace.ResourceSpans) bool {
 		before := len(waiters)
 		of.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
 			before := len(waiters)
-			waiters = p.sortScope(waiters, of, scope)
+			waiters = p.sortScope(sender, waiters, of, scope)
 			return len(waiters) > before && scope.Spans().Len() == 0
 		})
 		return len(waiters) > before && of.ScopeSpans().Len() == 0
@@ -127,7 +127,7 @@ func (p *tracesProcessor) sort(td ptrace.Traces) (waiters []waiter) {
 	return waiters
 }
 
-func (p *tracesProcessor) sortScope(waiters []waiter, of ptrace.ResourceSpans, scope ptrace.ScopeSpans) []waiter {
+func (p *tracesProcessor) sortScope(sender *sender, waiters []waiter, of ptrace.ResourceSpans, scope ptrace.ScopeSpans) []waiter {
 	var from *origin
 	scope.Spans().RemoveIf(func(span ptrace.Span) bool {
 		link, ok := links.OfTrace(span.TraceID())
@@ -140,7 +140,7 @@ func (p *tracesProcessor) sortScope(waiters []waiter, of ptrace.ResourceSpans, s
 			return false
 		}
 		if from == nil {
-			from = newOrigin(of, scope)
+			from = newOrigin(sender, of, scope)
 		}
 		held := &heldSpan{processor: p, origin: from, span: ptrace.NewSpan()}
 		span.MoveTo(held.span)
@@ -193,17 +193,22 @@ func (h *heldSpan) of() signal { return signalTraces }
 func (h *heldSpan) release(f *fate) {
 	link, _ := links.OfTrace(h.span.TraceID())
 	h.processor.joiner.move(h.span, link, f)
-	h.processor.released.add(h)
+	all, from := h.processor.released, h.origin.sender
+	if all[from.key] == nil {
+		all[from.key] = newSpansByOrigin(from)
+	}
+	all[from.key].add(h)
 }
 
-// spansByOrigin are spans that wait no longer.
+// spansByOrigin are a sender's spans that wait no longer.
 type spansByOrigin struct {
+	sender *sender
 	traces ptrace.Traces
 	spans  map[*origin]ptrace.SpanSlice
 }
 
-func newSpansByOrigin() spansByOrigin {
-	return spansByOrigin{traces: ptrace.NewTraces(), spans: map[*origin]ptrace.SpanSlice{}}
+func newSpansByOrigin(sender *sender) *spansByOrigin {
+	return &spansByOrigin{sender: sender, traces: ptrace.NewTraces(), spans: map[*origin]ptrace.SpanSlice{}}
 }
 
 func (s *spansByOrigin) add(h *heldSpan) {
@@ -219,15 +224,19 @@ func (s *spansByOrigin) add(h *heldSpan) {
 }
 
 func (p *tracesProcessor) takeReleased() func() {
-	if len(p.released.spans) == 0 {
+	released := p.released
+	if len(released) == 0 {
 		return nil
 	}
-	td := p.released.traces
-	p.released = newSpansByOrigin()
+	p.released = map[senderKey]*spansByOrigin{}
+	p.sending.Add(1)
 	return func() {
-		count := td.SpanCount()
-		if err := p.next.ConsumeTraces(context.Background(), td); err != nil {
-			p.joiner.refused(signalTraces, count, err)
+		defer p.sending.Done()
+		for _, of := range released {
+			count := of.traces.SpanCount()
+			if err := p.next.ConsumeTraces(of.sender.context(), of.traces); err != nil {
+				p.joiner.refused(signalTraces, count, err)
+			}
 		}
 	}
 }
