@@ -103,6 +103,8 @@ func TestValidateTransportsAndPorts(t *testing.T) {
 		{confignet.TransportTypeTCP4, "127.0.0.1:65535"},
 		{confignet.TransportTypeTCP6, "[::1]:8686"},
 		{confignet.TransportTypeTCP, "localhost:http"},
+		{confignet.TransportTypeTCP, "[10.0.0.7]:8686"},
+		{confignet.TransportTypeTCP, "[fd00::12]:8686"},
 		{confignet.TransportTypeUnix, "/run/tapio.sock"},
 		{confignet.TransportTypeNpipe, `\\.\pipe\tapio`},
 	} {

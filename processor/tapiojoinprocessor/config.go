@@ -37,8 +37,8 @@ func createDefaultConfig() component.Config {
 // Validate checks that there are bounds, and that what is decided is known for as long as it may be needed.
 func (cfg *Config) Validate() error {
 	var errs []error
-	if cfg.MaxWait <= 0 {
-		errs = append(errs, fmt.Errorf("max_wait: must be more than 0, but is %s", cfg.MaxWait))
+	if cfg.MaxWait < time.Millisecond { // such as a number without a unit, which is of ns
+		errs = append(errs, fmt.Errorf("max_wait: must be at least 1ms, but is %s", cfg.MaxWait))
 	}
 	if cfg.MaxHeld < 1 {
 		errs = append(errs, fmt.Errorf("max_held: must be at least 1, but is %d", cfg.MaxHeld))

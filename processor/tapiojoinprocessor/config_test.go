@@ -47,13 +47,13 @@ func TestConfigErrors(t *testing.T) {
 		file string
 		want []string
 	}{
-		{"no_wait.yaml", []string{"max_wait: must be more than 0, but is 0s"}},
+		{"no_wait.yaml", []string{"max_wait: must be at least 1ms, but is 0s"}},
 		{"no_room.yaml", []string{"max_held: must be at least 1, but is 0"}},
 		{"forgetful.yaml", []string{"remember: must be at least max_wait (1m0s), but is 59s"}},
 		{"no_memory.yaml", []string{"max_remembered: must be at least 1, but is -1"}},
 		{"unknown_key.yaml", []string{"invalid keys: max_waits"}},
 		{"all_wrong.yaml", []string{
-			"max_wait: must be more than 0, but is -1s", "max_held: must be at least 1, but is -1",
+			"max_wait: must be at least 1ms, but is -1s", "max_held: must be at least 1, but is -1",
 			"remember: must be at least max_wait (-1s), but is -2s", "max_remembered: must be at least 1, but is 0",
 		}},
 	} {

@@ -18,14 +18,19 @@ import (
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
-// registerStats tells an extension that keeps a registry, if there is one, of this receiver.
+// registerStats tells the extensions that keep a registry of this receiver.
 func (r *tapioReceiver) registerStats(host component.Host) (unregister func()) {
+	var all []func()
 	for _, extension := range host.GetExtensions() {
 		if registry, ok := extension.(StatsRegistry); ok {
-			return registry.RegisterStats(r.set.ID, r.stats)
+			all = append(all, registry.RegisterStats(r.set.ID, r.stats))
 		}
 	}
-	return func() {}
+	return func() {
+		for _, unregister := range all {
+			unregister()
+		}
+	}
 }
 
 // stats may be called from any goroutine while the receiver runs.

@@ -467,7 +467,7 @@ func (c *RateLimitsConfig) validate() error {
 
 func (c *IdentityConfig) validate() error {
 	return errors.Join(
-		within("identity::pod_timeout", c.PodTimeout, 0, time.Minute),
+		noneOrWithin("identity::pod_timeout", c.PodTimeout, time.Minute),
 		within("identity::max_waiting", c.MaxWaiting, 1, maxWaiting),
 	)
 }
@@ -647,7 +647,7 @@ func (c *BatchConfig) validate() error {
 		within("batch::max_events", c.MaxEvents, 1, 1<<20),
 		within("batch::timeout", c.Timeout, time.Millisecond, time.Minute),
 		within("batch::queue_size", c.QueueSize, 1, 1<<16),
-		within("batch::retry_timeout", c.RetryTimeout, 0, 10*time.Minute),
+		noneOrWithin("batch::retry_timeout", c.RetryTimeout, 10*time.Minute),
 	)
 }
 
@@ -656,6 +656,14 @@ func (c *MetricsConfig) validate() error {
 		within("metrics::interval", c.Interval, 100*time.Millisecond, time.Hour),
 		within("metrics::series_limit", c.SeriesLimit, 1, 1<<20),
 	)
+}
+
+// noneOrWithin is for durations that may be 0. One of less than a millisecond is a number without a unit, which would be ns.
+func noneOrWithin(key string, value, highest time.Duration) error {
+	if value != 0 && (value < time.Millisecond || value > highest) {
+		return fmt.Errorf("%s: %v must be 0, or from %v to %v", key, value, time.Millisecond, highest)
+	}
+	return nil
 }
 
 func within[T int | uint64 | float64 | time.Duration](key string, value, lowest, highest T) error {

@@ -86,7 +86,7 @@ func (c *EtcdConfig) validate() error {
 	const key = "families::etcd::"
 	return errors.Join(
 		validateEtcdExecutables(key+"executables", c.Executables),
-		within(key+"slow", c.Slow, 0, maxEtcdSlow),
+		noneOrWithin(key+"slow", c.Slow, maxEtcdSlow),
 		validateEtcdPorts(key+"client_ports", c.ClientPorts),
 		validateEtcdPorts(key+"peer_ports", c.PeerPorts),
 		c.validateDistinct(key),

@@ -991,8 +991,12 @@ func TestStatsReachTheExtension(t *testing.T) {
 	require.NoError(t, err)
 	r.next.logs = consumertest.NewNop()
 	r.openSource = func(*Config, receiver.Settings) (source.Source, error) { return &fakeSource{}, nil }
-	host := &statusHost{extensions: map[component.ID]component.Component{component.MustNewID("tapio"): registry}}
+	another := &fakeRegistry{} // such as one for probes
+	host := &statusHost{extensions: map[component.ID]component.Component{
+		component.MustNewID("tapio"): registry, component.MustNewIDWithName("tapio", "probes"): another,
+	}}
 	require.NoError(t, r.Start(t.Context(), host))
+	assert.True(t, another.stats().Ready)
 	stats := registry.stats()
 	assert.Equal(t, "ebpf", stats.Source)
 	assert.True(t, stats.Ready)
@@ -1002,7 +1006,7 @@ func TestStatsReachTheExtension(t *testing.T) {
 		{Family: "security", Hook: "fexit/path_mount", State: "unsupported", Reason: "no fexit either"},
 	}, stats.Capabilities)
 	require.NoError(t, r.Shutdown(t.Context()))
-	assert.True(t, registry.unregistered)
+	assert.True(t, registry.unregistered && another.unregistered)
 }
 
 func TestEventsMetric(t *testing.T) {

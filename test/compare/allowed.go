@@ -17,6 +17,7 @@ const (
 	reasonLoopback  = "The real pods talk over the loopback interface, whose addresses are nobody's: their peers have no names."
 	reasonNames     = "The simulator asks no API server, and so does not tell of one."
 	reasonTick      = "A process that ended before its first tick has no CPU time, and no I/O: the kernel has not counted it. Which do is chance."
+	reasonStarter   = "A process that never needed more memory than what has started it has no peak that is known. Which do depends on both."
 	reasonLauncher  = "The real workload is started from outside of what is observed: the executable of such a process is not known before its exec."
 	reasonOutside   = "The real workload is started from outside of what is observed: nothing is known of the parents of such a process."
 	reasonHooks     = "The simulator has no hooks in a kernel that it could tell of."
@@ -36,6 +37,10 @@ var Allowed = slices.Concat(
 	asked("security.mount", "tapio.security.mount"),
 	sometimes("process", "", "", reasonTick,
 		"attribute tapio.process.cpu.time", "attribute tapio.process.io.read_bytes", "attribute tapio.process.io.written_bytes"),
+	sometimes("process", "", "", reasonStarter, "attribute tapio.process.memory.peak"),
+	[]Allowance{
+		{Kind: FeatureMissing, Family: "process", Feature: "attribute tapio.process.memory.peak", More: Simulator, Reason: reasonStarter},
+	},
 	sometimes("process", "tapio.process.fork", Simulator, reasonLauncher, "attribute process.executable.name"),
 	sometimes("security", "", Simulator, reasonOutside, "attribute tapio.security.ancestors"),
 	sometimes("process", "resource", Simulator, reasonLauncher, "attribute process.executable.name", "attribute process.executable.path", "attribute service.name"),

@@ -48,8 +48,8 @@ func TestGatewayManifests(t *testing.T) {
 			"deployment.apps/gateway-router",
 			"horizontalpodautoscaler.autoscaling/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-sampler",
 		},
-		gatewayFolder + "kafka":  {"deployment.apps/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-router"},
-		"../../deploy/jaeger":    {"statefulset.apps/jaeger", "service/jaeger"},
+		gatewayFolder + "kafka": {"deployment.apps/gateway-router", "horizontalpodautoscaler.autoscaling/gateway-router"},
+		"../../deploy/jaeger":   {"statefulset.apps/jaeger", "service/jaeger"},
 	} {
 		manifests := run("", "kustomize", folder)
 		made := run(manifests, "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")

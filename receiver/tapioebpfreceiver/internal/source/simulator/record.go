@@ -61,7 +61,12 @@ func forkRecord(p *process, time uint64) []byte {
 	return encode(&bpf.WireProcessFork{Header: p.header(event.TypeProcessFork, time), Process: p.identity()})
 }
 
+// startersPeak is the most memory that what starts programs has used, such as a shell, KiB.
+const startersPeak = 4 << 10
+
 func execRecord(p *process, time uint64, args ...string) []byte {
+	identity := p.identity()
+	identity.PeakBefore = startersPeak
 	exe, cwd := reversePath(p.exe), reversePath(p.cwd)
 	joined := []byte(strings.Join(args, "\x00") + "\x00")
 	var flags uint16
@@ -69,7 +74,7 @@ func execRecord(p *process, time uint64, args ...string) []byte {
 		flags = event.ExecExeUnlinked
 	}
 	return encode(&bpf.WireProcessExec{
-		Header: p.header(event.TypeProcessExec, time), Process: p.identity(),
+		Header: p.header(event.TypeProcessExec, time), Process: identity,
 		ExeSize: uint16(len(exe)), CwdSize: uint16(len(cwd)), ArgsSize: uint16(len(joined)), Flags: flags,
 	}, exe, cwd, joined)
 }
@@ -88,7 +93,7 @@ func reversePath(path string) (reverse []byte) {
 const leastCPUTime = 1e6
 
 func exitRecord(p *process, time uint64, status uint32, cpuTime, memory uint64) []byte {
-	exit := bpf.WireProcessExit{Header: p.header(event.TypeProcessExit, time), PeakMemory: memory, Status: status}
+	exit := bpf.WireProcessExit{Header: p.header(event.TypeProcessExit, time), PeakMemory: max(memory, startersPeak<<10), Status: status}
 	if cpuTime >= leastCPUTime {
 		exit.CpuTime, exit.ReadBytes, exit.WrittenBytes = cpuTime, memory/4, cpuTime/1e6*512
 		exit.Flags = event.ExitHasUsage | event.ExitHasIO
