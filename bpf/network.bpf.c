@@ -276,6 +276,8 @@ static __always_inline __u16 ending_of(struct sock *sk, int old_state)
 
 static __noinline void tell_end(struct sock *sk, struct socket_state *state, int old_state)
 {
+	if (held_by_process(sk) && !state->owner.pid)
+		own_by_current(state);
 	if (old_state == TCP_SYN_SENT || old_state == TCP_SYN_RECV)
 		send_connect_failure(sk, state);
 	else
@@ -290,8 +292,6 @@ static __always_inline void closed(struct sock *sk, int old_state)
 		state = unknown_state(sk); /* no memory: the record goes without owner and role */
 	if (!state)
 		return;
-	if (held_by_process(sk) && !state->owner.pid)
-		own_by_current(state);
 	tell_end(sk, state, old_state);
 	end_connection(state, ending_of(sk, old_state), BPF_CORE_READ(sk, sk_err));
 	forget_socket(sk);
@@ -770,6 +770,19 @@ static __always_inline bool is_open(struct sock *sk)
 	       state == TCP_FIN_WAIT2;
 }
 
+/*
+ * What lasts at the end is told in rounds, as there is room: nothing is to be counted as lost that the next round tells.
+ * since: when it was told last, or its beginning.
+ */
+static __always_inline bool must_tell(__u64 since, bool is_new)
+{
+	if (!has_ended())
+		return is_due(since);
+	return since < watch && (is_new || is_due(since)) &&
+	       bpf_ringbuf_query(&traffic_ring, BPF_RB_AVAIL_DATA) <
+		       bpf_ringbuf_query(&traffic_ring, BPF_RB_RING_SIZE) / 2;
+}
+
 static __always_inline bool has_news(struct sock *sk, struct socket_state *state)
 {
 	struct tcp_sock *tcp = (void *)sk;
@@ -779,24 +792,17 @@ static __always_inline bool has_news(struct sock *sk, struct socket_state *state
 	       BPF_CORE_READ(tcp, total_retrans) != state->retransmits_reported;
 }
 
-static __always_inline bool must_report_connection(struct sock *sk, struct socket_state *state)
-{
-	__u64 since = state->reported ? state->reported : state->connected;
-
-	return is_due(since) || (is_last_chance(since) && has_news(sk, state));
-}
-
 static __always_inline void report_connection(struct sock *sk, struct socket_state *state)
 {
 	struct connection_stats *event;
 
 	if (!network_enabled || !is_tcp(sk) || !is_open(sk) || owned_by_self(state))
 		return;
-	if (!must_report_connection(sk, state))
+	if (!must_tell(state->reported ? state->reported : state->connected, has_news(sk, state)))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)
-		return; /* what it would have said is in the next one; for this, the last round is run again */
+		return; /* what it would have said is in the next one */
 	fill_socket_header(&event->header, sk, state);
 	fill_tcp_ends(&event->ends, sk, state);
 	fill_tcp_stats(event, sk, state);
@@ -848,20 +854,17 @@ int report_sockets_by_address(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
-static __always_inline bool must_report_flow(struct flow *flow)
+static __always_inline bool has_flow_news(struct flow *flow)
 {
-	__u64 since = flow->reported ? flow->reported : flow->first;
-	bool has_news = !flow->reported || flow->sent_bytes != flow->sent_bytes_reported ||
-			flow->received_bytes != flow->received_bytes_reported;
-
-	return is_due(since) || (is_last_chance(since) && has_news);
+	return !flow->reported || flow->sent_bytes != flow->sent_bytes_reported ||
+	       flow->received_bytes != flow->received_bytes_reported;
 }
 
 static __always_inline void report_flow(struct flow_key *key, struct flow *flow)
 {
 	struct flow now = *flow;
 
-	if (!must_report_flow(&now))
+	if (!must_tell(now.reported ? now.reported : now.first, has_flow_news(&now)))
 		return;
 	if (!send_flow(CONNECTION_REPORT, key, &now))
 		return;

@@ -20,12 +20,9 @@ static __always_inline bool is_watching(void)
 	return watch == WATCHING;
 }
 
-/* Whether it has ended, and nothing since then was said of what lasts. */
-static __always_inline bool is_last_chance(__u64 said)
+static __always_inline bool has_ended(void)
 {
-	__u64 ended = watch;
-
-	return ended > WATCHING && said < ended;
+	return watch > WATCHING;
 }
 
 #endif

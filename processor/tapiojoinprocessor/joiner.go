@@ -179,13 +179,14 @@ func (j *joiner) leave(ctx context.Context) error {
 // taken does the rest wait: where it is refused, the sender has all of it, and sends it again.
 func (j *joiner) consume(sort func() []waiter, pass func() error) error {
 	var waiters []waiter
-	released := j.locked(func() { waiters = sort() })
-	err := pass()
-	if err == nil && len(waiters) > 0 {
-		released = append(released, j.locked(func() { j.holdAll(waiters) })...)
+	send(j.locked(func() { waiters = sort() }))
+	if err := pass(); err != nil {
+		return err
 	}
-	send(released)
-	return err
+	if len(waiters) > 0 {
+		send(j.locked(func() { j.holdAll(waiters) }))
+	}
+	return nil
 }
 
 // locked runs what may decide on traces, and returns what sends those that wait no longer.

@@ -5,6 +5,10 @@ package tapiojoinprocessor // import "github.com/tapio-io/otelcol-tapio/processo
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
 
 	"go.opentelemetry.io/collector/client"
 )
@@ -16,29 +20,40 @@ type sender struct {
 	info client.Info
 }
 
-// senderKey is alike for what may go on together. Credentials and metadata cannot be compared: what has some goes on with what came
-// in the same batch.
+// senderKey is alike for what may go on together: a host's connections, and a tenant's batches.
 type senderKey struct {
-	address string
-	batch   *client.Info // nil: it has none
+	host     string
+	metadata string
+	batch    *client.Info // of what has credentials, which cannot be compared
 }
 
 func senderOf(ctx context.Context) *sender {
 	s := &sender{info: client.FromContext(ctx)}
-	if s.info.Addr != nil {
-		s.key.address = s.info.Addr.String()
-	}
-	if s.info.Auth != nil || hasMetadata(s.info.Metadata) {
+	s.key.host, s.key.metadata = hostOf(s.info.Addr), textOf(s.info.Metadata)
+	if s.info.Auth != nil {
 		s.key.batch = &s.info
 	}
 	return s
 }
 
-func hasMetadata(metadata client.Metadata) bool {
-	for range metadata.Keys() {
-		return true
+// hostOf an address, without the port, of which each connection has another.
+func hostOf(address net.Addr) string {
+	if address == nil {
+		return ""
 	}
-	return false
+	text := address.String()
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		return host
+	}
+	return text
+}
+
+func textOf(metadata client.Metadata) string {
+	var text strings.Builder
+	for _, key := range slices.Sorted(metadata.Keys()) {
+		fmt.Fprintf(&text, "%q%q", key, metadata.Get(key))
+	}
+	return text.String()
 }
 
 // context of what waited: nobody waits for it any more, but it is the sender's as before.

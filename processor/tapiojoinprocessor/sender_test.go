@@ -20,14 +20,16 @@ func TestWhatWaitsIsItsSenders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, s := newGateway(t, nil), newStory(1)
 		program := s.program()
+		port := 4000
 		from := func(tenant string, host byte) context.Context {
-			info := client.Info{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, host), Port: 4000}}
+			port++ // each time another connection
+			info := client.Info{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, host), Port: port}}
 			if tenant != "" {
 				info.Metadata = client.NewMetadata(map[string][]string{"X-Tenant": {tenant}})
 			}
 			return client.NewContext(t.Context(), info)
 		}
-		senders := []context.Context{from("a", 1), from("b", 1), from("", 2), from("", 2), from("", 3), t.Context()}
+		senders := []context.Context{from("a", 1), from("b", 1), from("a", 1), from("", 2), from("", 2), from("", 3), t.Context()}
 		want := map[string][]string{}
 		for _, sender := range senders {
 			server := s.request(program)
@@ -61,6 +63,7 @@ func TestWhatWaitsIsItsSenders(t *testing.T) {
 			assert.ElementsMatch(t, want[who], got[who], who)
 		}
 		assert.Len(t, got, len(want))
+		assert.Len(t, g.spans.AllTraces(), len(want), "what may go on together does")
 	})
 }
 
@@ -68,7 +71,7 @@ func describe(ctx context.Context) string {
 	info := client.FromContext(ctx)
 	who := ""
 	if info.Addr != nil {
-		who = info.Addr.String()
+		who, _, _ = net.SplitHostPort(info.Addr.String())
 	}
 	for _, tenant := range info.Metadata.Get("x-tenant") {
 		who += " " + tenant

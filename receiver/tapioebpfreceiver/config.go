@@ -467,7 +467,7 @@ func (c *RateLimitsConfig) validate() error {
 
 func (c *IdentityConfig) validate() error {
 	return errors.Join(
-		noneOrWithin("identity::pod_timeout", c.PodTimeout, time.Minute),
+		noneOrWithin("identity::pod_timeout", c.PodTimeout, time.Millisecond, time.Minute),
 		within("identity::max_waiting", c.MaxWaiting, 1, maxWaiting),
 	)
 }
@@ -647,7 +647,7 @@ func (c *BatchConfig) validate() error {
 		within("batch::max_events", c.MaxEvents, 1, 1<<20),
 		within("batch::timeout", c.Timeout, time.Millisecond, time.Minute),
 		within("batch::queue_size", c.QueueSize, 1, 1<<16),
-		noneOrWithin("batch::retry_timeout", c.RetryTimeout, 10*time.Minute),
+		noneOrWithin("batch::retry_timeout", c.RetryTimeout, time.Millisecond, 10*time.Minute),
 	)
 }
 
@@ -658,10 +658,10 @@ func (c *MetricsConfig) validate() error {
 	)
 }
 
-// noneOrWithin is for durations that may be 0. One of less than a millisecond is a number without a unit, which would be ns.
-func noneOrWithin(key string, value, highest time.Duration) error {
-	if value != 0 && (value < time.Millisecond || value > highest) {
-		return fmt.Errorf("%s: %v must be 0, or from %v to %v", key, value, time.Millisecond, highest)
+// noneOrWithin is for durations that may be 0. The lowest is more than a number without a unit is, which would be ns.
+func noneOrWithin(key string, value, lowest, highest time.Duration) error {
+	if value != 0 && (value < lowest || value > highest) {
+		return fmt.Errorf("%s: %v must be 0, or from %v to %v", key, value, lowest, highest)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func defaultPeers() []string {
 
 func (c *CorrelationConfig) validate() error {
 	errs := []error{
-		noneOrWithin("correlation::max_wait", c.MaxWait, 10*time.Minute),
+		noneOrWithin("correlation::max_wait", c.MaxWait, time.Millisecond, 10*time.Minute),
 		within("correlation::max_held", c.MaxHeld, 0, maxHeldSpans),
 	}
 	if len(c.Peers) > maxPeers {

@@ -86,7 +86,7 @@ func (c *EtcdConfig) validate() error {
 	const key = "families::etcd::"
 	return errors.Join(
 		validateEtcdExecutables(key+"executables", c.Executables),
-		noneOrWithin(key+"slow", c.Slow, maxEtcdSlow),
+		noneOrWithin(key+"slow", c.Slow, time.Microsecond, maxEtcdSlow),
 		validateEtcdPorts(key+"client_ports", c.ClientPorts),
 		validateEtcdPorts(key+"peer_ports", c.PeerPorts),
 		c.validateDistinct(key),

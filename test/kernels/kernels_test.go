@@ -64,7 +64,8 @@ var slow = tests(
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns",
 	"SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
 	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",
-	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp", "BeginningAndEndAreNoLoss", "ACgroupThatIsRemovedDuringTheStart", "OneDirectionAloneIsNotUsed",
+	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp",
+	"BeginningAndEndAreNoLoss", "ACgroupThatIsRemovedDuringTheStart", "OneDirectionAloneIsNotUsed",
 	"DurationsOfSummedHandshakes", "WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup",
 	"WithoutRoomForSumsHandshakesAreThrottled",
 )

@@ -21,7 +21,7 @@ const (
 	runtimeCRIO       = "cri-o"
 	runtimeDocker     = "docker"
 	runtimePodman     = "podman"
-	runtimeLXC        = "lxc"
+	runtimeLXC        = "lxc" // LXD, Incus and Proxmox, too
 )
 
 // hexID is the length of the ids that Docker, podman, CRI-O and containerd's CRI give out.

@@ -13,6 +13,7 @@ func (x *Index) Check(n int, gone func(pid uint32, startTicks uint64) bool, now 
 		}
 		if gone(p.PID, p.StartTicks) {
 			x.end(p, now)
+			p.isGone = true
 		}
 	}
 }

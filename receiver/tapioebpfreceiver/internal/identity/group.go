@@ -265,8 +265,8 @@ func (x *Index) CgroupJoined(e *event.CgroupChange) {
 	if p == nil {
 		return
 	}
-	if p.exitedAt != 0 && x.live[p.PID] != nil {
-		return // another has its pid by now
+	if p.exitedAt != 0 && (!p.isGone || x.live[p.PID] != nil) {
+		return // it has ended, or another has its pid by now
 	}
 	if p.exitedAt != 0 {
 		p = x.revive(p)

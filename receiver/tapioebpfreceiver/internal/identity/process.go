@@ -52,6 +52,7 @@ type Process struct {
 	Program *Program
 
 	exitedAt uint64 // CLOCK_BOOTTIME, ns; 0: it lives
+	isGone   bool   // it was only found gone: its end was not read
 	cgroup   uint64 // of the v2 hierarchy; 0: not known
 	group    *group
 	joined   *group // by a v1 hierarchy; nil: none says anything
@@ -336,7 +337,7 @@ func (x *Index) Ended(p *Process, now uint64) {
 func (x *Index) revive(p *Process) *Process {
 	again := x.begin(p.Key, p.StartTime)
 	was := *p
-	was.Resource, was.group, was.joined, was.exitedAt = again.Resource, again.group, again.joined, 0
+	was.Resource, was.group, was.joined, was.exitedAt, was.isGone = again.Resource, again.group, again.joined, 0, false
 	*again = was
 	x.settle(again, p.Resource.Path)
 	return again

@@ -614,6 +614,8 @@ func TestJoinedAfterItsEnd(t *testing.T) {
 	assert.Equal(t, []string{"sh", "-l"}, now.Arguments)
 	assert.Equal(t, 1, now.Resource.Alive())
 	x.Ended(now, 3*second)
+	x.CgroupJoined(back)
+	assert.Zero(t, now.Resource.Alive(), "its end was read: a zombie can be moved, too")
 	requireSound(t, x)
 
 	other := started(t, x, 60, 4*second, 4*second, "/bin/true")

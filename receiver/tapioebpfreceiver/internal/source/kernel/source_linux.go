@@ -437,26 +437,31 @@ func (s *Source) detachAll() error {
 	return errors.Join(errs...)
 }
 
-// lastReports are tried at the most: what has found no room in the ring comes again, while it is read.
-const lastReports = 10
+// lastRounds are run at the most, lastRoundEvery: each tells what the ring has room for, while it is read.
+const (
+	lastRounds     = 100
+	lastRoundEvery = 10 * time.Millisecond
+)
 
+// runLastReports until there is nothing more to be told.
 func (s *Source) runLastReports() {
-	for range lastReports {
-		before := s.ringFull()
+	for range lastRounds {
+		before, hasRoom := s.seenOfNetwork(), s.traffic.AvailableBytes() < s.traffic.BufferSize()/2
 		s.runReports()
-		if s.ringFull() == before {
+		if hasRoom && s.seenOfNetwork() == before {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(lastRoundEvery)
 	}
+	s.logger.Warn("Connections that last could not all be told at the end: their records are not read fast enough")
 }
 
-func (s *Source) ringFull() uint64 {
+func (s *Source) seenOfNetwork() uint64 {
 	counters, err := s.Counters()
 	if err != nil {
 		return 0
 	}
-	return counters[uint8(event.FamilyNetwork)].RingFull
+	return counters[uint8(event.FamilyNetwork)].Seen
 }
 
 // Close implements source.Source.

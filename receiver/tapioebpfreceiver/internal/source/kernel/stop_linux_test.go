@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 func init() {
@@ -196,6 +198,19 @@ func TestTheLastReport(t *testing.T) {
 	for _, k := range []*talker{talking, silent, fresh, server, flow, udp} {
 		k.end()
 	}
+}
+
+// TestTheLastReportsOfMany: what the ring has no room for comes in the next round, and was not lost.
+func TestTheLastReportsOfMany(t *testing.T) {
+	const connections = 1000
+	w := newOwnWorld(t, func(o *Options) { o.RingSize = 64 << 10 })
+	hold := startTalker(t, w.workload("hold", strconv.Itoa(connections)))
+	hold.hear()
+	w.await(event.TypeConnectionConnect, connections)
+	w.finish()
+	assert.Len(t, w.ofType(event.TypeConnectionReport), 2*connections)
+	assert.Equal(t, source.Counters{Seen: 3 * connections}, w.counters()[uint8(event.FamilyNetwork)])
+	hold.end()
 }
 
 // TestConnectionsThatEndAfterTheWatch: the kernel has counted what they carried.
