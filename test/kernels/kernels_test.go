@@ -66,6 +66,7 @@ var slow = tests(
 	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",
 	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp",
 	"BeginningAndEndAreNoLoss", "ACgroupThatIsRemovedDuringTheStart", "OneDirectionAloneIsNotUsed",
+	"ConnectionThatTalksMeanwhile",
 	"DurationsOfSummedHandshakes", "WithoutRoomForSumsHandshakesAreThoseOfTheirCgroup",
 	"WithoutRoomForSumsHandshakesAreThrottled",
 )
