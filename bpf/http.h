@@ -20,6 +20,7 @@
 #include "serving.h"
 #include "socket.h"
 #include "text.h"
+#include "watch.h"
 
 #define HTTP_WINDOW 256 /* bytes of a head that are looked at together, at the most */
 #define HTTP_CARRY 64	/* bytes before them that stay at hand where a head is not kept */
@@ -2129,9 +2130,8 @@ static __always_inline void keep_exchanges(struct socket_state *state, __u64 idl
 static __always_inline void reap_exchange(__u32 number, __u64 after)
 {
 	struct http_slot *slot = http_slot(number);
-	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
+	if (!slot || !slot->socket || !is_silent(slot->live, after))
 		return;
 	if (!slot->parked) {
 		if (slot->has_line && !slot->early)

@@ -778,7 +778,7 @@ static __always_inline bool must_tell(__u64 since, bool is_new)
 {
 	if (!has_ended())
 		return is_due(since);
-	return since < watch && (is_new || is_due(since)) &&
+	return since < watch.state && (is_new || is_due(since)) &&
 	       bpf_ringbuf_query(&traffic_ring, BPF_RB_AVAIL_DATA) <
 		       bpf_ringbuf_query(&traffic_ring, BPF_RB_RING_SIZE) / 2;
 }

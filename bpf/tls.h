@@ -21,6 +21,7 @@
 #include "ring.h"
 #include "socket.h"
 #include "tls_sums.h"
+#include "watch.h"
 
 #define RECORD_HEADER 5
 #define HANDSHAKE_HEADER 4
@@ -718,9 +719,8 @@ static __always_inline void keep_handshake(struct http_connection *http)
 static __always_inline void reap_handshake(__u32 number, __u64 after)
 {
 	struct tls_slot *slot = tls_slot(number);
-	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!slot || !slot->socket || behind_time(now, slot->live) <= (__s64)after)
+	if (!slot || !slot->socket || !is_silent(slot->live, after))
 		return;
 	if (is_handshake(slot) && !slot->early)
 		count_unreadable(TLS_HANDSHAKE);

@@ -12,17 +12,31 @@
 
 #define WATCHING 1
 
-/* Set by the receiver: 0: not all are attached yet; WATCHING; else when that ended, CLOCK_BOOTTIME, ns. */
-volatile __u64 watch = 0;
+/* Set by the receiver. */
+struct watch {
+	__u64 state; /* 0: not all are attached yet; WATCHING; else when that ended, CLOCK_BOOTTIME, ns */
+	__u64 round; /* when the round of iterators that runs began, CLOCK_BOOTTIME, ns */
+};
+
+volatile struct watch watch = {};
 
 static __always_inline bool is_watching(void)
 {
-	return watch == WATCHING;
+	return watch.state == WATCHING;
 }
 
 static __always_inline bool has_ended(void)
 {
-	return watch > WATCHING;
+	return watch.state > WATCHING;
+}
+
+/*
+ * Whether nothing was heard for so long when the round began. Since then all that lives was visited; the machine may have
+ * been suspended between that and now.
+ */
+static __always_inline bool is_silent(__u64 live, __u64 after)
+{
+	return (__s64)(watch.round - live) > (__s64)after;
 }
 
 #endif

@@ -13,6 +13,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"structs"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -113,12 +115,29 @@ func (s *Source) detach(program string) error {
 // watching is what the programs of sockets wait for: see bpf/watch.h.
 const watching = 1
 
+// watch is as struct watch, bpf/watch.h.
+type watch struct {
+	_            structs.HostLayout
+	state, round uint64
+}
+
 // setWatch tells them.
 func (s *Source) setWatch(to uint64) error {
+	s.watch.state = to
+	return s.putWatch()
+}
+
+// beginRound tells the iterators what is before this round of theirs.
+func (s *Source) beginRound() error {
+	s.watch.round = s.Boot()
+	return s.putWatch()
+}
+
+func (s *Source) putWatch() error {
 	if s.loader.watch == nil {
 		return nil
 	}
-	if err := s.loader.watch.Put(uint32(0), to); err != nil {
+	if err := s.loader.watch.Put(uint32(0), unsafe.Slice((*byte)(unsafe.Pointer(&s.watch)), unsafe.Sizeof(s.watch))); err != nil {
 		return fmt.Errorf("tell the programs of sockets when to look: %w", err)
 	}
 	return nil

@@ -45,6 +45,7 @@ type Source struct {
 	foreignPIDs        bool           // /proc is not that of the pids that programs see
 	poll               int            // an epoll of both
 	record             ringbuf.Record // a buffer that is used again and again
+	watch              watch          // reports and the end take turns in setting it
 	isWatching         bool           // the programs of sockets have looked: see bpf/watch.h
 	stopped            bool
 	behind             bool
@@ -394,6 +395,10 @@ func (s *Source) reportTick() time.Duration {
 }
 
 func (s *Source) runReports() {
+	if err := s.beginRound(); err != nil {
+		s.logger.Warn("Connections that last were not reported this time", zap.Error(err))
+		return
+	}
 	for _, reporter := range s.reporters {
 		if err := run(reporter); err != nil {
 			s.logger.Warn("Connections that last were not reported this time", zap.Error(err))
