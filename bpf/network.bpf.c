@@ -772,7 +772,7 @@ static __always_inline bool is_open(struct sock *sk)
 
 /*
  * What lasts at the end is told in rounds, as there is room: nothing is to be counted as lost that the next round tells.
- * since: when it was told last, or its beginning.
+ * since: when it was told last, or its beginning. is_new: there is something to tell; it matters only at the end.
  */
 static __always_inline bool must_tell(__u64 since, bool is_new)
 {
@@ -798,7 +798,8 @@ static __always_inline void report_connection(struct sock *sk, struct socket_sta
 
 	if (!network_enabled || !is_tcp(sk) || !is_open(sk) || owned_by_self(state))
 		return;
-	if (!must_tell(state->reported ? state->reported : state->connected, has_news(sk, state)))
+	if (!must_tell(state->reported ? state->reported : state->connected,
+		       has_ended() && has_news(sk, state)))
 		return;
 	event = reserve_event(&traffic_ring, CONNECTION_REPORT, sizeof(*event));
 	if (!event)

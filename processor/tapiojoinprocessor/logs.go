@@ -34,7 +34,8 @@ func newLogsProcessor(j *joiner, next consumer.Logs) *logsProcessor {
 // ConsumeLogs implements consumer.Logs.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	wasEmpty := ld.ResourceLogs().Len() == 0
-	return p.joiner.consume(func() []waiter { return p.sort(senderOf(ctx), ld) }, func() error {
+	from := senderOf(ctx)
+	return p.joiner.consume(func() []waiter { return p.sort(from, ld) }, func() error {
 		if ld.ResourceLogs().Len() == 0 && !wasEmpty {
 			return nil // all of it waits
 		}

@@ -32,9 +32,10 @@ func newTracesProcessor(j *joiner, next consumer.Traces) *tracesProcessor {
 
 // ConsumeTraces implements consumer.Traces.
 func (p *tracesProcessor) ConsumeTraces(ctx context.Context, td ptrace.Traces) error {
+	from := senderOf(ctx)
 	sort := func() []waiter {
 		p.learn(td)
-		return p.sort(senderOf(ctx), td)
+		return p.sort(from, td)
 	}
 	wasEmpty := td.ResourceSpans().Len() == 0
 	return p.joiner.consume(sort, func() error {

@@ -271,8 +271,8 @@ func (r *reader) allRead() bool {
 func (r *reader) fail(err error) {
 	reason := fmt.Sprintf("reading events has ended: %v", err)
 	r.failed.Store(&reason)
-	r.sendRest()
 	err = errors.Join(fmt.Errorf("read events: %w", err), r.source.Stop(r.take))
+	r.sendRest()
 	r.receiver.set.Logger.Error("Events cannot be read any more: the collector will end", zap.Error(err))
 	r.receiver.status.fail(err, r.receiver.started)
 }

@@ -200,17 +200,24 @@ func checkQuery(t *testing.T, span item, server string, pids map[string]int64) {
 	assert.Equal(t, name == "big.test" && network == "udp", span.attributes["tapio.dns.truncated"] == true)
 }
 
-// TestQueryWithoutAnswer has a server that says nothing.
-func TestQueryWithoutAnswer(t *testing.T) {
+// askInVainOf has a client ask a server that never answers, twice the same, and a collector that waits for so long.
+func askInVainOf(t *testing.T, timeout string) (*collector, *process) {
+	t.Helper()
 	requireBPF(t)
 	scope := newCgroup(t)
 	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	port := addrPort(silent.LocalAddr()).Port()
-	c := startCollector(t, scope, fmt.Sprintf("receivers::tapioebpf::families::dns: {ports: [%d], timeout: 3s}", port))
+	c := startCollector(t, scope, fmt.Sprintf("receivers::tapioebpf::families::dns: {ports: [%d], timeout: %s}", port, timeout))
 	client := scope.start(t, "askInVain", silent.LocalAddr())
 	client.wait()
+	return c, client
+}
+
+// TestQueryWithoutAnswer has a server that says nothing.
+func TestQueryWithoutAnswer(t *testing.T) {
+	c, client := askInVainOf(t, "3s")
 	c.await("a span", func(o *output) bool { return len(named(o.spans, "dns.query")) > 0 })
 	assert.Equal(t, row{Seen: 2, Exported: 2, Lost: map[string]uint64{}}, stopDNS(c))
 
@@ -231,14 +238,7 @@ func TestQueryWithoutAnswer(t *testing.T) {
 
 // TestQueryThatIsWaitedForAtTheEnd: whether it would have been answered nobody can know any more.
 func TestQueryThatIsWaitedForAtTheEnd(t *testing.T) {
-	requireBPF(t)
-	scope := newCgroup(t)
-	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer silent.Close()
-	port := addrPort(silent.LocalAddr()).Port()
-	c := startCollector(t, scope, fmt.Sprintf("receivers::tapioebpf::families::dns: {ports: [%d], timeout: 1m}", port))
-	scope.start(t, "askInVain", silent.LocalAddr()).wait()
+	c, _ := askInVainOf(t, "1m")
 	rows := c.stop()
 	assert.Equal(t, row{Seen: 2, Lost: map[string]uint64{"shutdown": 2}}, rows["dns"])
 	assert.Empty(t, named(c.output.spans, "dns.query"))

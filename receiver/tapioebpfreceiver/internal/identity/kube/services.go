@@ -185,7 +185,9 @@ func (o *observedService) held() (all []held) {
 	}
 	peer.Ports = o.ports
 	for _, address := range o.external {
-		all = append(all, held{address, peer})
+		if !slices.Contains(o.addresses, address) {
+			all = append(all, held{address, peer})
+		}
 	}
 	return all
 }

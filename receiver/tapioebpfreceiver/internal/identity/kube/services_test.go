@@ -85,6 +85,17 @@ func TestPortsOfExternalAddresses(t *testing.T) {
 	assert.True(t, has("192.168.0.10", 80))
 }
 
+// TestExternalAddressThatIsItsOwn: it is one Service's all the same, on all ports.
+func TestExternalAddressThatIsItsOwn(t *testing.T) {
+	w := newWorld()
+	spec := corev1.ServiceSpec{ClusterIP: "10.96.0.1", ExternalIPs: []string{"10.96.0.1"}, Ports: []corev1.ServicePort{{Port: 80}}}
+	service := serviceObject(t, "web", spec)
+	w.services.OnAdd(service, true)
+	assert.Equal(t, "2 shop/web", w.at("10.96.0.1"))
+	w.services.OnDelete(service)
+	assert.Equal(t, nobody, w.at("10.96.0.1"))
+}
+
 func TestAddressOfSeveralServices(t *testing.T) {
 	w := newWorld()
 	spec := corev1.ServiceSpec{ExternalIPs: []string{"203.0.113.7"}}
