@@ -213,10 +213,13 @@ func (x *Index) setResource(p *Process, r *Resource) {
 // Started notes a program's start and returns its process. What the process ran before is replaced.
 func (x *Index) Started(e *event.ProcessExec) *Process {
 	key := KeyOf(e.Header.Pid, e.Header.StartTime)
-	known := x.live[key.PID]
+	var joined *group
+	if known := x.live[key.PID]; known == nil || known.Key != key {
+		joined = x.joinedBy(&e.Process) // before it begins: to find its parent may end whoever has the parent's pid
+	}
 	p := x.begin(key, e.Header.StartTime)
-	if p != known && p.joined == nil {
-		p.joined = x.joinedBy(&e.Process)
+	if p.joined == nil {
+		p.joined = joined
 	}
 	setIdentity(p, &e.Process)
 	p.cgroup = e.Header.CgroupId

@@ -506,6 +506,23 @@ func TestUnknownProcessesAreBounded(t *testing.T) {
 	assert.Zero(t, x.Active())
 }
 
+// TestStartBelowWhoHasItsPIDNow: to look for the parent asks the source, which may say that another has the process's own pid.
+func TestStartBelowWhoHasItsPIDNow(t *testing.T) {
+	x := newIndex(map[uint32]source.Process{20: {PID: 20, StartTicks: 100, Executable: "/bin/init"}})
+	forked(x, 10, second, &Process{})
+	x.CgroupJoined(&event.CgroupChange{
+		WireCgroupChange: &bpf.WireCgroupChange{Header: bpf.WireEventHeader{Pid: 10, StartTime: second, CgroupId: 3}, Hierarchy: 1},
+		Path:             []byte("/docker/" + idA),
+	})
+	p := startedWith(t, x, bpf.WireProcessExec{
+		Header:  bpf.WireEventHeader{Pid: 20, StartTime: 2 * second, Time: 2 * second},
+		Process: bpf.WireProcessIdentity{ParentPid: 20, ParentStartTime: second},
+	}, "/bin/a", "/")
+	requireSound(t, x)
+	assert.Same(t, p, x.FindByPID(20))
+	assert.Equal(t, 1, p.Resource.Alive())
+}
+
 func TestProcessesWhoseEndWasNotSeenGoWithTheirPID(t *testing.T) {
 	x := newIndex(nil)
 	for i := range uint64(5000) {
@@ -520,6 +537,7 @@ func TestProcessesWhoseEndWasNotSeenGoWithTheirPID(t *testing.T) {
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 1, 1, 2, 2, 1, 0, 3, 1, 1, 4, 0, 0})
 	f.Add([]byte{3, 1, 1, 0, 1, 1, 3, 1, 1, 4, 9, 9, 5, 1, 1, 2, 1, 1, 1, 1, 0x11})
+	f.Add([]byte("770X77Z91"))
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		x := newIndex(map[uint32]source.Process{
 			1: {PID: 1, StartTicks: 0, Executable: "/bin/init"},
