@@ -43,7 +43,7 @@ var core = tests(
 	"DNSMessages", "DNSSegments",
 	"HTTPExchanges", "HTTPHeadsCutEverywhere", "HTTPTimes", "HTTPCutExchanges", "HTTPLinesBeyondWhatIsKept",
 	"FailedTLSHandshakes", "TLSRecords",
-	"SecurityActions", "CapabilityUse",
+	"SecurityActions",
 	"Plugins", "NetworkNamespaces", "EtcdCalls", "EtcdHooks",
 	"ALimitIsOfOneCgroup", "OneProgramAfterTheOtherIsLimited",
 	"Lockdown",
