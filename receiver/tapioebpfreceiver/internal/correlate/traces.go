@@ -380,7 +380,7 @@ func (t *Traces) endWait(key requestKey, isMeant func(*Unit) bool) {
 	}
 	t.requests.use(request)
 	defer t.requests.release(request)
-	for _, unit := range t.requests.waitersOf(request) {
+	for _, unit := range slices.Clone(t.requests.waitersOf(request)) { // the request may be dropped meanwhile, to make room
 		if !unit.placed && isMeant(unit) {
 			t.giveUp(unit)
 		}

@@ -666,3 +666,19 @@ func TestRequestsThatAreWaitedForAreNotForgotten(t *testing.T) {
 	s.server("server", Request{Link: 2, Peer: public})
 	s.requireChild("client", "server")
 }
+
+// TestWhatWaitsIsGivenUpWhileRoomIsMade: the request that several wait for is dropped as the first of them goes without.
+func TestWhatWaitsIsGivenUpWhileRoomIsMade(t *testing.T) {
+	s := newScene(t)
+	cause := Cause{Link: LinkOf(1, 1)}
+	for i := range uint32(3) { // a server opens three connections for one request that it serves
+		_, unit := s.Connection(&Connection{Link: LinkOf(100+i, 7), Cause: cause, Opened: second, Now: second})
+		require.NotNil(t, unit)
+		unit.HoldBy(unread{})
+	}
+	for i := uint32(0); s.requests.known() < maxRequests-1; i++ { // as many others come meanwhile
+		s.Server(&Request{Link: LinkOf(10000+i, 9), Peer: peer, Now: 2 * second})
+	}
+	s.Untold(cause.Link, true) // it ends while the reader is in a hurry
+	assert.Zero(t, s.Held())
+}
