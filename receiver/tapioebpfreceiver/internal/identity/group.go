@@ -310,13 +310,13 @@ func (x *Index) forgetCgroups() {
 }
 
 func (x *Index) groupAt(place Place) *group {
+	place.Unit = validUTF8(place.Unit)
 	if g, ok := x.byPlace[place]; ok {
 		return g
 	}
 	if len(x.byPlace) >= x.sweepAt {
 		x.dropUnusedGroups()
 	}
-	place.Unit = validUTF8(place.Unit)
 	g := newGroup(place)
 	x.byPlace[place] = g
 	if x.names != nil && g.isContainers() {
@@ -392,8 +392,11 @@ func (x *Index) groupOf(cgroup uint64, pid uint32) *group {
 // settle gives a process the resource of its group and executable.
 func (x *Index) settle(p *Process, executable string) {
 	g := x.groupOf(p.cgroup, p.PID)
-	if p.joined != nil && !g.isContainers() && (p.joined.isContainers() || g.Unit == "") {
-		g = p.joined
+	if p.joined != nil {
+		p.joined = x.groupAt(p.joined.Place) // it may have been forgotten: nothing else keeps it
+		if !g.isContainers() && (p.joined.isContainers() || g.Unit == "") {
+			g = p.joined
+		}
 	}
 	p.group = g
 	x.setResource(p, x.resource(g, executable))

@@ -107,6 +107,31 @@ func forkedIn(x *Index, cgroup uint64, pid uint32, since uint64, parent *Process
 	})
 }
 
+// Who has a part of the hierarchy to themselves may name a cgroup as they like.
+func TestAUnitWhoseNameIsNoText(t *testing.T) {
+	x := newIndex(nil)
+	x.CgroupMade(made(5, "/user.slice/a\xff.service"))
+	p := startedIn(t, x, 5, 10, second, "/bin/a")
+	x.CgroupMade(made(6, "/user.slice/a\xff.service/sub"))
+	assert.Same(t, x.byCgroup[5], x.byCgroup[6])
+	assert.Equal(t, "a\uFFFD.service", p.Resource.Unit)
+	requireSound(t, x)
+}
+
+// TestAGroupThatOnlyHierarchiesOfVersion1Name may be forgotten while a process outside of it can still come back to it.
+func TestAGroupThatOnlyHierarchiesOfVersion1Name(t *testing.T) {
+	x := newIndex(nil)
+	p := startedIn(t, x, 0, 10, second, "/bin/a")
+	x.join(p, PlaceOf("/system.slice/first.service"))
+	x.CgroupMade(made(7, "/system.slice/second.service"))
+	x.Moved(p, 7) // a unit of the v2 hierarchy counts
+	x.sweepAt = 1
+	x.CgroupMade(made(8, "/system.slice/other.service"))
+	child := forkedIn(x, 0, 11, 2*second, p)
+	assert.Equal(t, "first.service", child.Resource.Unit)
+	requireSound(t, x)
+}
+
 // A fork that was lost loses no container, nor does it for those that come after.
 func TestAContainerOfAVersion1IsInheritedWithoutAFork(t *testing.T) {
 	x := newIndex(nil)

@@ -334,6 +334,7 @@ func (x *Index) Ended(p *Process, now uint64) {
 	if p.exitedAt == 0 {
 		x.end(p, now)
 	}
+	p.isGone = false
 }
 
 // revive a process that was found gone: it had left the scope, or this was before its end is read.

@@ -636,6 +636,16 @@ func TestJoinedAfterItsEnd(t *testing.T) {
 	assert.Zero(t, now.Resource.Alive(), "its end was read: a zombie can be moved, too")
 	requireSound(t, x)
 
+	// found gone before its end was read
+	late := started(t, x, 61, second, second, "/bin/sh")
+	x.Check(1, func(uint32, uint64) bool { return true }, 4*second)
+	x.Ended(late, 4*second)
+	x.CgroupJoined(&event.CgroupChange{
+		WireCgroupChange: &bpf.WireCgroupChange{Header: bpf.WireEventHeader{Pid: 61, StartTime: second, CgroupId: 9}},
+		Path:             []byte("/docker/" + idA),
+	})
+	assert.Zero(t, x.Active())
+
 	other := started(t, x, 60, 4*second, 4*second, "/bin/true")
 	x.CgroupJoined(back)
 	assert.Same(t, other, x.FindByPID(60), "another has its pid")
