@@ -95,13 +95,15 @@ func (l *lookups) release(events uint64, result outcome) {
 }
 
 func (l *lookups) asked(m *dns.Message, framed *dns.Framed) {
-	l.expire(framed.Began, dns.ResendSlack)
+	l.expire(framed.Began)
 	x, isNew := l.pairs.Sent(m, framed)
 	if !isNew {
 		l.metrics.retried(l.resourceOf(x), l.wall(framed.Ended))
 		return
 	}
-	l.expire(framed.Began, 0) // who asks for something else has given up on what was not answered
+	for given := l.pairs.Abandoned(framed); given != nil; given = l.pairs.Abandoned(framed) {
+		l.end(given)
+	}
 	l.searches.Begin(x)
 	if x = l.pairs.Excess(); x != nil {
 		l.searches.Drop(x)
@@ -121,9 +123,9 @@ func (l *lookups) answered(m *dns.Message, framed *dns.Framed) {
 	l.end(x)
 }
 
-// expire ends the queries that nobody has answered in time, slack ns later.
-func (l *lookups) expire(now, slack uint64) {
-	for x := l.pairs.Overdue(now, slack); x != nil; x = l.pairs.Overdue(now, slack) {
+// expire ends the queries that nobody has answered in time, nor sent again since.
+func (l *lookups) expire(now uint64) {
+	for x := l.pairs.Overdue(now); x != nil; x = l.pairs.Overdue(now) {
 		l.end(x)
 	}
 }
@@ -146,7 +148,7 @@ func (l *lookups) resourceOf(x *dns.Exchange) *identity.Resource {
 // tick is done when all records older than now (CLOCK_BOOTTIME, ns) were handled.
 func (l *lookups) tick(now uint64) {
 	l.streams.Tick(now)
-	l.expire(now, dns.ResendSlack)
+	l.expire(now)
 	l.searches.Tick(now)
 }
 

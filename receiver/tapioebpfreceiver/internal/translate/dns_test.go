@@ -218,6 +218,29 @@ func conversations() []conversation {
 			events:  4,
 		},
 		{
+			name: "sent again after the timeout, while another process asks",
+			records: [][]byte{
+				datagramRecord(3*second, query), datagramOf(99, 8*second+2*ms, question(2, "other.example.com")),
+				datagramRecord(8*second+4*ms, query), datagramRecord(8*second+5*ms, found),
+			},
+			after:  9 * second,
+			spans:  []gotSpan{querySpan(curlResource, merge(resolved, attributes{"tapio.dns.retries": int64(1)}), 3*second, 8*second+5*ms, unset)},
+			events: 3,
+			held:   1,
+		},
+		{
+			name: "given up, as the process asks for something else",
+			records: [][]byte{
+				datagramRecord(3*second, query), datagramRecord(8*second+2*ms, question(2, "other.example.com")), datagramRecord(8*second+5*ms, found),
+			},
+			after:    9 * second,
+			spans:    []gotSpan{querySpan(curlResource, merge(queried, attributes{"error.type": "timeout"}), 3*second, 8*second, failed)},
+			logs:     []gotLog{failureLog(curlResource, merge(queried, attributes{"error.type": "timeout"}), 8*second, true)},
+			events:   1,
+			absorbed: 1,
+			held:     1,
+		},
+		{
 			name: "cut off, and asked again by TCP",
 			records: [][]byte{
 				datagramRecord(3*second, query), datagramRecord(3*second+ms, cut),

@@ -181,13 +181,28 @@ func (p *Pairs) find(m *Message, framed *Framed) *Exchange {
 	return nil
 }
 
-// Overdue takes out a query whose answer is waited for no longer, and was not so many ns ago; nil if there is none. Until
-// ResendSlack later it may be sent again.
-func (p *Pairs) Overdue(now, slack uint64) *Exchange {
+// Overdue takes out a query whose answer is waited for no longer, and that was not sent again in ResendSlack; nil if there
+// is none.
+func (p *Pairs) Overdue(now uint64) *Exchange {
 	x := p.oldest
-	if x == nil || x.sent+p.timeout+slack >= now {
+	if x == nil || x.sent+p.timeout+ResendSlack >= now {
 		return nil
 	}
+	return p.timeOut(x)
+}
+
+// Abandoned takes out a query whose answer is waited for no longer and whose process asks for something else now, which it
+// does when it has given up; nil if there is none.
+func (p *Pairs) Abandoned(framed *Framed) *Exchange {
+	for x := p.oldest; x != nil && x.sent+p.timeout < framed.Began; x = x.younger {
+		if x.Header.Pid == framed.Header.Pid && x.Header.StartTime == framed.Header.StartTime {
+			return p.timeOut(x)
+		}
+	}
+	return nil
+}
+
+func (p *Pairs) timeOut(x *Exchange) *Exchange {
 	p.remove(x)
 	x.End, x.TimedOut = x.sent+p.timeout, true
 	return x

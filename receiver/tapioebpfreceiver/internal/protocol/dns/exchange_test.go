@@ -143,13 +143,13 @@ func TestTimeouts(t *testing.T) {
 	c := newClient(t)
 	c.ask(query(1, "a."), 2*second)
 	c.ask(query(2, "b."), 3*second)
-	assert.Nil(t, c.Overdue(7*second, 0))
-	x := c.Overdue(7*second+1, 0)
+	assert.Nil(t, c.Overdue(7*second+ResendSlack))
+	x := c.Overdue(7*second + ResendSlack + 1)
 	require.NotNil(t, x)
 	assert.Equal(t, "a", x.Question.Name.Text)
 	assert.Equal(t, []uint64{2 * second, 7 * second}, []uint64{x.Start, x.End})
 	assert.Equal(t, "timeout", x.ErrorType())
-	assert.Nil(t, c.Overdue(7*second+1, 0))
+	assert.Nil(t, c.Overdue(7*second+ResendSlack+1))
 	assert.Equal(t, 1, c.pendingCount())
 }
 
@@ -158,13 +158,13 @@ func TestARetryIsWaitedFor(t *testing.T) {
 	c := newClient(t)
 	c.ask(query(1, "a."), 2*second)
 	c.ask(query(2, "b."), 4*second)
-	assert.Nil(t, c.Overdue(7*second+ResendSlack, ResendSlack))
+	assert.Nil(t, c.Overdue(7*second+ResendSlack))
 	_, isNew := c.ask(query(1, "a."), 7*second+ResendSlack/2)
 	require.False(t, isNew)
-	x := c.Overdue(9*second+1, 0)
+	x := c.Overdue(9*second + ResendSlack + 1)
 	require.NotNil(t, x)
 	assert.Equal(t, "b", x.Question.Name.Text, "it is the older one now")
-	assert.Nil(t, c.Overdue(9*second+1, 0))
+	assert.Nil(t, c.Overdue(9*second+ResendSlack+1))
 	x = c.hear(answer(query(1, "a.")), 11*second)
 	require.NotNil(t, x)
 	assert.Equal(t, []uint64{2 * second, 11 * second, 1}, []uint64{x.Start, x.End, uint64(x.Retries)})
@@ -174,7 +174,7 @@ func TestARetryIsWaitedFor(t *testing.T) {
 func TestWhoNeverStopsAskingHasFailed(t *testing.T) {
 	c := newClient(t)
 	for at := uint64(2 * second); at < 40*second; at += second {
-		if x := c.Overdue(at, 0); x != nil {
+		if x := c.Overdue(at); x != nil {
 			assert.Equal(t, []uint64{2 * second, 22 * second, 20}, []uint64{x.Start, x.End, uint64(x.Retries)})
 			return
 		}
