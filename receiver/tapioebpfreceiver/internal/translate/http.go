@@ -269,7 +269,7 @@ func (h *httpReader) readFields(x *exchange, fields http1.Fields) {
 		switch {
 		case http1.Is(name, "host"):
 			if x.host == "" {
-				x.host = h.texts.of(value)
+				x.host = h.texts.of(http1.WithoutCredentials(value))
 			}
 		case http1.Is(name, "user-agent"):
 			if x.userAgent == "" {
@@ -435,8 +435,8 @@ func (h *httpReader) hostOf(address string, port uint16) string {
 
 // url is the whole URL of a client's request. That of CONNECT is only a host.
 func (h *httpReader) url(x *exchange) string {
-	if x.method == "CONNECT" {
-		return ""
+	if x.method == "CONNECT" || x.path != "" && x.path != "*" && x.path[0] != '/' {
+		return "" // or a target that has none of the forms of RFC 9112, 3.2
 	}
 	h.scratch = append(h.scratch[:0], x.scheme...)
 	h.scratch = append(append(h.scratch, "://"...), x.host...)

@@ -124,6 +124,10 @@ func httpTranslations() []translation {
 			merge(without(httpClientSpan, "url.full", "url.path"), attributes{"http.request.method": "CONNECT"}), unset},
 		{"OPTIONS for the server", request("OPTIONS *", host), unchangedExchange, "OPTIONS", clientKind,
 			merge(httpClientSpan, attributes{"http.request.method": "OPTIONS", "url.path": "*", "url.full": "http://example.test:8080"}), unset},
+		{"a target of no known form", request("GET user:secret@other/a/b", host), unchangedExchange, "GET", clientKind,
+			merge(without(httpClientSpan, "url.full"), attributes{"url.path": "other/a/b"}), unset},
+		{"credentials in Host", request("GET /a/b", "Host: user:secret@example.test:8080\r\nUser-Agent: curl/8\r\n"), unchangedExchange, "GET", clientKind,
+			httpClientSpan, unset},
 		{"a target that was cut off", "GET /a/b", ofServer, "GET", serverKind,
 			merge(without(httpServerSpan, "network.protocol.name", "network.protocol.version", "user_agent.original"), attributes{
 				"tapio.http.request.target.truncated": true, "server.address": "10.0.0.1", "server.port": int64(8080),

@@ -17,8 +17,8 @@ import (
 //
 // It belongs to one goroutine.
 type Routes struct {
-	mux     *http.ServeMux
-	request http.Request // used again and again
+	mux     *http.ServeMux // of isRoute for each
+	request http.Request   // used again and again
 	url     url.URL
 }
 
@@ -46,9 +46,14 @@ func (r *Routes) add(pattern string) (err error) {
 			err = fmt.Errorf("%q cannot be a pattern such as /users/{id}: %w", pattern, refusal(fmt.Sprint(reason)))
 		}
 	}()
-	r.mux.Handle(pattern, http.NotFoundHandler())
+	r.mux.Handle(pattern, isRoute{})
 	return nil
 }
+
+// isRoute tells a pattern that a path fits from one that the ServeMux would only redirect to.
+type isRoute struct{}
+
+func (isRoute) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
 // ourLines are where we gave patterns to the ServeMux, of which users know nothing.
 var ourLines = regexp.MustCompile(` \(registered at [^)]*\)`)
@@ -68,6 +73,9 @@ func (r *Routes) Match(path string) string {
 		return ""
 	}
 	r.url.Path, r.url.RawPath = unescaped, path
-	_, pattern := r.mux.Handler(&r.request)
+	handler, pattern := r.mux.Handler(&r.request)
+	if _, ok := handler.(isRoute); !ok {
+		return ""
+	}
 	return pattern
 }

@@ -21,7 +21,7 @@ type Target struct {
 // SplitTarget takes a request's target apart, in each of the forms of RFC 9112, 3.2.
 func SplitTarget(method, target []byte) Target {
 	if string(method) == "CONNECT" {
-		return Target{Authority: withoutCredentials(target)}
+		return Target{Authority: WithoutCredentials(target)}
 	}
 	var t Target
 	if len(target) > 0 && target[0] != '/' {
@@ -31,21 +31,25 @@ func SplitTarget(method, target []byte) Target {
 	return t
 }
 
-// splitAbsolute takes scheme and authority off an absolute URL; of anything else, nothing.
+// splitAbsolute takes scheme and authority off an absolute URL; of anything else, what may be credentials.
 func splitAbsolute(target []byte) (scheme, authority, rest []byte) {
 	scheme, rest, ok := bytes.Cut(target, []byte("://"))
 	if !ok || !isScheme(scheme) {
-		return nil, nil, target
+		return nil, nil, target[bytes.LastIndexByte(target[:endOfAuthority(target)], '@')+1:]
 	}
-	end := bytes.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	authority, rest = withoutCredentials(rest[:end]), rest[end:]
+	end := endOfAuthority(rest)
+	authority, rest = WithoutCredentials(rest[:end]), rest[end:]
 	if len(rest) == 0 || rest[0] != '/' {
 		return scheme, authority, append([]byte("/"), rest...) // RFC 9112, 3.2.2
 	}
 	return scheme, authority, rest
+}
+
+func endOfAuthority(text []byte) int {
+	if end := bytes.IndexAny(text, "/?#"); end >= 0 {
+		return end
+	}
+	return len(text)
 }
 
 func isScheme(text []byte) bool {
@@ -57,7 +61,8 @@ func isScheme(text []byte) bool {
 	return len(text) > 0
 }
 
-func withoutCredentials(authority []byte) []byte {
+// WithoutCredentials is an authority without user and password (RFC 3986, 3.2.1), as they may also stand in Host.
+func WithoutCredentials(authority []byte) []byte {
 	return authority[bytes.LastIndexByte(authority, '@')+1:]
 }
 

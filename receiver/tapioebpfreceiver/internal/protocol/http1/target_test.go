@@ -29,6 +29,8 @@ func TestSplitTarget(t *testing.T) {
 		{"GET", "http://us@er:pa@a/", "http", "a", "/", "", false},
 		{"GET", "ht tp://a/", "", "", "ht tp://a/", "", false},
 		{"GET", "a", "", "", "a", "", false},
+		{"GET", "user:pass@a/b?c@d", "", "", "a/b", "c@d", true},
+		{"GET", "/user:pass@a/b", "", "", "/user:pass@a/b", "", false},
 		{"GET", "", "", "", "", "", false},
 		{"CONNECT", "a:443", "", "a:443", "", "", false},
 		{"CONNECT", "u:p@a:443", "", "a:443", "", "", false},
@@ -88,6 +90,13 @@ func TestRoutes(t *testing.T) {
 		"*":                  "",
 		"users/42":           "",
 		"/users/%zz":         "",
+		// what the ServeMux redirects to is another path
+		"/static":         "",
+		"/users//42":      "",
+		"//users/42":      "",
+		"/users/./42":     "",
+		"/a/../users/42":  "",
+		"/users/../files": "",
 	} {
 		assert.Equal(t, want, routes.Match(path), path)
 	}
