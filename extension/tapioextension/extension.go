@@ -74,8 +74,9 @@ func (e *tapioExtension) Start(ctx context.Context, host component.Host) error {
 }
 
 func (e *tapioExtension) serve(host component.Host) {
-	defer close(e.served)
-	if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+	err := e.server.Serve(e.listener)
+	close(e.served) // before it is told: a collector that ends already does not listen
+	if !errors.Is(err, http.ErrServerClosed) {
 		err = fmt.Errorf("serve on endpoint %q: %w", e.config.NetAddr.Endpoint, err)
 		componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
 	}

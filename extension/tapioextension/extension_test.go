@@ -96,6 +96,20 @@ func TestShutdownIsNoError(t *testing.T) {
 	assert.Error(t, err)
 }
 
+// TestShutdownWhileNobodyListens: a collector that ends already takes no status any more.
+func TestShutdownWhileNobodyListens(t *testing.T) {
+	e, host := newTestExtension("127.0.0.1:0"), &statusHost{componenttest.NewNopHost(), make(chan *componentstatus.Event)}
+	require.NoError(t, e.Start(t.Context(), host))
+	require.NoError(t, e.listener.Close())
+	select {
+	case <-e.served:
+	case <-time.After(2 * drainTimeout):
+		t.Error("it waits for the collector")
+	}
+	require.NoError(t, e.Shutdown(t.Context()))
+	<-host.events
+}
+
 func TestShutdownWithoutStart(t *testing.T) {
 	e := newTestExtension("127.0.0.1:0")
 	require.NoError(t, e.Shutdown(t.Context()))

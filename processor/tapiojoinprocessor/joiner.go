@@ -156,9 +156,10 @@ func (j *joiner) run() {
 	}
 }
 
-// leave is called once a pipeline: what waits goes on as it is, while there is somewhere to go.
+// leave is called once a pipeline: what waits goes on as it is, while there is somewhere to go. Who leaves waits for what is
+// its own, but not longer than ctx.
 func (j *joiner) leave(ctx context.Context) error {
-	send(j.locked(func() { j.giveUpAll(outcomeShutdown) }))
+	go send(j.locked(func() { j.giveUpAll(outcomeShutdown) }))
 	if !shared.leave(j) {
 		return nil
 	}

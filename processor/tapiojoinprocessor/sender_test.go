@@ -102,13 +102,23 @@ func TestShutdownWaitsForWhatIsOnItsWay(t *testing.T) {
 
 // TestShutdownDoesNotWaitForEver for a next component that takes nothing.
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, s := newGateway(t, nil), newStory(1)
-		g.slow = time.Hour
-		g.take(s.request(s.program()))
-		g.giveUp()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, g.traces.Shutdown(ctx), context.DeadlineExceeded)
-	})
+	for name, before := range map[string]func(*gateway){
+		"on its way":        (*gateway).giveUp,
+		"what waited until": func(*gateway) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, s := newGateway(t, nil), newStory(1)
+				g.slow = time.Hour
+				g.take(s.request(s.program()))
+				before(g)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				began := time.Now()
+				require.ErrorIs(t, g.traces.Shutdown(ctx), context.DeadlineExceeded)
+				assert.Equal(t, time.Second, time.Since(began))
+				time.Sleep(2 * g.slow)
+			})
+		})
+	}
 }
