@@ -165,6 +165,10 @@ vulncheck: ## Look for known vulnerabilities in what make build has built last, 
 bench: build ## Print what the collector costs, as root: throughput of applications with and without, eBPF, CPU, memory.
 	@TAPIO_BENCH=1 TAPIO_REQUIRE_BPF=1 go test ./test/e2e -run '^TestCost$$' -count=1 -v -timeout 60m
 
+.PHONY: bench-http
+bench-http: ## The same of HTTP alone: nginx and wrk.
+	@TAPIO_BENCH_WORKLOADS=http $(MAKE) bench
+
 .PHONY: bench-go
 bench-go: ## Run the benchmarks of Go. BENCHFLAGS adds flags.
 	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) ./...
