@@ -41,15 +41,9 @@ static __always_inline void fill_executable(struct executable_buffer *buffer,
 	record->start_time = start_time_of(task);
 	record->pid = BPF_CORE_READ(task, tgid);
 	record->flags = 0;
-	if (exe && !append_path(buffer->tail, &buffer->used, &exe->f_path))
+	if (!append_path(buffer->tail, &buffer->used, &exe->f_path))
 		record->flags |= EXEC_EXE_TRUNCATED;
 	record->exe_size = buffer->used;
-}
-
-/* A first thread that ended before the others has no executable any more. */
-static __always_inline bool has_threads(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, signal, live.counter) > 0;
 }
 
 /* What it writes is what reading the iterator yields: each record, then the executable's components. */
@@ -64,8 +58,8 @@ int list_executables(struct bpf_iter__task *ctx)
 	if (!task || task->pid != task->tgid || !task_in_scope(task))
 		return 0; /* the end, a thread, or none of ours */
 	exe = BPF_CORE_READ(task, mm, exe_file);
-	if (!exe && !has_threads(task))
-		return 0; /* on its way out */
+	if (!exe)
+		return 0; /* the kernel's, or on its way out */
 	buffer = bpf_map_lookup_elem(&executable_buffers, &zero);
 	if (!buffer)
 		return 0; /* cannot happen: an array's element always exists */

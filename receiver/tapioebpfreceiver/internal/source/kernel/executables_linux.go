@@ -16,28 +16,23 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/procfs"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
 	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/event"
 )
 
-// How old a list of executables may be: to make one is to visit all threads of the node.
-const (
-	executablesAge = 100 * time.Millisecond // a process may have become another program since
-	runningAge     = 5 * time.Second        // for whether it has ended
-)
+// executablesAge is how old a list of executables may be. To make one is to visit all threads of the node.
+const executablesAge = 100 * time.Millisecond
 
 // tick is the unit of start times in /proc (1 / USER_HZ).
 const tick = 10 * time.Millisecond
 
 // executables are those of running processes, as a program in the kernel sees them: /proc does not tell them to
-// one without CAP_SYS_PTRACE, and in a pid namespace of one's own it has other processes. The reader's, like all that it asks.
+// one without CAP_SYS_PTRACE. The reader's, like all that it asks.
 type executables struct {
 	iter   *link.Iter // nil: the kernel does not take the program
 	list   map[runningKey]string
 	made   time.Time
-	since  uint64 // when it was begun, ticks of CLOCK_BOOTTIME; 0: it is not whole
 	failed bool
 }
 
@@ -50,39 +45,24 @@ type runningKey struct {
 func (s *Source) executable(proc procfs.Proc, startTicks uint64) string {
 	path, err := proc.Executable()
 	if errors.Is(err, fs.ErrPermission) {
-		s.refreshExecutables(executablesAge)
+		s.refreshExecutables()
 		return s.executables.list[runningKey{uint32(proc.PID), startTicks}]
 	}
 	return strings.TrimSuffix(path, " (deleted)")
 }
 
-// hasEnded says so of a process that is older than a list of all that run, and not in it.
-func (s *Source) hasEnded(process runningKey) bool {
-	s.refreshExecutables(runningAge)
-	_, runs := s.executables.list[process]
-	return process.startTicks < s.executables.since && !runs
-}
-
-// refreshExecutables makes the list anew where it is old.
-func (s *Source) refreshExecutables(maxAge time.Duration) {
+// refreshExecutables makes the list anew where it is old: a process may have become another program since.
+func (s *Source) refreshExecutables() {
 	e := &s.executables
-	if e.iter == nil || time.Since(e.made) < maxAge {
+	if e.iter == nil || time.Since(e.made) < executablesAge {
 		return
 	}
-	began, err := clock(unix.CLOCK_BOOTTIME)
 	var output bytes.Buffer
-	if err == nil {
-		err = read(e.iter, &output)
-	}
-	e.list, e.made, e.since = executablesIn(output.Bytes()), time.Now(), uint64(began)/uint64(tick)
-	if err == nil {
-		return
-	}
-	e.since = 0
-	if !e.failed {
+	if err := read(e.iter, &output); err != nil && !e.failed {
 		e.failed = true
-		s.logger.Warn("What runs already cannot be listed: the executables of some processes that are older than this collector stay unknown", zap.Error(err))
+		s.logger.Warn("The executables of some processes that are older than this collector stay unknown", zap.Error(err))
 	}
+	e.list, e.made = executablesIn(output.Bytes()), time.Now()
 }
 
 // executablesIn the output of the iterator: records as in bpf/event.h.

@@ -8,7 +8,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -20,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/procfs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -36,7 +34,6 @@ func init() {
 	}
 	workloads["burn"] = burnWorkload
 	workloads["leader-leaves"] = leaderLeavesWorkload
-	workloads["leader-is-gone"] = leaderIsGoneWorkload
 	workloads["thread-execs"] = threadExecsWorkload
 	workloads["memfd"] = memfdWorkload
 	workloads["hog"] = hogWorkload
@@ -70,39 +67,6 @@ func burnWorkload([]string) error {
 		}
 	}
 	return nil
-}
-
-// leaderIsGoneWorkload says that its first thread has ended, and goes on until it is told to end.
-func leaderIsGoneWorkload([]string) error {
-	runtime.LockOSThread() // the first thread: this runs in main
-	go func() {
-		for state := "R"; state != "Z"; time.Sleep(time.Millisecond) {
-			stat, err := procfs.NewProc(os.Getpid())
-			if err != nil {
-				os.Exit(3)
-			}
-			now, err := stat.Stat()
-			if err != nil {
-				os.Exit(4)
-			}
-			state = now.State
-		}
-		fmt.Println("gone")
-		_, _ = io.ReadAll(os.Stdin)
-		os.Exit(0)
-	}()
-	syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
-	return nil
-}
-
-// startTicks of a process, as /proc has them.
-func startTicks(t *testing.T, pid uint32) uint64 {
-	t.Helper()
-	proc, err := procfs.NewProc(int(pid))
-	require.NoError(t, err)
-	stat, err := proc.Stat()
-	require.NoError(t, err)
-	return stat.Starttime
 }
 
 // leaderLeavesWorkload ends its first thread while another one lives on and ends the process.
@@ -604,42 +568,11 @@ func TestForeignPIDs(t *testing.T) {
 	process := w.command("/bin/sleep", "100")
 	require.NoError(t, process.Start())
 	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
-	beForeign(t, w)
+	require.False(t, w.source.foreignPIDs)
+	w.source.foreignPIDs = true
+	t.Cleanup(func() { w.source.foreignPIDs = false })
 	assert.Empty(t, w.source.Processes())
 	_, ok := w.source.Process(uint32(process.Process.Pid))
 	assert.False(t, ok)
-
-	pid := uint32(process.Process.Pid)
-	ticks := startTicks(t, pid)
-	time.Sleep(2 * tick) // it is older than the list
-	assert.False(t, w.source.Gone(pid, ticks))
-	assert.True(t, w.source.Gone(pid, ticks-1), "another had the pid")
-	now, err := clock(unix.CLOCK_BOOTTIME)
-	require.NoError(t, err)
-	assert.False(t, w.source.Gone(pid, uint64(now)/uint64(tick)+100), "it may have begun after the list")
-	require.NoError(t, process.Process.Kill())
-	assert.Error(t, process.Wait())
-	w.source.executables.made = time.Time{}
-	assert.True(t, w.source.Gone(pid, ticks))
-}
-
-// beForeign has the source of a world in a pid namespace of its own, where nothing has been listed yet.
-func beForeign(t *testing.T, w *world) {
-	t.Helper()
-	require.False(t, w.source.foreignPIDs)
-	w.source.foreignPIDs, w.source.executables.made = true, time.Time{}
-	t.Cleanup(func() { w.source.foreignPIDs = false })
-}
-
-// TestForeignPIDsOfThreads: a process is there as long as any of its threads.
-func TestForeignPIDsOfThreads(t *testing.T) {
-	w := newWorld(t, nil)
-	process := startTalker(t, w.workload("leader-is-gone"))
-	process.hear()
-	pid := uint32(process.command.Process.Pid)
-	ticks := startTicks(t, pid)
-	time.Sleep(2 * tick) // it is older than the list
-	beForeign(t, w)
-	assert.False(t, w.source.Gone(pid, ticks))
-	assert.True(t, w.source.Gone(pid, ticks-1))
+	assert.False(t, w.source.Gone(uint32(process.Process.Pid), 1), "that cannot be told")
 }

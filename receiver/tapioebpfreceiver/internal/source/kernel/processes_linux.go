@@ -49,7 +49,7 @@ func (s *Source) Process(pid uint32) (source.Process, bool) {
 // Gone implements source.Source.
 func (s *Source) Gone(pid uint32, startTicks uint64) bool {
 	if s.foreignPIDs {
-		return s.hasEnded(runningKey{pid, startTicks}) // /proc has other processes under the same numbers
+		return false // /proc has other processes under the same numbers
 	}
 	proc, err := procfs.NewProc(int(pid))
 	if err != nil {
