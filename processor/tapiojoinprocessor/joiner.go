@@ -58,9 +58,21 @@ type part struct {
 // Start implements component.Component.
 func (p *part) Start(context.Context, component.Host) error { return p.joiner.start() }
 
+// leaveTimeout is how long the next component has to take what still waits. The collector sets no limit, and an exporter that
+// tries again and again stops only when it is its turn to be shut down.
+const leaveTimeout = 5 * time.Second
+
 // Shutdown implements component.Component.
 func (p *part) Shutdown(ctx context.Context) (err error) {
-	p.leaveOnce.Do(func() { err = errors.Join(p.joiner.leave(ctx), p.awaitSent(ctx)) })
+	p.leaveOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		defer cancel()
+		isLast, left := p.joiner.leave(ctx)
+		err = errors.Join(left, p.awaitSent(ctx))
+		if isLast {
+			p.joiner.telemetry.Shutdown()
+		}
+	})
 	return err
 }
 
@@ -157,20 +169,21 @@ func (j *joiner) run() {
 }
 
 // leave is called once a pipeline: what waits goes on as it is, while there is somewhere to go. Who leaves waits for what is
-// its own, but not longer than ctx.
-func (j *joiner) leave(ctx context.Context) error {
-	go send(j.locked(func() { j.giveUpAll(outcomeShutdown) }))
+// its own.
+func (j *joiner) leave(ctx context.Context) (isLast bool, err error) {
+	for _, send := range j.locked(func() { j.giveUpAll(outcomeShutdown) }) {
+		go send()
+	}
 	if !shared.leave(j) {
-		return nil
+		return false, nil
 	}
 	close(j.stopping)
 	j.startOnce.Do(func() { close(j.stopped) }) // it never started
-	defer j.telemetry.Shutdown()
 	select {
 	case <-j.stopped:
-		return nil
+		return true, nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the last turn: %w", ctx.Err())
+		return true, fmt.Errorf("wait for the last turn: %w", ctx.Err())
 	}
 }
 

@@ -85,6 +85,7 @@ type Program struct {
 // Limits. Where a cache is full it is begun anew: what is still in use comes back by itself.
 const (
 	maxExited    = 32768 // processes that are remembered after their end
+	maxLive      = 131072
 	maxResources = 16384
 	maxStrings   = 4096 // directories, and command lines, which may be 4 KiB each
 	maxStrangers = 16384
@@ -185,6 +186,9 @@ func (x *Index) begin(key Key, startTime uint64) *Process {
 		}
 		x.end(old, startTime)
 	}
+	if len(x.live) >= maxLive {
+		x.giveUpOne(startTime)
+	}
 	p := x.fresh()
 	p.Key, p.StartTime, p.Resource = key, startTime, x.unknown
 	if before := x.ended[key]; before != nil { // it was found gone while its records waited
@@ -193,6 +197,16 @@ func (x *Index) begin(key Key, startTime uint64) *Process {
 	x.unknown.line.alive++
 	x.live[key.PID] = p
 	return p
+}
+
+// giveUpOne takes any process for one that has gone. In a pid namespace of the collector's own nothing tells of those whose end
+// was lost, until their pid is used again.
+func (x *Index) giveUpOne(now uint64) {
+	for _, p := range x.live {
+		x.end(p, now)
+		p.isGone = true
+		return
+	}
 }
 
 func (x *Index) fresh() *Process {

@@ -486,6 +486,7 @@ func requireBounded(t *testing.T, x *Index) {
 	require.LessOrEqual(t, len(x.queue), maxExited)
 	require.LessOrEqual(t, cap(x.queue), 3*maxExited)
 	require.LessOrEqual(t, len(x.ended), maxExited)
+	require.LessOrEqual(t, len(x.live), maxLive)
 	require.LessOrEqual(t, len(x.queue)+len(x.unused), maxExited+1)
 	require.LessOrEqual(t, x.resources, maxResources)
 	require.LessOrEqual(t, len(x.executables), maxResources)
@@ -493,6 +494,19 @@ func requireBounded(t *testing.T, x *Index) {
 	require.LessOrEqual(t, len(x.byPlace), 2*maxCgroups)
 	require.LessOrEqual(t, len(x.directories), maxStrings)
 	require.LessOrEqual(t, len(x.arguments), maxStrings)
+}
+
+// TestProcessesWhoseEndIsNeverTold are kept up to a limit.
+func TestProcessesWhoseEndIsNeverTold(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 1, second, second, "/bin/sh")
+	for pid := uint32(2); pid <= maxLive+100; pid++ {
+		child := forked(x, pid, second+uint64(pid), parent)
+		require.Same(t, child, x.FindByPID(pid))
+	}
+	assert.Equal(t, maxLive, x.Active())
+	requireBounded(t, x)
+	requireSound(t, x)
 }
 
 func TestUnknownProcessesAreBounded(t *testing.T) {

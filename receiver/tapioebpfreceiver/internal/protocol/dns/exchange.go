@@ -194,6 +194,9 @@ func (p *Pairs) Overdue(now uint64) *Exchange {
 // Abandoned takes out a query whose answer is waited for no longer and whose process asks for something else now, which it
 // does when it has given up; nil if there is none.
 func (p *Pairs) Abandoned(framed *Framed) *Exchange {
+	if framed.Header.Pid == 0 {
+		return nil // nobody knows whose it is
+	}
 	for x := p.oldest; x != nil && x.sent+p.timeout < framed.Began; x = x.younger {
 		if x.Header.Pid == framed.Header.Pid && x.Header.StartTime == framed.Header.StartTime {
 			return p.timeOut(x)

@@ -35,7 +35,7 @@ func SplitTarget(method, target []byte) Target {
 func splitAbsolute(target []byte) (scheme, authority, rest []byte) {
 	scheme, rest, ok := bytes.Cut(target, []byte("://"))
 	if !ok || !isScheme(scheme) {
-		return nil, nil, target[bytes.LastIndexByte(target[:endOfAuthority(target)], '@')+1:]
+		return nil, nil, withoutWhatMayBeCredentials(target)
 	}
 	end := endOfAuthority(rest)
 	authority, rest = WithoutCredentials(rest[:end]), rest[end:]
@@ -43,6 +43,18 @@ func splitAbsolute(target []byte) (scheme, authority, rest []byte) {
 		return scheme, authority, append([]byte("/"), rest...) // RFC 9112, 3.2.2
 	}
 	return scheme, authority, rest
+}
+
+// withoutWhatMayBeCredentials is a target of no known form, from behind a user and password on.
+func withoutWhatMayBeCredentials(target []byte) []byte {
+	authority := target
+	if _, rest, ok := bytes.Cut(target, []byte("://")); ok {
+		authority = rest
+	}
+	if at := bytes.LastIndexByte(authority[:endOfAuthority(authority)], '@'); at >= 0 {
+		return authority[at+1:]
+	}
+	return target
 }
 
 func endOfAuthority(text []byte) int {

@@ -30,6 +30,7 @@ func TestSplitTarget(t *testing.T) {
 		{"GET", "ht tp://a/", "", "", "ht tp://a/", "", false},
 		{"GET", "a", "", "", "a", "", false},
 		{"GET", "user:pass@a/b?c@d", "", "", "a/b", "c@d", true},
+		{"GET", "ht_tp://user:pass@a/b", "", "", "a/b", "", false},
 		{"GET", "/user:pass@a/b", "", "", "/user:pass@a/b", "", false},
 		{"GET", "", "", "", "", "", false},
 		{"CONNECT", "a:443", "", "a:443", "", "", false},
