@@ -353,11 +353,12 @@ func (x *Index) Ended(p *Process, now uint64) {
 
 // revive a process that was found gone: it had left the scope, or this was before its end is read.
 func (x *Index) revive(p *Process) *Process {
-	again := x.begin(p.Key, p.StartTime)
-	was := *p
-	was.Resource, was.group, was.joined, was.exitedAt, was.isGone = again.Resource, again.group, again.joined, 0, false
+	was := *p // a copy: to make room, what has ended may be forgotten, and its entry used again
+	again := x.begin(was.Key, was.StartTime)
+	executable := was.Resource.Path
+	was.Resource, was.group, was.exitedAt, was.isGone = again.Resource, nil, 0, false
 	*again = was
-	x.settle(again, p.Resource.Path)
+	x.settle(again, executable)
 	return again
 }
 

@@ -509,6 +509,33 @@ func TestProcessesWhoseEndIsNeverTold(t *testing.T) {
 	requireSound(t, x)
 }
 
+// TestComesBackWhileRoomIsMade: to begin again may end another one, and to end it may forget the oldest that has ended.
+func TestComesBackWhileRoomIsMade(t *testing.T) {
+	x := newIndex(nil)
+	started(t, x, 1, second, second, "/bin/sh", "sh")
+	x.Check(1, func(uint32, uint64) bool { return true }, second)
+	pid := uint32(2)
+	for ; len(x.queue) < maxExited; pid++ {
+		x.Ended(forked(x, pid, 2*second, &Process{}), 2*second)
+	}
+	for ; x.Active() < maxLive; pid++ {
+		forked(x, pid, 2*second, &Process{})
+	}
+	x.CgroupJoined(&event.CgroupChange{
+		WireCgroupChange: &bpf.WireCgroupChange{Header: bpf.WireEventHeader{Pid: 1, StartTime: second, CgroupId: 9}},
+		Path:             []byte("/docker/" + idA),
+	})
+	back := x.FindByPID(1)
+	require.NotNil(t, back)
+	assert.Equal(t, KeyOf(1, second), back.Key)
+	assert.Equal(t, "/bin/sh", back.Resource.Path)
+	assert.Equal(t, idA, back.Resource.ContainerID)
+	assert.Equal(t, []string{"sh"}, back.Arguments)
+	assert.Equal(t, maxLive, x.Active())
+	requireBounded(t, x)
+	requireSound(t, x)
+}
+
 func TestUnknownProcessesAreBounded(t *testing.T) {
 	x := newIndex(nil)
 	for pid := range uint32(2*maxStrangers + 1) {
