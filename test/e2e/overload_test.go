@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +26,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapio-io/otelcol-tapio/internal/porttest"
 )
 
 // maxBusyMemory is what the collector may take at its worst here, bytes resident.
@@ -280,25 +281,23 @@ func shell(script string) (path *byte, argv []*byte, err error) {
 	return path, append(argv, nil), err
 }
 
-// samePort COUNT makes as many connections between the same two ports, one after the other. The first carries one byte,
-// the next two, and so on.
+// samePort COUNT PORT makes as many connections from this port to one other, one after the other. The first carries one
+// byte, the next two, and so on.
 func samePort(args []string) error {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	var dialer net.Dialer
+	dialer := from(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(number(args[1]))})
 	for number := range number(args[0]) {
 		client, err := dialer.Dial("tcp4", listener.Addr().String())
 		if err != nil {
 			return err
 		}
-		dialer = from(client.LocalAddr())
 		if err := carry(client, listener, number+1); err != nil {
 			return err
 		}
 	}
-	fmt.Println(dialer.LocalAddr)
 	return nil
 }
 
@@ -334,9 +333,8 @@ func TestUsedAgain(t *testing.T) {
 	forker := scope.start(t, "samePID", processes)
 	pid := number(forker.line())
 	forker.wait()
-	connector := scope.start(t, "samePort", connections)
-	port := int64(netip.MustParseAddrPort(connector.line()).Port())
-	connector.wait()
+	port := int64(porttest.Free(t)) // of those that the kernel gives to nobody while none of the connections has it
+	scope.start(t, "samePort", connections, port).wait()
 	c.await("both ends of each connection", func(o *output) bool { return len(o.closes()) >= 2*connections })
 	c.quiet()
 	c.stopWithoutLoss()
