@@ -11,11 +11,6 @@
 #include "serving.h"
 #include "socket.h"
 
-static __always_inline __u32 thread_id(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, pid);
-}
-
 /* --- a request is read ----------------------------------------------------------------------- */
 
 /* Others wait for it by epoll. Before Linux 5.11 that cannot be told. */
@@ -64,7 +59,7 @@ static __always_inline bool is_unanswered(struct serving_thread *thread)
 static __always_inline void dedicate_thread(struct task_struct *task, struct http_slot *slot,
 					    __u32 number, bool several)
 {
-	__u32 id = thread_id(task);
+	__u32 id = current_thread();
 	struct serving_thread *before = bpf_map_lookup_elem(&serving_threads, &id);
 	struct serving_thread now = {
 		.start_time = BPF_CORE_READ(task, start_boottime),
@@ -115,7 +110,7 @@ static __noinline void begin_serving(struct sock *sk, struct socket_state *state
 		expect_response(slot, &http->streams[EGRESS]);
 	task = (void *)bpf_get_current_task();
 	dedicated = blocks(task, sk);
-	slot->event.cause.thread = thread_id(task);
+	slot->event.cause.thread = current_thread();
 	if (dedicated)
 		dedicate_thread(task, slot, slot_of(http, http->begun - 1), several);
 	join_process(&state->owner, slot, dedicated, several);
@@ -154,12 +149,12 @@ static __always_inline bool is_of_thread(struct task_struct *task, struct cause 
 static __noinline void find_cause(struct cause *cause)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	__u32 pid = BPF_CORE_READ(task, tgid);
+	__u32 pid = current_pid();
 	struct serving_process *process;
 
 	if (!causes_enabled)
 		return;
-	cause->thread = thread_id(task);
+	cause->thread = current_thread();
 	process = bpf_map_lookup_elem(&serving_processes, &pid);
 	if (!process || process->start_time != start_time_of(task))
 		return;
@@ -191,10 +186,9 @@ __noinline int http_note_sender(__u32 number)
 /* A server's response begins. */
 __noinline int http_note_answer(__u32 number)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct http_slot *slot = http_slot(number);
 
-	if (slot && slot->event.cause.thread == thread_id(task) &&
+	if (slot && slot->event.cause.thread == current_thread() &&
 	    held_by_process((void *)slot->socket))
 		slot->event.cause.flags |= CAUSE_ANSWERED;
 	return 0;

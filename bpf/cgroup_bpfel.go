@@ -25,6 +25,7 @@ const (
 	CgroupProgCgroupJoined        = "cgroup_joined"
 	CgroupProgCgroupMade          = "cgroup_made"
 	CgroupProgCgroupRemoved       = "cgroup_removed"
+	CgroupVarHasCurrentIds        = "has_current_ids"
 	CgroupVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
 	CgroupVarSelfPid              = "self_pid"
 	CgroupVarTrafficWakeupBytes   = "traffic_wakeup_bytes"
@@ -94,6 +95,7 @@ type CgroupMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CgroupVariableSpecs struct {
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.VariableSpec `ebpf:"traffic_wakeup_bytes"`
@@ -143,6 +145,7 @@ func (m *CgroupMaps) Close() error {
 //
 // It can be passed to LoadCgroupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CgroupVariables struct {
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
 	TrafficWakeupBytes   *ebpf.Variable `ebpf:"traffic_wakeup_bytes"`

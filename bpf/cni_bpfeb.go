@@ -40,6 +40,7 @@ const (
 	CNIProgPluginStartMissed   = "plugin_start_missed"
 	CNIProgPluginStarted       = "plugin_started"
 	CNIVarCalls                = "calls"
+	CNIVarHasCurrentIds        = "has_current_ids"
 	CNIVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
 	CNIVarOnlyBuffer           = "only_buffer"
 	CNIVarOnlyCall             = "only_call"
@@ -126,6 +127,7 @@ type CNIMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type CNIVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.VariableSpec `ebpf:"only_call"`
@@ -192,6 +194,7 @@ func (m *CNIMaps) Close() error {
 // It can be passed to LoadCNIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CNIVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`
 	OnlyCall             *ebpf.Variable `ebpf:"only_call"`

@@ -148,7 +148,7 @@ static __always_inline bool is_dns_limited(struct socket_state *state, __u32 typ
 {
 	struct limit_key key = LIMIT_KEY_OF_DNS(state);
 
-	return limit_by_key(&key, type, SECOND);
+	return limit_by_key(&key, type, SECOND, bpf_ktime_get_boot_ns());
 }
 
 static __always_inline void leave_out_dns(struct socket_state *state, __u32 type)
@@ -173,9 +173,10 @@ static __always_inline bool is_unknown_answer_throttled(struct socket_state *sta
 {
 	struct limit_key key = LIMIT_KEY_OF_DNS(state);
 	struct limit_state *limit = limit_state_of(&key);
+	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!limit || !limit->last || has_passed(bpf_ktime_get_boot_ns(), limit->last, dns_timeout))
-		return limit_by_key(&key, type, SECOND);
+	if (!limit || !limit->last || has_passed(now, limit->last, dns_timeout))
+		return limit_by_key(&key, type, SECOND, now);
 	leave_out_by_key(&key, type);
 	return true;
 }

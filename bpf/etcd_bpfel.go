@@ -37,6 +37,7 @@ const (
 	EtcdProgEtcdStarted         = "etcd_started"
 	EtcdProgFindEtcds           = "find_etcds"
 	EtcdVarCalls                = "calls"
+	EtcdVarHasCurrentIds        = "has_current_ids"
 	EtcdVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
 	EtcdVarLimitIntervals       = "limit_intervals"
 	EtcdVarOnlyBuffer           = "only_buffer"
@@ -122,6 +123,7 @@ type EtcdMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type EtcdVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	OnlyBuffer           *ebpf.VariableSpec `ebpf:"only_buffer"`
@@ -186,6 +188,7 @@ func (m *EtcdMaps) Close() error {
 // It can be passed to LoadEtcdObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EtcdVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	OnlyBuffer           *ebpf.Variable `ebpf:"only_buffer"`

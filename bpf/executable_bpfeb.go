@@ -20,6 +20,7 @@ const (
 	ExecutableMapScopeCgroups      = "scope_cgroups"
 	ExecutableMapScopeVerdicts     = "scope_verdicts"
 	ExecutableProgListExecutables  = "list_executables"
+	ExecutableVarHasCurrentIds     = "has_current_ids"
 	ExecutableVarSelfPid           = "self_pid"
 	ExecutableVarWholeNode         = "whole_node"
 )
@@ -82,8 +83,9 @@ type ExecutableMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ExecutableVariableSpecs struct {
-	SelfPid   *ebpf.VariableSpec `ebpf:"self_pid"`
-	WholeNode *ebpf.VariableSpec `ebpf:"whole_node"`
+	HasCurrentIds *ebpf.VariableSpec `ebpf:"has_current_ids"`
+	SelfPid       *ebpf.VariableSpec `ebpf:"self_pid"`
+	WholeNode     *ebpf.VariableSpec `ebpf:"whole_node"`
 }
 
 // ExecutableObjects contains all objects after they have been loaded into the kernel.
@@ -123,8 +125,9 @@ func (m *ExecutableMaps) Close() error {
 //
 // It can be passed to LoadExecutableObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ExecutableVariables struct {
-	SelfPid   *ebpf.Variable `ebpf:"self_pid"`
-	WholeNode *ebpf.Variable `ebpf:"whole_node"`
+	HasCurrentIds *ebpf.Variable `ebpf:"has_current_ids"`
+	SelfPid       *ebpf.Variable `ebpf:"self_pid"`
+	WholeNode     *ebpf.Variable `ebpf:"whole_node"`
 }
 
 // ExecutablePrograms contains all programs after they have been loaded into the kernel.

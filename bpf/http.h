@@ -237,11 +237,11 @@ static __always_inline __u64 slot_name(struct http_slot *slot)
 	return request_name(slot->event.request_sequence, slot->event.request_acknowledged);
 }
 
-static __always_inline void end_service(struct http_slot *slot)
+static __always_inline void end_service(struct http_slot *slot, __u64 now)
 {
 	if (slot->served_by)
 		end_serving(slot->served_by, slot->server_born, slot_name(slot),
-			    slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE);
+			    slot->flags[RESPONSE] & HTTP_RESPONSE_COMPLETE, now);
 }
 
 static __always_inline void give_back(struct http_slot *slot, __u32 number)
@@ -254,9 +254,9 @@ static __always_inline void give_back(struct http_slot *slot, __u32 number)
 }
 
 /* Its exchange is over. A connection's own slot stays so. */
-static __always_inline void free_slot(struct http_slot *slot, __u32 number)
+static __always_inline void free_slot(struct http_slot *slot, __u32 number, __u64 now)
 {
-	end_service(slot);
+	end_service(slot, now);
 	if (number < max_in_flight)
 		give_back(slot, number);
 	else
@@ -471,7 +471,7 @@ __noinline int http_sum_up(__u32 number)
 static __always_inline void tell_exchange(struct socket_state *state, struct http_slot *slot,
 					  __u32 number, __u32 size)
 {
-	if (is_throttled(state->cgroup_id, HTTP_EXCHANGE, 0)) {
+	if (is_throttled_at(slot->event.header.time, state->cgroup_id, HTTP_EXCHANGE, 0)) {
 		http_sum_up(number);
 		return;
 	}
@@ -500,7 +500,7 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	size = slot->event.request_head_size + slot->event.response_head_size;
 	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
 		tell_exchange(state, slot, slot_of(&state->http, exchange), size);
-	free_slot(slot, slot_of(&state->http, exchange));
+	free_slot(slot, slot_of(&state->http, exchange), now);
 }
 
 /* A function by itself, so that the verifier follows it but once. */
@@ -512,7 +512,7 @@ __noinline int http_drop(__u32 number, __u64 socket, __u32 exchange, __u32 lost)
 		return 0;
 	if (lost && slot->has_line)
 		count_unreadable(HTTP_EXCHANGE);
-	free_slot(slot, number);
+	free_slot(slot, number, bpf_ktime_get_boot_ns());
 	return 0;
 }
 
@@ -2136,7 +2136,7 @@ static __always_inline void reap_exchange(__u32 number, __u64 after)
 	if (!slot->parked) {
 		if (slot->has_line && !slot->early)
 			count_unreadable(HTTP_EXCHANGE);
-		end_service(slot);
+		end_service(slot, bpf_ktime_get_boot_ns());
 	}
 	give_back(slot, number);
 }

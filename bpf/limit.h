@@ -99,10 +99,10 @@ static __always_inline __u64 interval_of(__u32 type)
  * Whether what a cgroup has made is not to be told; it is counted then. ahead: how much may have passed that is not
  * paid for, ns. Once inlined, where there is no stack for a function.
  */
-static __always_inline bool limit_by_key(const struct limit_key *key, __u32 type, __u64 ahead)
+static __always_inline bool limit_by_key(const struct limit_key *key, __u32 type, __u64 ahead,
+					 __u64 now)
 {
 	struct limit_state *state = limit_state_of(key);
-	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (!state || may_pass(state, interval_of(type), now, ahead))
 		return false;
@@ -121,11 +121,11 @@ static __always_inline void leave_out_by_key(const struct limit_key *key, __u32 
 }
 
 /* Functions by themselves, verified once. */
-__noinline int limit_event(__u64 cgroup_id, __u32 type, __u32 kind, __u64 ahead)
+__noinline int limit_event(__u64 cgroup_id, __u32 type, __u32 kind, __u64 ahead, __u64 now)
 {
 	struct limit_key key = {.cgroup_id = cgroup_id, .family = type >> 8, .kind = kind};
 
-	return limit_by_key(&key, type, ahead);
+	return limit_by_key(&key, type, ahead, now);
 }
 
 __noinline int leave_out_event(__u64 cgroup_id, __u32 type)
@@ -142,14 +142,20 @@ static __always_inline bool has_limit(__u16 type)
 }
 
 /* Whether an event is beyond its cgroup's limit. It is in the account then, and is not to be told. */
+static __always_inline bool is_throttled_at(__u64 now, __u64 cgroup_id, __u16 type, __u32 kind)
+{
+	return has_limit(type) && limit_event(cgroup_id, type, kind, SECOND, now);
+}
+
 static __always_inline bool is_throttled(__u64 cgroup_id, __u16 type, __u32 kind)
 {
-	return has_limit(type) && limit_event(cgroup_id, type, kind, SECOND);
+	return has_limit(type) &&
+	       limit_event(cgroup_id, type, kind, SECOND, bpf_ktime_get_boot_ns());
 }
 
 static __always_inline bool is_task_throttled(struct task_struct *task, __u16 type, __u32 kind)
 {
-	return has_limit(type) && limit_event(cgroup_id_of_task(task), type, kind, SECOND);
+	return has_limit(type) && is_throttled(cgroup_id_of_task(task), type, kind);
 }
 
 #endif

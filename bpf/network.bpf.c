@@ -108,7 +108,7 @@ static __always_inline void fill_tcp_stats(struct connection_stats *event, struc
 
 static __always_inline bool is_socket_throttled(struct sock *sk, __u16 type)
 {
-	return has_limit(type) && limit_event(cgroup_id_of_socket(sk), type, 0, SECOND);
+	return has_limit(type) && is_throttled(cgroup_id_of_socket(sk), type, 0);
 }
 
 /* --- TCP: opened, refused, closed ------------------------------------------------------------ */
@@ -667,8 +667,7 @@ static __always_inline void see_tcp(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (!state)
 		return;
 	if (direction == EGRESS)
-		own_by_writer(state,
-			      BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), tgid));
+		own_by_writer(state, current_pid());
 	if (dns_enabled && is_dns_port(bpf_ntohs(sk->dst_port)))
 		see_dns_segment(skb, state, direction);
 	else if (streams_enabled())

@@ -73,6 +73,7 @@ const (
 	NetworkVarDnsTimeout              = "dns_timeout"
 	NetworkVarDurationBounds          = "duration_bounds"
 	NetworkVarHandshakeBounds         = "handshake_bounds"
+	NetworkVarHasCurrentIds           = "has_current_ids"
 	NetworkVarHasExchange             = "has_exchange"
 	NetworkVarHasSocketStorage        = "has_socket_storage"
 	NetworkVarHttpEnabled             = "http_enabled"
@@ -207,6 +208,7 @@ type NetworkVariableSpecs struct {
 	DnsTimeout           *ebpf.VariableSpec `ebpf:"dns_timeout"`
 	DurationBounds       *ebpf.VariableSpec `ebpf:"duration_bounds"`
 	HandshakeBounds      *ebpf.VariableSpec `ebpf:"handshake_bounds"`
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	HasExchange          *ebpf.VariableSpec `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.VariableSpec `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.VariableSpec `ebpf:"http_enabled"`
@@ -339,6 +341,7 @@ type NetworkVariables struct {
 	DnsTimeout           *ebpf.Variable `ebpf:"dns_timeout"`
 	DurationBounds       *ebpf.Variable `ebpf:"duration_bounds"`
 	HandshakeBounds      *ebpf.Variable `ebpf:"handshake_bounds"`
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	HasExchange          *ebpf.Variable `ebpf:"has_exchange"`
 	HasSocketStorage     *ebpf.Variable `ebpf:"has_socket_storage"`
 	HttpEnabled          *ebpf.Variable `ebpf:"http_enabled"`

@@ -119,8 +119,7 @@ static __always_inline void sum_up(__u64 cgroup_id, __u16 type, __u32 status)
 
 static __always_inline bool is_fork_throttled(struct task_struct *child)
 {
-	if (!has_limit(PROCESS_FORK) ||
-	    !limit_event(cgroup_id_of_task(child), PROCESS_FORK, 0, SECOND))
+	if (!is_task_throttled(child, PROCESS_FORK, 0))
 		return false;
 	leave_untold(child);
 	return true;
@@ -150,7 +149,7 @@ static __always_inline bool is_start_throttled(struct task_struct *task)
 		sum_up(cgroup_id, PROCESS_EXEC, 0);
 		return true;
 	}
-	if (limit_event(cgroup_id, PROCESS_EXEC, 0, EXEC_AHEAD)) {
+	if (limit_event(cgroup_id, PROCESS_EXEC, 0, EXEC_AHEAD, bpf_ktime_get_boot_ns())) {
 		leave_untold(task);
 		sum_up(cgroup_id, PROCESS_EXEC, 0);
 		return true;

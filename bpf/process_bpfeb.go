@@ -35,6 +35,7 @@ const (
 	ProcessProgProcessOomKilled    = "process_oom_killed"
 	ProcessProgProcessStartMissed  = "process_start_missed"
 	ProcessProgProcessStarted      = "process_started"
+	ProcessVarHasCurrentIds        = "has_current_ids"
 	ProcessVarLifecycleWakeupBytes = "lifecycle_wakeup_bytes"
 	ProcessVarLimitIntervals       = "limit_intervals"
 	ProcessVarMaxArgumentBytes     = "max_argument_bytes"
@@ -119,6 +120,7 @@ type ProcessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProcessVariableSpecs struct {
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.VariableSpec `ebpf:"max_argument_bytes"`
@@ -185,6 +187,7 @@ func (m *ProcessMaps) Close() error {
 //
 // It can be passed to LoadProcessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProcessVariables struct {
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	MaxArgumentBytes     *ebpf.Variable `ebpf:"max_argument_bytes"`

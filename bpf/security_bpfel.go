@@ -41,6 +41,7 @@ const (
 	SecurityVarCalls                   = "calls"
 	SecurityVarEnabledKinds            = "enabled_kinds"
 	SecurityVarEntriesAtOnce           = "entries_at_once"
+	SecurityVarHasCurrentIds           = "has_current_ids"
 	SecurityVarLifecycleWakeupBytes    = "lifecycle_wakeup_bytes"
 	SecurityVarLimitIntervals          = "limit_intervals"
 	SecurityVarMountsElsewhere         = "mounts_elsewhere"
@@ -137,6 +138,7 @@ type SecurityVariableSpecs struct {
 	Calls                *ebpf.VariableSpec `ebpf:"calls"`
 	EnabledKinds         *ebpf.VariableSpec `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.VariableSpec `ebpf:"entries_at_once"`
+	HasCurrentIds        *ebpf.VariableSpec `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.VariableSpec `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.VariableSpec `ebpf:"limit_intervals"`
 	MountsElsewhere      *ebpf.VariableSpec `ebpf:"mounts_elsewhere"`
@@ -209,6 +211,7 @@ type SecurityVariables struct {
 	Calls                *ebpf.Variable `ebpf:"calls"`
 	EnabledKinds         *ebpf.Variable `ebpf:"enabled_kinds"`
 	EntriesAtOnce        *ebpf.Variable `ebpf:"entries_at_once"`
+	HasCurrentIds        *ebpf.Variable `ebpf:"has_current_ids"`
 	LifecycleWakeupBytes *ebpf.Variable `ebpf:"lifecycle_wakeup_bytes"`
 	LimitIntervals       *ebpf.Variable `ebpf:"limit_intervals"`
 	MountsElsewhere      *ebpf.Variable `ebpf:"mounts_elsewhere"`

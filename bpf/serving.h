@@ -130,19 +130,19 @@ static __always_inline void add_request(struct serving_process *process, __u64 n
 	__sync_fetch_and_add(&process->served, 1);
 }
 
-static __always_inline void take_request(struct serving_process *process, __u64 name)
+static __always_inline void take_request(struct serving_process *process, __u64 name, __u64 now)
 {
 	__sync_fetch_and_add(&process->served, -1);
 	__sync_fetch_and_add(&process->requests, -name);
 	if (!process->served)
-		process->idle_since = bpf_ktime_get_boot_ns();
+		process->idle_since = now;
 }
 
 /*
  * A request is answered. If it is given up, the process may go on with it and nobody sees. born: it may
  * be another process's entry by now.
  */
-static __noinline void end_serving(__u32 pid, __u64 born, __u64 name, bool answered)
+static __noinline void end_serving(__u32 pid, __u64 born, __u64 name, bool answered, __u64 now)
 {
 	struct serving_process *process = bpf_map_lookup_elem(&serving_processes, &pid);
 
@@ -150,7 +150,7 @@ static __noinline void end_serving(__u32 pid, __u64 born, __u64 name, bool answe
 		return;
 	if (!answered)
 		process->by_itself = true;
-	take_request(process, name);
+	take_request(process, name, now);
 }
 
 /* --- what is sent ---------------------------------------------------------------------------- */

@@ -9,6 +9,24 @@
 #include "kernel.h"
 #include "scope.h"
 
+/* Set by the loader, which has asked the kernel: before Linux 6.10 programs of packets may not ask for the ids. */
+const volatile bool has_current_ids = false;
+
+/* In softirq those of whoever was interrupted. */
+static __always_inline __u32 current_pid(void)
+{
+	if (has_current_ids)
+		return bpf_get_current_pid_tgid() >> 32;
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), tgid);
+}
+
+static __always_inline __u32 current_thread(void)
+{
+	if (has_current_ids)
+		return bpf_get_current_pid_tgid();
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), pid);
+}
+
 static __always_inline __u64 start_time_of(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, group_leader, start_boottime);

@@ -274,7 +274,8 @@ __noinline int tls_sum_up(__u32 number)
 /* size: of its hellos. */
 static __always_inline void tell_handshake(struct tls_slot *slot, __u32 number, __u32 size)
 {
-	if (is_throttled(slot->event.header.cgroup_id, TLS_HANDSHAKE, 0)) {
+	if (is_throttled_at(slot->event.header.time, slot->event.header.cgroup_id, TLS_HANDSHAKE,
+			    0)) {
 		tls_note_version(number); /* its hello may be there in part */
 		tls_sum_up(number);
 		return;

@@ -101,6 +101,7 @@ func detectFeatures(types *btf.Cache) (kernelFeatures, error) {
 		socketStorage: canLoad(spec, "tcp_read", types), // compiled with has_socket_storage set
 		mapIterators:  canLoadMapIterator(types),
 		exchange:      canLoad(common, "exchange_words", types),
+		currentIDs:    packetsKnowTheProcess(types),
 		functions:     canWatchFunctions(),
 	}, nil
 }
@@ -145,6 +146,15 @@ func canLoadMapIterator(types *btf.Cache) bool {
 	}}}, name, types)
 }
 
+// packetsKnowTheProcess says whether programs of packets may ask for the current process.
+func packetsKnowTheProcess(types *btf.Cache) bool {
+	const name = "ask"
+	return canLoad(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{name: {
+		Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetEgress, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.FnGetCurrentPidTgid.Call(), asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	}}}, name, types)
+}
+
 // withoutExchange puts r0 = 0 in the place of each exchange of a word (bpf/atomic.h), which kernels
 // that do not know it refuse also where it is never reached.
 func withoutExchange(spec *ebpf.CollectionSpec) {
@@ -176,6 +186,7 @@ func (s *Source) newLoader(features kernelFeatures, self uint32, types *btf.Cach
 			"report_interval":     uint64(s.options.ReportInterval),
 			"has_socket_storage":  features.socketStorage,
 			"has_exchange":        features.exchange,
+			"has_current_ids":     features.currentIDs,
 			"network_enabled":     slices.Contains(s.options.Families, familyNetwork),
 			"http_enabled":        slices.Contains(s.options.Families, familyHTTP),
 			"http_response_heads": s.options.ResponseHeads,

@@ -135,6 +135,7 @@ type kernelFeatures struct {
 	mapIterators  bool // iterators over maps are not refused, as hardened kernels do
 	functions     bool // programs may be at the entry and exit of the kernel's functions (fentry, fexit)
 	exchange      bool // programs may exchange a word in one step (Linux 5.12; arm64: 5.18)
+	currentIDs    bool // programs of packets may ask for the current process and thread (Linux 6.10)
 }
 
 func hasMapIterators(f kernelFeatures) bool { return f.mapIterators }
