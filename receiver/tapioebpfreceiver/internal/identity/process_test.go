@@ -283,6 +283,19 @@ func TestForkOfAParentWhoseEntryIsUsedAgainForTheChild(t *testing.T) {
 	requireSound(t, x)
 }
 
+// TestForkOfWhoRunsAProgramAlready: a recording that is not in order tells of a program before it tells of its process.
+func TestForkOfWhoRunsAProgramAlready(t *testing.T) {
+	x := newIndex(nil)
+	parent := started(t, x, 10, second, second, "/bin/sh", "sh")
+	program := &Program{}
+	started(t, x, 11, 2*second, 2*second, "/bin/true", "true").Program = program
+	child := forked(x, 11, 2*second, parent)
+	assert.Equal(t, "/bin/true", child.Resource.Path)
+	assert.Equal(t, []string{"true"}, child.Arguments)
+	assert.Same(t, program, child.Program)
+	requireSound(t, x)
+}
+
 func TestForkOfAnUnknownParent(t *testing.T) {
 	x := newIndex(nil)
 	child := forked(x, 11, 2*second, &Process{Key: Key{PID: 10}, StartTime: second})
