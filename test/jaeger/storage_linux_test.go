@@ -61,7 +61,7 @@ func TestStorage(t *testing.T) {
 	requireStored(t, jaeger, undecided)
 
 	jaeger.end()
-	jaeger = keep("3s")
+	jaeger = keep("10s") // more than it takes until they are found
 	short := send()
 	requireStored(t, jaeger, short[:1])
 	require.Eventually(t, func() bool {
