@@ -471,7 +471,7 @@ __noinline int http_sum_up(__u32 number)
 static __always_inline void tell_exchange(struct socket_state *state, struct http_slot *slot,
 					  __u32 number, __u32 size)
 {
-	if (is_throttled_at(slot->event.header.time, state->cgroup_id, HTTP_EXCHANGE, 0)) {
+	if (is_throttled_at(state->http.now, state->cgroup_id, HTTP_EXCHANGE, 0)) {
 		http_sum_up(number);
 		return;
 	}
@@ -500,7 +500,7 @@ static __noinline void send_exchange(struct socket_state *state, __u32 exchange,
 	size = slot->event.request_head_size + slot->event.response_head_size;
 	if (slot->has_line && size <= MAX_HEADS && !owned_by_self(state))
 		tell_exchange(state, slot, slot_of(&state->http, exchange), size);
-	free_slot(slot, slot_of(&state->http, exchange), now);
+	free_slot(slot, slot_of(&state->http, exchange), state->http.now);
 }
 
 /* A function by itself, so that the verifier follows it but once. */
@@ -550,6 +550,7 @@ static __noinline void end_exchanges(struct socket_state *state, __u16 flags, __
 	struct http_connection *http = &state->http;
 	__u64 now = bpf_ktime_get_boot_ns();
 
+	http->now = now;
 	if (answered_early(http))
 		send_exchange(state, http->begun - 1, now, flags, error);
 	for (int i = 0; i < MAX_PIPELINED && waits_for_response(http); i++) {
@@ -1874,7 +1875,7 @@ __noinline int http_read_deferred(struct __sk_buff *skb)
 		stream = &state->http.streams[direction];
 		if (!has_framing(stream) || !stream->early_segments)
 			continue;
-		stream->now = bpf_ktime_get_boot_ns();
+		state->http.now = stream->now = bpf_ktime_get_boot_ns();
 		read_early(skb, stream, direction);
 		if (stream->has_end && stream->end == stream->next)
 			end_of_stream(state, stream);
@@ -1888,7 +1889,7 @@ static __always_inline void read_locked(struct __sk_buff *skb, struct socket_sta
 	struct http_connection *http = &state->http;
 	struct http_stream *stream = &http->streams[direction];
 
-	segment->now = bpf_ktime_get_boot_ns();
+	http->now = segment->now = bpf_ktime_get_boot_ns();
 	if (owned_by_self(state)) {
 		if (is_tls(http))
 			drop_handshake(http, false);
@@ -1967,7 +1968,7 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	if (is_tls(http))
 		drop_handshake(http, false);
 	__builtin_memset(early, 0, sizeof(*early));
-	segment.now = bpf_ktime_get_boot_ns();
+	http->now = segment.now = bpf_ktime_get_boot_ns();
 	http->early = true;
 	/* the time will do for an address: none of the kernel's is as low */
 	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);

@@ -141,7 +141,10 @@ static __always_inline bool has_limit(__u16 type)
 	return limit_intervals[type >> 8];
 }
 
-/* Whether an event is beyond its cgroup's limit. It is in the account then, and is not to be told. */
+/*
+ * Whether an event is beyond its cgroup's limit. It is in the account then, and is not to be told. now: the clock, as
+ * it was in this run of the program.
+ */
 static __always_inline bool is_throttled_at(__u64 now, __u64 cgroup_id, __u16 type, __u32 kind)
 {
 	return has_limit(type) && limit_event(cgroup_id, type, kind, SECOND, now);

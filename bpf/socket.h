@@ -35,7 +35,7 @@ enum direction { INGRESS, EGRESS };
 struct http_stream {
 	__u64 socket;	    /* its address; of one that has none yet, a number that no other has */
 	__u64 remaining;    /* of the body, or of the chunk and the line end behind it */
-	__u64 now;	    /* when the packet came that is being read, ns */
+	__u64 now;	    /* when the payload came that is being read, ns */
 	__u32 next;	    /* sequence number of the first byte that was not read yet */
 	__u32 offset;	    /* where that is in the packet */
 	__u32 left;	    /* how many bytes of the packet follow from there */
@@ -54,6 +54,7 @@ struct http_stream {
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
 struct http_connection {
 	__u64 busy;	/* the CPU that reads it now, plus one; 0: none; see lock_connection */
+	__u64 now;	/* when that began, ns: of a packet also if it has no payload */
 	__u32 begun;	/* requests */
 	__u32 answered; /* of these, those whose response is complete */
 	__u32 reading;	/* the newest request is not complete */

@@ -67,7 +67,7 @@ var foreign = tests(
 // shared programs are loaded for shows that the kernel takes them.
 var slow = tests(
 	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
-	"TheOnlyRequestIsTheCause", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom",
+	"TheOnlyRequestIsTheCause", "AServerThatHasNotClosedYetIsNotIdle", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom",
 	"ATLSClientThatTalksNonsenseIsCounted", "ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections",
 	"OthersGoOnWithoutStreams", "MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",

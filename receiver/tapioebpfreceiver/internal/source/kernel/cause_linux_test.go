@@ -84,8 +84,14 @@ func (f *front) onOther(do func()) {
 
 // ServeHTTP serves what any thread of the process may do.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/slow" {
+	switch r.URL.Path {
+	case "/slow":
 		f.fetch("/waits")
+	case "/until-close":
+		io.WriteString(w, "all of it")        //nolint:errcheck // the client would miss it
+		http.NewResponseController(w).Flush() //nolint:errcheck // likewise
+		f.fetch("/waits")
+		return
 	}
 	f.fetch("/called")
 	w.WriteHeader(http.StatusOK)
@@ -391,9 +397,7 @@ func checkMixed(t *testing.T, h *theater) {
 }
 
 func TestTheOnlyRequestIsTheCause(t *testing.T) {
-	watch := idleWatch
-	idleWatch = 200 * time.Millisecond
-	t.Cleanup(func() { idleWatch = watch })
+	setIdleWatch(t, 200*time.Millisecond)
 	h := newTheater(t)
 	h.get("/first")
 	assert.Equal(t, event.CauseServer, h.exchangeFor("/called").Cause.Flags, "it has not been watched for long enough")
@@ -423,4 +427,40 @@ func TestTheOnlyRequestIsTheCause(t *testing.T) {
 		time.Sleep(pause) // it is idle meanwhile, which is what is asked for: there is nothing to poll
 		require.False(t, isSole(), "it sends by itself, too")
 	}
+}
+
+// TestAServerThatHasNotClosedYetIsNotIdle: a response that ends with its connection is not over with its last byte. Until then
+// its server serves it, and it is told then, however much was told meanwhile.
+func TestAServerThatHasNotClosedYetIsNotIdle(t *testing.T) {
+	const watch = 3 * time.Second
+	setIdleWatch(t, watch)
+	h := newTheater(t)
+	h.get("/first")
+	conn, err := net.Dial("tcp", h.pooled)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET /until-close HTTP/1.0\r\n\r\n")
+	require.NoError(t, err)
+	closes := <-h.waiting
+	time.Sleep(watch)   // the server does not close
+	h.get("/meanwhile") // is told, and paid for
+	time.Sleep(watch / 2)
+	close(closes)
+	response, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Contains(t, string(response), "all of it")
+	began := time.Now()
+	h.get("/again")
+	require.Less(t, time.Since(began), watch/2, "what it does not serve in this time is all that it was idle for")
+
+	h.exchangeFor("/until-close")
+	assert.Zero(t, h.exchangesFor("/called", 3)[2].Cause.Flags&event.CauseSole, "it was hardly idle")
+	h.finish()
+	assert.Zero(t, h.counters()[uint8(event.FamilyHTTP)].Throttled)
+}
+
+func setIdleWatch(t *testing.T, watch time.Duration) {
+	before := idleWatch
+	idleWatch = watch
+	t.Cleanup(func() { idleWatch = before })
 }
