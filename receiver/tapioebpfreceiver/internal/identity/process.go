@@ -265,12 +265,13 @@ func (x *Index) Forked(e *bpf.WireProcessFork) *Process {
 		inherited = *parent
 	}
 	p := x.begin(KeyOf(e.Header.Pid, e.Header.StartTime), e.Header.StartTime)
+	if p == found && p.Exec.Time != 0 {
+		return p // a recording that is not in order: what its program told is newer
+	}
 	setIdentity(p, &e.Process)
 	p.cgroup = e.Header.CgroupId
 	executable := ""
 	switch {
-	case p == found && p.Exec.Time != 0: // a recording that is not in order: what it runs has replaced what it had of its parent
-		executable = p.Resource.Path
 	case inherited.Resource != nil:
 		p.joined, executable = inherited.joined, inherited.Resource.Path
 		p.Directory, p.Arguments = inherited.Directory, inherited.Arguments

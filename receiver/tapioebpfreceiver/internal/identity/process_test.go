@@ -293,6 +293,7 @@ func TestForkOfWhoRunsAProgramAlready(t *testing.T) {
 	assert.Equal(t, "/bin/true", child.Resource.Path)
 	assert.Equal(t, []string{"true"}, child.Arguments)
 	assert.Same(t, program, child.Program)
+	assert.EqualValues(t, 1011, child.VPID, "as its program told")
 	requireSound(t, x)
 }
 
