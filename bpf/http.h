@@ -1873,10 +1873,13 @@ __noinline int http_read_deferred(struct __sk_buff *skb)
 	state->http.deferred = false;
 	for (int direction = 0; direction < 2; direction++) {
 		stream = &state->http.streams[direction];
-		if (!has_framing(stream) || !stream->early_segments)
+		if (!has_framing(stream))
 			continue;
-		state->http.now = stream->now = bpf_ktime_get_boot_ns();
-		read_early(skb, stream, direction);
+		state->http.now = bpf_ktime_get_boot_ns();
+		if (stream->early_segments) {
+			stream->now = state->http.now;
+			read_early(skb, stream, direction);
+		}
 		if (stream->has_end && stream->end == stream->next)
 			end_of_stream(state, stream);
 	}

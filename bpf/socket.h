@@ -53,8 +53,8 @@ struct http_stream {
 
 /* What is kept of a connection between two packets; what is kept of an exchange is in http.h. */
 struct http_connection {
-	__u64 busy;	/* the CPU that reads it now, plus one; 0: none; see lock_connection */
-	__u64 now;	/* when that began, ns: of a packet also if it has no payload */
+	__u64 busy; /* the CPU that reads it now, plus one; 0: none; see lock_connection */
+	__u64 now; /* the clock, as it was read for what is being read, ns: also for a packet without payload */
 	__u32 begun;	/* requests */
 	__u32 answered; /* of these, those whose response is complete */
 	__u32 reading;	/* the newest request is not complete */

@@ -155,13 +155,14 @@ const (
 	get    = "GET /a?b=c HTTP/1.1\r\nHost: example.test\r\n\r\n"
 	ok     = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n"
 	noBody = "HTTP/1.1 204 No Content\r\n\r\n"
+
+	untilClose = "HTTP/1.0 200 OK\r\n\r\n"
 )
 
 func TestHTTPExchanges(t *testing.T) { playAll(t, httpCases()) }
 
 func httpCases() []httpCase {
 	chunks := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-	untilClose := "HTTP/1.0 200 OK\r\n\r\n"
 	post := "POST /p HTTP/1.1\r\ncontent-length:  7\r\n\r\n"
 	head := "HEAD /h HTTP/1.1\r\n\r\n"
 	long := "GET /" + strings.Repeat("l", 5000) + " HTTP/1.1\r\nCookie: " + strings.Repeat("c", 3000) + "\r\n\r\n"
