@@ -73,7 +73,7 @@ var slow = tests(
 	"ACgroupThatIsSilentIsForgotten", "WithoutRoomThereIsNoLimit", "ReportsAreNotLimited", "LimitsOfFamiliesThatAreOff",
 	"WhateverIsSaidOverHTTPIsToldAsItIs", "WhateverIsAskedOfDNSIsToldAsItIs", "WhateverProcessesDoIsToldAsItIs", "WhateverSocketsDoIsToldAsItIs", "HTTPOwnSlots", "HTTPFewOwnSlots", "Behind", "AFullRingWakesTheReaderNowAndThen",
 	"HTTPExchangesBeyondTheLimitAreSummedUp", "DurationsOfSums", "EndsOfSums", "SumsTakeTurns",
-	"SumsAreReadAlthoughRingsFail", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
+	"SumsAreReadAlthoughRingsFail", "WhoseSumsTheyAreIsToldBefore", "WithoutRoomForSumsExchangesAreThrottled", "WithoutRoomForSumsConnectionsAreThrottled",
 	"WithoutRoomForSumsProcessesAreThrottled", "WithoutRoomForSumsExchangesAreThoseOfTheirCgroup",
 	"WithoutRoomForSumsConnectionsAreThoseOfTheirCgroup", "HandshakesBeyondTheLimitAreSummedUp",
 	"BeginningAndEndAreNoLoss", "ACgroupThatIsRemovedDuringTheStart", "OneDirectionAloneIsNotUsed",

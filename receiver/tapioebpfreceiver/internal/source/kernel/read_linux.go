@@ -57,10 +57,17 @@ func (s *Source) drainRings(handle func(record []byte)) error {
 		return nil // it never started
 	}
 	pending := s.traffic.AvailableBytes()
-	if err := s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle); err != nil {
+	if err := s.drainLifecycle(handle); err != nil {
 		return err
 	}
 	return s.drain(s.traffic, pending, handle)
+}
+
+func (s *Source) drainLifecycle(handle func(record []byte)) error {
+	if s.lifecycle == nil {
+		return nil // it never started
+	}
+	return s.drain(s.lifecycle, s.lifecycle.AvailableBytes(), handle)
 }
 
 // awaitRecords returns when a ring has some, and this was told or it had them at once, or after the flush interval.

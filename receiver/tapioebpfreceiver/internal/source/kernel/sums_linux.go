@@ -194,7 +194,7 @@ func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) erro
 	if err := u.source.loader.awaitPrograms(); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{u.source.drainLifecycle(handle)} // whose they are was told before
 	for _, kind := range u.kinds {
 		errs = append(errs, kind.drain(u.source.loader, filled, now, handle))
 	}

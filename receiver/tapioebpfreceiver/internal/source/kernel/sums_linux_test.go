@@ -447,6 +447,30 @@ func TestSumsAreReadAlthoughRingsFail(t *testing.T) {
 	assert.EqualValues(t, 2*exchanges, uint64(len(w.ofType(event.TypeHTTPExchange)))+summed)
 }
 
+// TestWhoseSumsTheyAreIsToldBefore: also of who has come since the rings were read.
+func TestWhoseSumsTheyAreIsToldBefore(t *testing.T) {
+	w := newUnreadWorld(t, func(o *Options) {
+		withHTTPLimit(o)
+		o.Families = append(o.Families, familyProcess)
+	})
+	close(w.done)
+	steps := []step{}
+	for range 5 {
+		steps = append(steps, client(get), server(noBody))
+	}
+	pid := w.play(script{Steps: steps})
+	require.NoError(t, w.source.summing.read(w.source.Boot(), false, w.keep))
+	var order []event.Type
+	for _, record := range w.records {
+		if header, err := event.DecodeHeader(record); err == nil && header.Pid == pid {
+			order = append(order, event.Type(header.Type))
+		}
+	}
+	started, summed := slices.Index(order, event.TypeProcessExec), slices.Index(order, event.TypeHTTPSum)
+	require.NotEqual(t, -1, started, "%v", order)
+	assert.Less(t, started, summed, "%v", order)
+}
+
 func TestSumBounds(t *testing.T) {
 	bounds := httpSumBounds([]float64{0.005, 10}, float64(time.Second))
 	assert.Equal(t, []uint64{5_000_000, 10_000_000_000, math.MaxUint64}, bounds[:3])
