@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
@@ -86,11 +87,14 @@ func TestAnEndThatCameWhileTheConnectionWasRead(t *testing.T) {
 	_, err := fmt.Sscan(talker.hear(), &number)
 	require.NoError(t, err)
 	socket := descriptorOf(t, int(talker.pid()), number)
+	release := sync.OnceFunc(func() { unix.Close(socket) })
+	defer release()
 	const anotherCPU = 1 << 20
-	w.setBusy(socket, anotherCPU)
+	at := busyAt(t)
+	w.setBusy(socket, at, anotherCPU)
 	require.Equal(t, "ended", talker.say(""))
-	w.setBusy(socket, 0)
-	unix.Close(socket) // else it would stay open
+	w.setBusy(socket, at, 0)
+	release() // else it would stay open
 	_, err = fmt.Fprintln(talker.in)
 	require.NoError(t, err)
 	require.NoError(t, talker.command.Wait())
@@ -111,13 +115,13 @@ func descriptorOf(t *testing.T, pid, number int) int {
 	return own
 }
 
-// setBusy says which CPU reads the connection, plus one; 0: none.
-func (w *world) setBusy(socket int, cpu uint64) {
+// setBusy says which CPU reads the connection, plus one; 0: none. It stands at that place of what is kept of the socket.
+func (w *world) setBusy(socket int, at uint32, cpu uint64) {
 	w.t.Helper()
 	sockets := w.source.mapNamed("sockets")
 	state := make([]byte, sockets.ValueSize())
 	require.NoError(w.t, sockets.Lookup(uint32(socket), &state))
-	binary.NativeEndian.PutUint64(state[busyAt(w.t):], cpu)
+	binary.NativeEndian.PutUint64(state[at:], cpu)
 	require.NoError(w.t, sockets.Put(uint32(socket), state))
 }
 
