@@ -11,10 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
@@ -32,20 +30,10 @@ func init() {
 // endAndCloseWorkload is both ends of a connection with a response that ends with it. It prints the client's descriptor when the
 // response is read; then, after a line each, the server ends it, and the client sends a last packet before both close.
 func endAndCloseWorkload([]string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ends, err := bothEnds()
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	connection, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		return err
-	}
-	accepted, err := listener.Accept()
-	if err != nil {
-		return err
-	}
-	ends := map[string]*net.TCPConn{"client": connection.(*net.TCPConn), "server": accepted.(*net.TCPConn)}
 	for _, s := range []step{client(get), server(untilClose + "hello")} {
 		if err := s.run(ends); err != nil {
 			return err
@@ -64,7 +52,7 @@ func endAndCloseWorkload([]string) error {
 	if err := ends["server"].CloseWrite(); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, connection); err != nil { // its end has come
+	if _, err := io.Copy(io.Discard, ends["client"]); err != nil { // its end has come
 		return err
 	}
 	fmt.Println("ended")
@@ -72,29 +60,23 @@ func endAndCloseWorkload([]string) error {
 	if err := client("\r\n").run(ends); err != nil { // what one may send behind a request
 		return err
 	}
-	return errors.Join(controlErr, connection.Close(), accepted.Close(), lines.Err())
+	return errors.Join(controlErr, ends["client"].Close(), ends["server"].Close(), lines.Err())
 }
 
 // TestAnEndThatCameWhileTheConnectionWasRead: whoever has the connection's lock next reads it for the one that had not, also where
 // it has no payload.
 func TestAnEndThatCameWhileTheConnectionWasRead(t *testing.T) {
 	w := newWorld(t, withHTTP)
-	if features := w.source.features; !features.socketStorage || !features.exchange {
-		t.Skip("what is kept of a socket has no lock of its own on this kernel")
-	}
 	talker := startTalker(t, w.workload("end-and-close"))
 	var number int
 	_, err := fmt.Sscan(talker.hear(), &number)
 	require.NoError(t, err)
 	socket := descriptorOf(t, int(talker.pid()), number)
-	release := sync.OnceFunc(func() { unix.Close(socket) })
-	defer release()
-	const anotherCPU = 1 << 20
-	at := busyAt(t)
-	w.setBusy(socket, at, anotherCPU)
-	require.Equal(t, "ended", talker.say(""))
-	w.setBusy(socket, at, 0)
-	release() // else it would stay open
+	letGo := w.hold(socket)
+	ended := talker.say("")
+	letGo()
+	require.NoError(t, unix.Close(socket)) // else it would stay open
+	require.Equal(t, "ended", ended)
 	_, err = fmt.Fprintln(talker.in)
 	require.NoError(t, err)
 	require.NoError(t, talker.command.Wait())
@@ -115,14 +97,58 @@ func descriptorOf(t *testing.T, pid, number int) int {
 	return own
 }
 
+// anotherCPU, plus one, of which no machine has as many.
+const anotherCPU uint64 = 1 << 20
+
+// hold has another CPU read the connection of a socket, until it is let go of.
+func (w *world) hold(socket int) (letGo func()) {
+	w.t.Helper()
+	if w.source.features.exchange {
+		at := busyAt(w.t)
+		w.setBusy(socket, at, anotherCPU)
+		return func() { w.setBusy(socket, at, 0) }
+	}
+	locks, held := w.source.mapNamed("http_locks"), w.addressesOf(socket)
+	for _, address := range held {
+		require.NoError(w.t, locks.Put(address, anotherCPU))
+	}
+	return func() {
+		for _, address := range held {
+			require.NoError(w.t, locks.Delete(address))
+		}
+	}
+}
+
 // setBusy says which CPU reads the connection, plus one; 0: none. It stands at that place of what is kept of the socket.
 func (w *world) setBusy(socket int, at uint32, cpu uint64) {
+	w.t.Helper()
+	state := w.keptOf(socket)
+	binary.NativeEndian.PutUint64(state[at:], cpu)
+	require.NoError(w.t, w.source.mapNamed("sockets").Put(uint32(socket), state))
+}
+
+func (w *world) keptOf(socket int) []byte {
 	w.t.Helper()
 	sockets := w.source.mapNamed("sockets")
 	state := make([]byte, sockets.ValueSize())
 	require.NoError(w.t, sockets.Lookup(uint32(socket), &state))
-	binary.NativeEndian.PutUint64(state[at:], cpu)
-	require.NoError(w.t, sockets.Put(uint32(socket), state))
+	return state
+}
+
+// addressesOf the socket in the kernel; where sockets have no storage, of all that are known.
+func (w *world) addressesOf(socket int) (addresses []uint64) {
+	w.t.Helper()
+	if w.source.features.socketStorage {
+		return []uint64{binary.NativeEndian.Uint64(w.keptOf(socket))} // its first member
+	}
+	known := w.source.mapNamed("sockets_by_addr") // the kernel keeps 15 bytes of a name
+	entries, address, state := known.Iterate(), uint64(0), make([]byte, known.ValueSize())
+	for entries.Next(&address, &state) {
+		addresses = append(addresses, address)
+	}
+	require.NoError(w.t, entries.Err())
+	require.NotEmpty(w.t, addresses)
+	return addresses
 }
 
 // busyAt is where that is in what is kept of a socket, bytes.

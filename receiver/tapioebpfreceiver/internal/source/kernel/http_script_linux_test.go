@@ -204,24 +204,31 @@ func (s step) transfer(from, to *net.TCPConn) error {
 	return <-read
 }
 
+// bothEnds of a connection, for steps.
+func bothEnds() (map[string]*net.TCPConn, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]*net.TCPConn{"client": client.(*net.TCPConn), "server": server.(*net.TCPConn)}, nil
+}
+
 // converseHTTPWorkload is both ends of one connection, opened first; each line of its input is a
 // request.
 func converseHTTPWorkload([]string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ends, err := bothEnds()
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	server := make(chan net.Conn, 1)
-	go func() {
-		connection, _ := listener.Accept()
-		server <- connection
-	}()
-	connection, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		return err
-	}
-	ends := map[string]*net.TCPConn{"client": connection.(*net.TCPConn), "server": (<-server).(*net.TCPConn)}
 	fmt.Println("open")
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {

@@ -194,8 +194,9 @@ func (u *summing) read(now uint64, isLast bool, handle func(record []byte)) erro
 	if err := u.source.loader.awaitPrograms(); err != nil {
 		return err
 	}
-	behind := u.source.behind                        // by the traffic, which may be much although this is little
-	errs := []error{u.source.drainLifecycle(handle)} // whose they are was told before
+	// Whose they are is told before. How far behind the reader is says the traffic, which may be much although this is little.
+	behind := u.source.behind
+	errs := []error{u.source.drainLifecycle(handle)}
 	u.source.behind = behind
 	for _, kind := range u.kinds {
 		errs = append(errs, kind.drain(u.source.loader, filled, now, handle))
