@@ -41,6 +41,7 @@
 #define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
 #define LINE_END 2	     /* CR LF, behind a chunk's data */
 #define MAX_BLANKS 8	     /* behind a header's value */
+#define MAX_WINDOW (1 << 30) /* of TCP, bytes (RFC 7323, section 2.3) */
 #define LOCK_TRIES 512	     /* tens of microseconds: more than a packet takes to be read */
 #define LOCK_TRIES_AT_END 32 /* with each, the verifier follows what comes then anew */
 
@@ -186,9 +187,11 @@ struct {
 } empty_segment SEC(".maps");
 
 /*
- * A connection whose first segment with payload is also what completes its handshake, as where a
- * server defers its accept: the packet still belongs to the listening socket. What is read of it is
- * taken over when the connection's own socket is established, a moment later on the same CPU.
+ * A connection of which a segment with payload is also what completes its handshake, as where a server
+ * defers its accept, or what the client sent before was lost: the packet still belongs to the listening
+ * socket. What is read of it is taken over when the connection's own socket is established, a moment
+ * later on the same CPU. Only then it is known whether the stream begins with it; if not, it waits for
+ * its turn.
  */
 struct early_connection {
 	struct socket_state state;
@@ -1024,11 +1027,24 @@ static __always_inline int search(struct http_connection *http)
 	return STEP_DONE;
 }
 
+/*
+ * What was not seen may have had requests in it that wait for their responses. Of a client that does not
+ * pipeline there are none once it sends the next one; else it is not known which response is whose.
+ */
+static __always_inline int stop_following(struct http_connection *http)
+{
+	drop_exchanges(http, true);
+	become_opaque(http);
+	return STEP_DONE;
+}
+
 /* Bytes were not seen: the next segment may be anything. */
 static __always_inline int lose_framing(struct http_connection *http)
 {
 	if (is_tls(http))
 		return forget_handshake(http, true);
+	if (http->pipelined)
+		return stop_following(http);
 	drop_exchanges(http, true);
 	http->last = 0;
 	return search(http);
@@ -1165,6 +1181,10 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 		return STEP_MORE;
 	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
 		return not_a_request(http);
+	if (waits_for_response(http))
+		http->pipelined = true;
+	if (http->pipelined && http->found)
+		return stop_following(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    !take_slot(http, &number))
 		return too_many(http, stream);
@@ -1547,6 +1567,7 @@ static __always_inline void look_for_request(struct socket_state *state, struct 
 	if (!turn || (http->confirmed && http->role != role))
 		return;
 	http->role = role;
+	http->found = true;
 	stream->mode = other->mode = MODE_START;
 	stream->next = segment->sequence;
 	other->next = segment->acknowledged;
@@ -1957,6 +1978,14 @@ static __always_inline void start_streams(struct http_connection *http, __u64 ad
 	http->streams[EGRESS].next = sent;
 }
 
+/* What came to nothing was no exchange. */
+static __always_inline void forget_early_connection(struct http_connection *http)
+{
+	drop_exchanges(http, false);
+	if (is_tls(http))
+		drop_handshake(http, false);
+}
+
 /* A segment with payload that belongs to a listening socket. */
 static __noinline void see_early_segment(struct __sk_buff *skb)
 {
@@ -1967,9 +1996,7 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	if (!early || !read_segment(skb, &segment) || !segment.size)
 		return;
 	http = &early->state.http;
-	drop_exchanges(http, false); /* one that came to nothing was no exchange */
-	if (is_tls(http))
-		drop_handshake(http, false);
+	forget_early_connection(http);
 	__builtin_memset(early, 0, sizeof(*early));
 	http->now = segment.now = bpf_ktime_get_boot_ns();
 	http->early = true;
@@ -1977,8 +2004,31 @@ static __noinline void see_early_segment(struct __sk_buff *skb)
 	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);
 	early->sequence = segment.sequence;
 	early->port = segment.source_port;
+	put_aside(skb, &segment, INGRESS);
 	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
 		read_placed(skb, INGRESS, STEP_ROUNDS);
+}
+
+/* What was put aside is that socket's now; 0: it is not needed. How many pieces are. */
+static __noinline __u32 take_aside(struct early_connection *early, __u64 socket)
+{
+	struct early_key from = early_key(&early->state.http.streams[INGRESS], early->sequence);
+	struct early_key to = from;
+	struct early_segment *piece;
+	__u32 taken = 0;
+
+	to.socket = socket;
+	for (int i = 0; i < MAX_EARLY_PIECES; i++) {
+		piece = bpf_map_lookup_elem(&early_segments, &from);
+		if (!piece)
+			break;
+		if (socket && !bpf_map_update_elem(&early_segments, &to, piece, BPF_ANY))
+			taken++;
+		bpf_map_delete_elem(&early_segments, &from);
+		from.sequence += MAX_EARLY_SEGMENT;
+		to.sequence = from.sequence;
+	}
+	return taken;
 }
 
 /* The connection has a socket now: its exchanges are that socket's. */
@@ -2000,20 +2050,41 @@ static __always_inline void take_over(struct http_connection *http, __u64 socket
 	http->streams[INGRESS].socket = http->streams[EGRESS].socket = socket;
 }
 
-/* Whether what was last read of a listening socket's is the beginning of this connection. */
-static __always_inline bool take_early(struct sock *sk, struct http_connection *http)
+/* What was last read of a listening socket's, if it is of this connection, and begins there or later. */
+static __always_inline struct early_connection *early_of(struct sock *sk)
 {
 	struct early_connection *early = early_connection();
 	struct tcp_sock *tcp = (void *)sk;
+	__s32 ahead;
 
 	if (!early || !early->port ||
-	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) ||
-	    early->sequence != BPF_CORE_READ(tcp, rcv_nxt))
+	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)))
+		return NULL;
+	ahead = behind(early->sequence, BPF_CORE_READ(tcp, rcv_nxt));
+	return ahead >= 0 && ahead < MAX_WINDOW ? early : NULL;
+}
+
+/* Whether the connection begins with it. */
+static __always_inline bool take_early(struct sock *sk, struct http_connection *http)
+{
+	struct early_connection *early = early_of(sk);
+	struct tcp_sock *tcp = (void *)sk;
+	bool begins;
+
+	if (!early)
 		return false;
-	*http = early->state.http;
-	take_over(http, (__u64)sk);
+	begins = early->sequence == BPF_CORE_READ(tcp, rcv_nxt);
+	if (begins) {
+		take_aside(early, 0);
+		*http = early->state.http;
+		take_over(http, (__u64)sk);
+		http->streams[INGRESS].early_segments = 0;
+	} else {
+		forget_early_connection(&early->state.http);
+		http->streams[INGRESS].early_segments = take_aside(early, (__u64)sk);
+	}
 	__builtin_memset(early, 0, sizeof(*early));
-	return true;
+	return begins;
 }
 
 /*

@@ -66,8 +66,9 @@ struct http_connection {
 	__u8 deferred;	/* a segment was put aside, as another one was being read */
 	__u8 early;	/* it has no socket of its own yet */
 	__u8 has_own;
-	__u16 own; /* number of a slot that stays this connection's between exchanges */
-	__u16 reserved;
+	__u16 own;	/* number of a slot that stays this connection's between exchanges */
+	__u8 found;	/* in its middle: requests may have been waiting that we have not seen */
+	__u8 pipelined; /* a request has begun while another one waited for its response */
 	struct http_stream streams[2]; /* by enum direction */
 	__u16 pending[MAX_PIPELINED];  /* slots of those between answered and begun, by number */
 };

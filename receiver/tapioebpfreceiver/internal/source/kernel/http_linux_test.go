@@ -6,8 +6,10 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -465,17 +467,83 @@ func requireExchangesOnOlderConnections(t *testing.T, w *world) {
 	k.hear()
 	other := w.another()
 	for range 3 {
-		k.say("request")
+		k.converse(client(get), server(ok+"hello"))
 	}
 	k.end()
 	other.finish()
-	var found []exchange
-	for _, record := range other.ofType(event.Type(bpf.WireEventTypeHTTP_EXCHANGE)) {
-		_, e := decodeExchange(t, record)
-		found = append(found, e)
-	}
+	_, found := other.exchangesOf(k.pid())
 	e := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
 	assert.ElementsMatch(t, both(e, e, e), found)
+}
+
+// converse has a talker of converse-http do steps.
+func (k *talker) converse(steps ...step) {
+	k.t.Helper()
+	text, err := json.Marshal(steps)
+	require.NoError(k.t, err)
+	require.Equal(k.t, "done", k.say(string(text)))
+}
+
+// numbered requests and responses tell by themselves which belong together.
+func numberedRequests(from, to int) (text string) {
+	for i := from; i <= to; i++ {
+		text += fmt.Sprintf("GET /%d HTTP/1.1\r\n\r\n", i)
+	}
+	return text
+}
+
+func numberedResponses(from, to int) (text string) {
+	for i := from; i <= to; i++ {
+		text += fmt.Sprintf("HTTP/1.1 %d Number\r\nContent-Length: 0\r\n\r\n", 200+i)
+	}
+	return text
+}
+
+// requireNumbered wants each response to be told with its request, and says how many are.
+func requireNumbered(t *testing.T, found []exchange) int {
+	t.Helper()
+	for _, e := range found {
+		require.True(t, strings.HasPrefix(e.Request, fmt.Sprintf("GET /%d ", e.Status-200)), "%d for %q", e.Status, e.Request)
+	}
+	return len(found)
+}
+
+// TestHTTPBeyondWhatIsPipelined: of what a client pipelines beyond what is followed, it would not be known which response is whose.
+func TestHTTPBeyondWhatIsPipelined(t *testing.T) {
+	const followed = 32
+	w := newWorld(t, withHTTP)
+	steps := []step{client(get), server(noBody), client(numberedRequests(1, followed)), server(numberedResponses(1, followed))}
+	within := w.play(script{Steps: append(steps, client(numberedRequests(1, 1)), server(numberedResponses(1, 1)))})
+	beyond := w.play(script{Steps: []step{
+		client(numberedRequests(1, followed+8)), server(numberedResponses(1, 20)),
+		client(numberedRequests(41, 41)), server(numberedResponses(21, 41)),
+		client(numberedRequests(42, 42)), server(numberedResponses(42, 42)),
+	}})
+	w.finish()
+	_, found := w.exchangesOf(within)
+	found = slices.DeleteFunc(found, func(e exchange) bool { return e.Request == get })
+	assert.Equal(t, 2*(followed+1), requireNumbered(t, found))
+	_, found = w.exchangesOf(beyond)
+	assert.Zero(t, requireNumbered(t, found))
+	assert.Equal(t, source.Counters{Seen: 2 * (1 + followed + 1 + followed + 1), TableFull: 2, Unreadable: 2 * followed}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
+// TestHTTPPipelinedOnOlderConnections: requests that came before are waiting, for all that is known.
+func TestHTTPPipelinedOnOlderConnections(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	k := startTalker(t, w.workload("converse-http"))
+	k.hear()
+	k.converse(client(numberedRequests(1, 3)), server(numberedResponses(1, 1)))
+	other := w.another()
+	k.converse(client(numberedRequests(4, 5)), server(numberedResponses(2, 3)))
+	k.converse(client(numberedRequests(6, 6)), server(numberedResponses(4, 6)))
+	k.end()
+	other.finish()
+	_, found := other.exchangesOf(k.pid())
+	assert.Zero(t, requireNumbered(t, found))
+	assert.Equal(t, source.Counters{Seen: 2, Unreadable: 2}, other.httpCounters())
+	assertSlotsAreFree(t, other)
 }
 
 func TestHTTPTooManyInFlight(t *testing.T) {
@@ -604,5 +672,38 @@ func TestHTTPOnDeferredAccept(t *testing.T) {
 	_, found = w.exchangesOf(halfHead)
 	assert.ElementsMatch(t, both(exchange{Request: get, Response: noBody, Status: 204}), found)
 	assert.Equal(t, source.Counters{Seen: 82}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
+// TestHTTPWhereTheFirstSegmentComesLater: what ends the handshake is then not what the connection begins with.
+func TestHTTPWhereTheFirstSegmentComesLater(t *testing.T) {
+	if !canMakeDevices(t) {
+		t.Skip("packets cannot be carried by a test here: there is no /dev/net/tun")
+	}
+	w := newWorld(t, withHTTP)
+	post := "POST /p HTTP/1.1\r\nContent-Length: 3000\r\n\r\n"
+	posts := strings.Repeat(post+strings.Repeat("b", 3000), 2)
+	text, err := json.Marshal([]script{
+		{Early: true, Steps: []step{{By: "client", Send: strings.Repeat(get, 6), Split: 3 * len(get)}, server(strings.Repeat(ok+"hello", 6))}},
+		{Early: true, Steps: []step{{By: "client", Send: get, Split: 9}, server(noBody), client(get), server(noBody)}}, // in its first line
+		{Early: true, Steps: []step{client(posts), server(noBody + noBody)}},
+	})
+	require.NoError(t, err)
+	command := w.workload("scripts", overALosingWay)
+	command.Stdin = bytes.NewReader(text)
+	require.NoError(t, command.Run())
+	w.finish()
+	assert.Equal(t, source.Counters{Seen: 20}, w.httpCounters())
+	wires, found := w.exchangesOf(uint32(command.Process.Pid))
+	answered := exchange{Request: get, Response: ok, Status: 200, ResponseBody: 5}
+	empty := exchange{Request: get, Response: noBody, Status: 204}
+	posted := exchange{Request: post, Response: noBody, Status: 204, RequestBody: 3000}
+	assert.ElementsMatch(t, both(answered, answered, answered, answered, answered, answered, empty, empty, posted, posted), found)
+	places := map[string][][2]uint32{}
+	for i, wire := range wires {
+		role := found[i].Role
+		places[role] = append(places[role], [2]uint32{wire.RequestSequence, wire.RequestAcknowledged})
+	}
+	assert.ElementsMatch(t, places["client"], places["server"], "where requests and their responses begin")
 	assertSlotsAreFree(t, w)
 }

@@ -34,18 +34,15 @@ func init() { workloads["scripts"] = scriptsWorkload }
 // conversationsAtATime are few enough that each end finds a place in the world's table.
 const conversationsAtATime = 8
 
-// scriptsWorkload plays all scripts of its input, over a bad way if args[0] says so.
+// scriptsWorkload plays all scripts of its input, over the way that args[0] names.
 func scriptsWorkload(args []string) error {
 	var scripts []script
 	if err := json.NewDecoder(os.Stdin).Decode(&scripts); err != nil {
 		return err
 	}
-	var way *badWay
-	if args[0] == overABadWay {
-		var err error
-		if way, err = newBadWay(); err != nil {
-			return err
-		}
+	way, err := newWay(args[0])
+	if err != nil {
+		return err
 	}
 	places := make(chan struct{}, conversationsAtATime)
 	failures := make([]error, len(scripts))
@@ -66,9 +63,21 @@ func scriptsWorkload(args []string) error {
 }
 
 const (
-	overLoopback = "loopback"
-	overABadWay  = "bad way"
+	overLoopback   = "loopback"
+	overABadWay    = "bad way"
+	overALosingWay = "losing way"
 )
+
+// newWay by its name; nil: loopback.
+func newWay(name string) (*badWay, error) {
+	switch name {
+	case overABadWay:
+		return newMixingWay()
+	case overALosingWay:
+		return newLosingWay()
+	}
+	return nil, nil
+}
 
 func (s script) playAlone() error {
 	listen := s.listen

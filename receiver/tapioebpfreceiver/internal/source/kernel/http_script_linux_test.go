@@ -52,8 +52,8 @@ type script struct {
 	Steps   []step
 	// Times the script is played, one connection after the other.
 	Times int
-	// Defer has the kernel accept a connection when its first bytes come, not before.
-	Defer bool
+	// Defer has the kernel accept a connection when its first bytes come, not before. With Early they are sent before it is accepted.
+	Defer, Early bool
 	// MaxSegment is how many bytes a segment has at the most, and ReceiveBuffer how many wait to be read; 0: as the
 	// kernel likes.
 	MaxSegment, ReceiveBuffer int
@@ -118,8 +118,9 @@ func (s script) play(listener net.Listener) error {
 	}
 	ends := map[string]*net.TCPConn{"client": client.(*net.TCPConn)}
 	steps := s.Steps
-	if s.Defer { // else there is nothing to accept
-		if _, err := io.WriteString(client, steps[0].Send); err != nil {
+	early := s.Early || s.Defer // else there is nothing to accept
+	if early {
+		if err := steps[0].send(client); err != nil {
 			return err
 		}
 	}
@@ -128,8 +129,8 @@ func (s script) play(listener net.Listener) error {
 		return err
 	}
 	ends["server"] = server.(*net.TCPConn)
-	if s.Defer {
-		if _, err := io.CopyN(io.Discard, server, int64(len(steps[0].Send))); err != nil {
+	if early {
+		if _, err := io.CopyN(io.Discard, server, steps[0].size()); err != nil {
 			return err
 		}
 		steps = steps[1:]
@@ -175,17 +176,25 @@ func (s step) awaitEnd(to *net.TCPConn) error {
 }
 
 func (s step) transfer(from, to *net.TCPConn) error {
-	data := s.Send + strings.Repeat("x", s.Bytes)
-	total := int64(len(data))
 	read := make(chan error, 1)
 	go func() {
 		if s.Unread {
 			read <- nil
 			return
 		}
-		_, err := io.CopyN(io.Discard, to, total)
+		_, err := io.CopyN(io.Discard, to, s.size())
 		read <- err
 	}()
+	if err := s.send(from); err != nil {
+		return err
+	}
+	return <-read
+}
+
+func (s step) size() int64 { return int64(len(s.Send) + s.Bytes) }
+
+func (s step) send(from io.Writer) error {
+	data := s.Send + strings.Repeat("x", s.Bytes)
 	size := s.Split
 	if size == 0 {
 		size = max(1, len(data))
@@ -201,7 +210,7 @@ func (s step) transfer(from, to *net.TCPConn) error {
 		}
 		data = data[n:]
 	}
-	return <-read
+	return nil
 }
 
 // bothEnds of a connection, for steps.
@@ -222,8 +231,7 @@ func bothEnds() (map[string]*net.TCPConn, error) {
 	return map[string]*net.TCPConn{"client": client.(*net.TCPConn), "server": server.(*net.TCPConn)}, nil
 }
 
-// converseHTTPWorkload is both ends of one connection, opened first; each line of its input is a
-// request.
+// converseHTTPWorkload is both ends of one connection, opened first; each line of its input has steps.
 func converseHTTPWorkload([]string) error {
 	ends, err := bothEnds()
 	if err != nil {
@@ -232,7 +240,11 @@ func converseHTTPWorkload([]string) error {
 	fmt.Println("open")
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
-		for _, s := range []step{client(get), server200} {
+		var steps []step
+		if err := json.Unmarshal(input.Bytes(), &steps); err != nil {
+			return err
+		}
+		for _, s := range steps {
 			if err := s.run(ends); err != nil {
 				return err
 			}
@@ -244,5 +256,3 @@ func converseHTTPWorkload([]string) error {
 	ends["server"].Close()
 	return input.Err()
 }
-
-var server200 = step{By: "server", Send: ok + "hello"}

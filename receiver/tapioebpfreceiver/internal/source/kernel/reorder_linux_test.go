@@ -6,6 +6,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -131,10 +132,13 @@ func (w *badWay) await() error {
 	return nil
 }
 
-// badWay is between two places: packets overtake each other on it, and some come twice.
+// badWay is between two places.
 type badWay struct{ client, server *place }
 
-func newBadWay() (*badWay, error) {
+// carrier takes packets from one place to another. It ends with the process.
+type carrier func(from, to *os.File)
+
+func newBadWay(toServer, toClient carrier) (*badWay, error) {
 	client, err := newPlace("10.77.0.1")
 	if err != nil {
 		return nil, err
@@ -143,24 +147,36 @@ func newBadWay() (*badWay, error) {
 	if err != nil {
 		return nil, err
 	}
-	go carry(client.device, server.device, rand.New(rand.NewPCG(1, 0)))
-	go carry(server.device, client.device, rand.New(rand.NewPCG(2, 0)))
+	go toServer(client.device, server.device)
+	go toClient(server.device, client.device)
 	return &badWay{client, server}, nil
 }
 
-// carry ends with the process.
-func carry(from, to *os.File, random *rand.Rand) {
-	packets := make(chan []byte, 64)
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			n, err := from.Read(buffer)
-			if err != nil {
-				return
-			}
-			packets <- slices.Clone(buffer[:n])
+// newMixingWay has packets overtake each other, and some come twice.
+func newMixingWay() (*badWay, error) {
+	return newBadWay(mixing(rand.New(rand.NewPCG(1, 0))), mixing(rand.New(rand.NewPCG(2, 0))))
+}
+
+func mixing(random *rand.Rand) carrier {
+	return func(from, to *os.File) {
+		packets := make(chan []byte, 64)
+		go eachPacket(from, func(packet []byte) { packets <- slices.Clone(packet) })
+		mix(packets, to, random)
+	}
+}
+
+func eachPacket(from *os.File, do func(packet []byte)) {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
 		}
-	}()
+		do(buffer[:n])
+	}
+}
+
+func mix(packets <-chan []byte, to *os.File, random *rand.Rand) {
 	var held [][]byte
 	for {
 		select {
@@ -189,4 +205,40 @@ func (w *badWay) listen(s script) (listener net.Listener, err error) {
 func (w *badWay) dial(dialer net.Dialer, address string) (connection net.Conn, err error) {
 	w.client.do(func() { connection, err = dialer.Dial("tcp", address) })
 	return connection, err
+}
+
+// newLosingWay loses what ends each connection's handshake, and the first packet with payload behind it, so that the second one
+// is what ends it. Both are sent again.
+func newLosingWay() (*badWay, error) {
+	return newBadWay(losingBeginnings, func(from, to *os.File) {
+		eachPacket(from, func(packet []byte) { to.Write(packet) })
+	})
+}
+
+func losingBeginnings(from, to *os.File) {
+	const isSYN = 0x02
+	hasLost := map[uint16]map[bool]bool{} // by the client's port, and by whether it had payload
+	eachPacket(from, func(packet []byte) {
+		tcp := segmentOf(packet)
+		if tcp == nil {
+			return
+		}
+		client, hasPayload := binary.BigEndian.Uint16(tcp), len(tcp) > int(tcp[12]>>4)*4
+		switch {
+		case tcp[13]&isSYN != 0:
+			hasLost[client] = map[bool]bool{}
+		case !hasLost[client][hasPayload]:
+			hasLost[client][hasPayload] = true
+			return
+		}
+		to.Write(packet)
+	})
+}
+
+// segmentOf TCP in a packet of IPv4 (RFC 791, section 3.1; RFC 9293, section 3.1); nil: it is another one.
+func segmentOf(packet []byte) []byte {
+	if packet[0]>>4 != 4 || packet[9] != unix.IPPROTO_TCP {
+		return nil
+	}
+	return packet[int(packet[0]&0xf)*4:]
 }
