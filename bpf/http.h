@@ -106,7 +106,9 @@ struct http_slot {
 	__u8 early;	   /* the connection has no socket of its own yet */
 	__u8 expected;	   /* where the response begins is known */
 	__u8 parked;	   /* its connection's own, and no exchange's now */
-	__u64 zero;	   /* always 0, which the verifier does not know: see unknown() */
+	__u8 pipelined;	   /* another request waited for its response when this one began */
+	__u8 reserved[7];
+	__u64 zero; /* always 0, which the verifier does not know: see unknown() */
 	struct http_message messages[2]; /* by enum http_part */
 	struct http_exchange event;
 	/* right behind the event, as they are sent; two scratch areas; room for the verifier */
@@ -1080,6 +1082,8 @@ static __always_inline int take_back_request(struct http_connection *http,
 /* A response may come, and end, before the rest of the head: what it has depends on the method. */
 static __always_inline void recognise_request(struct http_connection *http, struct http_slot *slot)
 {
+	if (slot->pipelined)
+		http->pipelined = true;
 	http->searching = false;
 	http->confirmed = true;
 	http->looks = 0;
@@ -1107,6 +1111,8 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 				       : invalid_response(state, stream->now);
 	if (part == REQUEST && message->first_line && !slot->has_line)
 		recognise_request(&state->http, slot);
+	if (state->http.pipelined && state->http.found)
+		return stop_following(&state->http);
 	keep_head(slot, message, part);
 	message->size += message->at - before;
 	advance(stream, message->at - before);
@@ -1181,10 +1187,6 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 		return STEP_MORE;
 	if ((http->searching || !http->confirmed) && !may_be_request(skb, stream))
 		return not_a_request(http);
-	if (waits_for_response(http))
-		http->pipelined = true;
-	if (http->pipelined && http->found)
-		return stop_following(http);
 	if (http->reading || http->begun - http->answered >= MAX_PIPELINED ||
 	    !take_slot(http, &number))
 		return too_many(http, stream);
@@ -1195,6 +1197,7 @@ static __always_inline int begin_request(struct __sk_buff *skb, struct http_conn
 	slot->socket = stream->socket;
 	slot->number = http->begun;
 	slot->early = http->early;
+	slot->pipelined = waits_for_response(http);
 	slot->event.request_start = stream->now;
 	slot->event.request_sequence = stream->next;
 	slot->event.request_acknowledged = stream->acknowledged;
@@ -1563,9 +1566,13 @@ static __always_inline void look_for_request(struct socket_state *state, struct 
 	struct http_stream *other = &http->streams[!direction];
 	bool turn = http->last != direction + 1;
 
+	if (behind(segment->sequence, stream->next) < 0)
+		return; /* it is sent again */
 	http->last = direction + 1;
 	if (!turn || (http->confirmed && http->role != role))
 		return;
+	if (behind(segment->acknowledged, other->next) < 0)
+		return; /* something is on its way to this side, and may be taken for the response */
 	http->role = role;
 	http->found = true;
 	stream->mode = other->mode = MODE_START;
@@ -1575,6 +1582,24 @@ static __always_inline void look_for_request(struct socket_state *state, struct 
 	stream->socket = other->socket = state->address;
 	stream->direction = direction;
 	other->direction = !direction;
+}
+
+/* What was seen while a request is looked for is not looked at when it comes again. */
+static __always_inline void pass_over(struct http_stream *stream, struct segment *segment)
+{
+	__u32 end = segment->sequence + segment->size;
+
+	if (stream->mode == MODE_SEARCH && behind(end, stream->next) > 0)
+		stream->next = end;
+}
+
+/* In the middle of both streams, of which nothing was seen so far. */
+static __always_inline void begin_search(struct http_connection *http, struct segment *segment,
+					 enum direction direction)
+{
+	http->streams[direction].next = segment->sequence;
+	http->streams[!direction].next = segment->acknowledged;
+	search(http);
 }
 
 static __always_inline bool in_body(struct http_stream *stream, __u32 bytes)
@@ -1601,6 +1626,13 @@ static __always_inline void note_ahead(struct http_stream *stream, struct segmen
 	}
 }
 
+static __always_inline bool has_place_aside(struct http_stream *stream, __u32 end)
+{
+	if (!stream->early_segments || behind(end, stream->early_end) > 0)
+		stream->early_end = end;
+	return stream->early_segments < MAX_EARLY_SEGMENTS;
+}
+
 /* The next bytes, size of them or as many as there is room for, at offset in the packet. */
 __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequence, __u32 offset,
 			      __u32 size)
@@ -1618,17 +1650,15 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	if (size > MAX_EARLY_SEGMENT)
 		size = MAX_EARLY_SEGMENT;
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
-	if (!empty || stream->early_segments >= MAX_EARLY_SEGMENTS)
+	if (!empty || !has_place_aside(stream, sequence + size))
 		return 0;
 	/* before it can be found, and taken out, by who has the lock */
 	__sync_fetch_and_add(&stream->early_segments, 1);
-	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
 		__sync_fetch_and_add(&stream->early_segments, -1);
-		return 0; /* it came twice */
-	}
 	early = bpf_map_lookup_elem(&early_segments, &key);
-	if (!early)
-		return 0;
+	if (!early || early->size >= size)
+		return 0; /* it came twice; together with what is behind it the second time, maybe */
 	load_bytes(skb, offset, early->bytes, size, MAX_EARLY_SEGMENT);
 	early->size = size; /* now it is there */
 	return 0;
@@ -1692,6 +1722,18 @@ static __always_inline void forget_early(struct http_stream *stream)
 		__sync_fetch_and_add(&stream->early_segments, -1);
 }
 
+/*
+ * Segments that nobody will take out, as their bytes were read from another one, or counted in a body. One more may be put aside
+ * in this moment, by who has no lock.
+ */
+static __always_inline void forget_passed(struct http_stream *stream)
+{
+	__u32 passed = stream->early_segments;
+
+	if (passed && behind(stream->next, stream->early_end) >= 0)
+		__sync_fetch_and_add(&stream->early_segments, -passed);
+}
+
 static __always_inline void read_early(struct __sk_buff *skb, struct http_stream *stream,
 				       enum direction direction)
 {
@@ -1702,6 +1744,7 @@ static __always_inline void read_early(struct __sk_buff *skb, struct http_stream
 		forget_early(stream);
 	}
 	stream->reading_early = false;
+	forget_passed(stream);
 }
 
 /* Bytes that came early, and were not put aside, are next: only a body can be read from them. */
@@ -1862,7 +1905,7 @@ static __always_inline void read_payload(struct __sk_buff *skb, struct socket_st
 		return;
 	}
 	if (stream->mode == MODE_NEW)
-		search(http);
+		begin_search(http, segment, direction);
 	check_guess(http, direction);
 	check_acknowledged(http, segment, direction);
 	if (stream->mode == MODE_SEARCH)
@@ -1924,8 +1967,10 @@ static __always_inline void read_locked(struct __sk_buff *skb, struct socket_sta
 	if (http->deferred)
 		http_read_deferred(skb);
 	note_end(stream, segment);
-	if (segment->size)
+	if (segment->size) {
 		read_payload(skb, state, segment, direction);
+		pass_over(stream, segment);
+	}
 	if (stream->has_end && stream->end == stream->next)
 		end_of_stream(state, stream);
 }
@@ -2081,6 +2126,7 @@ static __always_inline bool take_early(struct sock *sk, struct http_connection *
 		http->streams[INGRESS].early_segments = 0;
 	} else {
 		forget_early_connection(&early->state.http);
+		http->streams[INGRESS].early_end = early->state.http.streams[INGRESS].early_end;
 		http->streams[INGRESS].early_segments = take_aside(early, (__u64)sk);
 	}
 	__builtin_memset(early, 0, sizeof(*early));

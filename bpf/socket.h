@@ -45,8 +45,10 @@ struct http_stream {
 	__u32 early; /* sequence number of the early segment that is read instead of the packet */
 	__u32 end;   /* sequence number behind the stream's last byte, with has_end */
 	__u32 early_segments; /* that were put aside, also by who has no lock */
-	__u8 mode;	      /* enum http_mode, http.h */
-	__u8 reading_early;   /* it is */
+	__u32 early_end;      /* sequence number behind the last of their bytes */
+	__u32 reserved;
+	__u8 mode;	    /* enum http_mode, http.h */
+	__u8 reading_early; /* it is */
 	__u8 direction;
 	__u8 has_end; /* a FIN has come, maybe before what stands before it */
 };

@@ -330,7 +330,12 @@ func (d *drawer) drawScript() {
 	for i := range d.script.Steps {
 		d.script.Steps[i].Awaited = true
 	}
-	if first := &d.script.Steps[0]; first.By == "client" && first.Send != "" && first.Do == "" && !d.inOrder && d.chance(10) {
+	first := &d.script.Steps[0]
+	switch beginsWithBytes := first.By == "client" && first.Send != "" && first.Do == ""; {
+	case !beginsWithBytes:
+	case d.inOrder:
+		d.script.Early = d.chance(50)
+	case d.chance(10):
 		d.script.Defer, first.Split = true, 0
 	}
 }

@@ -63,20 +63,27 @@ func scriptsWorkload(args []string) error {
 }
 
 const (
-	overLoopback   = "loopback"
-	overABadWay    = "bad way"
-	overALosingWay = "losing way"
+	overLoopback     = "loopback"
+	overABadWay      = "bad way"
+	overALosingWay   = "losing way"
+	overAnEchoingWay = "echoing way"
+	overASlowWay     = "slow way"
+	overAGroupingWay = "grouping way"
+	overAMergingWay  = "merging way"
 )
 
 // newWay by its name; nil: loopback.
 func newWay(name string) (*badWay, error) {
-	switch name {
-	case overABadWay:
-		return newMixingWay()
-	case overALosingWay:
-		return newLosingWay()
+	ways := map[string]func() (*badWay, error){
+		overLoopback:     func() (*badWay, error) { return nil, nil },
+		overABadWay:      newMixingWay,
+		overALosingWay:   newLosingWay,
+		overAnEchoingWay: newEchoingWay,
+		overASlowWay:     newSlowWay,
+		overAGroupingWay: newGroupingWay,
+		overAMergingWay:  newMergingWay,
 	}
-	return nil, nil
+	return ways[name]()
 }
 
 func (s script) playAlone() error {

@@ -152,7 +152,7 @@ func newBadWay(toServer, toClient carrier) (*badWay, error) {
 	return &badWay{client, server}, nil
 }
 
-// newMixingWay has packets overtake each other, and some come twice.
+// newMixingWay has packets overtake each other, some come twice, and some are lost.
 func newMixingWay() (*badWay, error) {
 	return newBadWay(mixing(rand.New(rand.NewPCG(1, 0))), mixing(rand.New(rand.NewPCG(2, 0))))
 }
@@ -188,7 +188,14 @@ func mix(packets <-chan []byte, to *os.File, random *rand.Rand) {
 		}
 		random.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] })
 		for _, packet := range held {
-			for range 1 + random.IntN(20)/19 {
+			times := 1
+			switch random.IntN(20) {
+			case 0:
+				times = 2
+			case 1:
+				times = 0
+			}
+			for range times {
 				to.Write(packet) // what a full device does not take comes again
 			}
 		}
@@ -210,10 +217,107 @@ func (w *badWay) dial(dialer net.Dialer, address string) (connection net.Conn, e
 // newLosingWay loses what ends each connection's handshake, and the first packet with payload behind it, so that the second one
 // is what ends it. Both are sent again.
 func newLosingWay() (*badWay, error) {
-	return newBadWay(losingBeginnings, func(from, to *os.File) {
-		eachPacket(from, func(packet []byte) { to.Write(packet) })
+	return newBadWay(losingBeginnings, asItIs)
+}
+
+func asItIs(from, to *os.File) {
+	eachPacket(from, func(packet []byte) { to.Write(packet) })
+}
+
+// late is more than what is done on one packet takes.
+const late = 30 * time.Millisecond
+
+// newEchoingWay brings the server each packet with payload once more, late.
+func newEchoingWay() (*badWay, error) {
+	return newBadWay(func(from, to *os.File) {
+		eachPacket(from, func(packet []byte) {
+			to.Write(packet)
+			if tcp := segmentOf(packet); tcp != nil && hasPayload(tcp) {
+				again := slices.Clone(packet)
+				time.AfterFunc(late, func() { to.Write(again) })
+			}
+		})
+	}, asItIs)
+}
+
+// newSlowWay brings the client everything late.
+func newSlowWay() (*badWay, error) {
+	return newBadWay(asItIs, func(from, to *os.File) {
+		eachPacket(from, func(packet []byte) {
+			later := slices.Clone(packet)
+			time.AfterFunc(late, func() { to.Write(later) })
+		})
 	})
 }
+
+// inGroup is how many segments newGroupingWay takes together: as many as TCP begins with (RFC 6928).
+const inGroup = 10
+
+// newGroupingWay brings the client the first two segments of each group after most of the others, and the last one between them.
+func newGroupingWay() (*badWay, error) {
+	return newBadWay(asItIs, inGroupsOf(inGroup, func(group [][]byte) [][]byte {
+		return append(group[2:inGroup-1:inGroup-1], group[0], group[inGroup-1], group[1])
+	}))
+}
+
+// newMergingWay brings the client the second of three segments, then it and the third one as one, and the first one last.
+func newMergingWay() (*badWay, error) {
+	return newBadWay(asItIs, inGroupsOf(3, func(group [][]byte) [][]byte {
+		return [][]byte{group[1], merged(group[1], group[2]), group[0]}
+	}))
+}
+
+// inGroupsOf so many segments with payload there is another order. What is sent again comes as it is.
+func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
+	return func(from, to *os.File) {
+		var group [][]byte
+		seen := map[uint32]bool{}
+		eachPacket(from, func(packet []byte) {
+			tcp := segmentOf(packet)
+			if tcp == nil || !hasPayload(tcp) || seen[binary.BigEndian.Uint32(tcp[4:])] {
+				to.Write(packet)
+				return
+			}
+			seen[binary.BigEndian.Uint32(tcp[4:])] = true
+			if group = append(group, slices.Clone(packet)); len(group) < size {
+				return
+			}
+			for _, p := range order(group) {
+				to.Write(p)
+			}
+			group = nil
+		})
+	}
+}
+
+// merged is the first packet with the payload of the second one behind its own (RFC 791 and 9293, sections 3.1).
+func merged(first, second []byte) []byte {
+	tcp := segmentOf(second)
+	packet := append(slices.Clone(first), tcp[int(tcp[12]>>4)*4:]...)
+	binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
+	header := packet[:int(packet[0]&0xf)*4]
+	binary.BigEndian.PutUint16(header[10:], 0)
+	binary.BigEndian.PutUint16(header[10:], checksum(header))
+	tcp = segmentOf(packet)
+	pseudo := binary.BigEndian.AppendUint16(append(slices.Clone(packet[12:20]), 0, unix.IPPROTO_TCP), uint16(len(tcp)))
+	binary.BigEndian.PutUint16(tcp[16:], 0)
+	binary.BigEndian.PutUint16(tcp[16:], checksum(append(pseudo, tcp...)))
+	return packet
+}
+
+// checksum is that of RFC 1071.
+func checksum(data []byte) uint16 {
+	sum := uint32(0)
+	for i, c := range data {
+		sum += uint32(c) << (8 * (1 - i%2))
+	}
+	for sum>>16 != 0 {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+func hasPayload(tcp []byte) bool { return len(tcp) > int(tcp[12]>>4)*4 }
 
 func losingBeginnings(from, to *os.File) {
 	const isSYN = 0x02
@@ -223,12 +327,12 @@ func losingBeginnings(from, to *os.File) {
 		if tcp == nil {
 			return
 		}
-		client, hasPayload := binary.BigEndian.Uint16(tcp), len(tcp) > int(tcp[12]>>4)*4
+		client, payload := binary.BigEndian.Uint16(tcp), hasPayload(tcp)
 		switch {
 		case tcp[13]&isSYN != 0:
 			hasLost[client] = map[bool]bool{}
-		case !hasLost[client][hasPayload]:
-			hasLost[client][hasPayload] = true
+		case !hasLost[client][payload]:
+			hasLost[client][payload] = true
 			return
 		}
 		to.Write(packet)
