@@ -18,7 +18,8 @@ const (
 	keptOfRequest   = 1536 // bytes of a head
 	keptOfResponse  = 512
 	pipelinedAtMost = 32
-	chunksAtMost    = 800 // of a conversation: many small ones in one packet are beyond what is read of it
+	chunksAtMost    = 800  // of a conversation: many small ones in one packet are beyond what is read of it
+	sentUnread      = 4096 // bytes that TCP takes although nobody reads them
 	connectionReset = 104
 )
 
@@ -334,7 +335,7 @@ func (d *drawer) drawScript() {
 	switch beginsWithBytes := first.By == "client" && first.Send != "" && first.Do == ""; {
 	case !beginsWithBytes:
 	case d.inOrder:
-		d.script.Early = d.chance(50)
+		d.script.Early = len(first.Send) <= sentUnread && d.chance(50)
 	case d.chance(10):
 		d.script.Defer, first.Split = true, 0
 	}
