@@ -154,6 +154,7 @@ struct {
 #define MAX_EARLY_SEGMENT 2048
 #define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
 #define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
+#define LOCKED 2	      /* beside a direction */
 #define EARLY_ROUNDS 3 /* of steps, for each: enough for chunks of a byte, with two steps each */
 
 struct early_key {
@@ -1021,10 +1022,25 @@ static __always_inline int invalid_response(struct socket_state *state, __u64 no
 	return STEP_DONE;
 }
 
+/* How far a comes behind b in a stream's numbers, which wrap around; negative: before it. */
+static __always_inline __s32 behind(__u32 a, __u32 b)
+{
+	return a - b;
+}
+
+/* What was put aside of a stream was seen. */
+static __always_inline void drop_aside(struct http_stream *stream)
+{
+	if (stream->early_segments && behind(stream->early_end, stream->next) > 0)
+		stream->next = stream->early_end;
+	stream->early_segments = 0;
+}
+
 static __always_inline int search(struct http_connection *http)
 {
 	http->searching = true;
-	http->streams[INGRESS].early_segments = http->streams[EGRESS].early_segments = 0;
+	drop_aside(&http->streams[INGRESS]);
+	drop_aside(&http->streams[EGRESS]);
 	http->streams[INGRESS].mode = http->streams[EGRESS].mode = MODE_SEARCH;
 	return STEP_DONE;
 }
@@ -1045,7 +1061,7 @@ static __always_inline int lose_framing(struct http_connection *http)
 {
 	if (is_tls(http))
 		return forget_handshake(http, true);
-	if (http->pipelined)
+	if (http->pipelined || (__s32)(http->begun - http->answered) > 1)
 		return stop_following(http);
 	drop_exchanges(http, true);
 	http->last = 0;
@@ -1060,9 +1076,7 @@ static __always_inline int not_a_request(struct http_connection *http)
 {
 	if (http->searching && ++http->looks < MAX_LOOKS)
 		return search(http);
-	drop_exchanges(http, true);
-	become_opaque(http);
-	return STEP_DONE;
+	return stop_following(http);
 }
 
 /* It was no exchange, so none is lost. Those before it are answered all the same. */
@@ -1109,10 +1123,11 @@ static __always_inline int read_head(struct __sk_buff *skb, struct socket_state 
 	if (message->invalid || (!message->first_line && message->size > MAX_FIRST_LINE))
 		return part == REQUEST ? take_back_request(&state->http, stream)
 				       : invalid_response(state, stream->now);
-	if (part == REQUEST && message->first_line && !slot->has_line)
+	if (part == REQUEST && message->first_line && !slot->has_line) {
 		recognise_request(&state->http, slot);
-	if (state->http.pipelined && state->http.found)
-		return stop_following(&state->http);
+		if (state->http.pipelined && state->http.found)
+			return stop_following(&state->http);
+	}
 	keep_head(slot, message, part);
 	message->size += message->at - before;
 	advance(stream, message->at - before);
@@ -1162,6 +1177,8 @@ static __always_inline int too_many(struct http_connection *http, struct http_st
 {
 	if (!http->searching || http->confirmed)
 		count_table_full(HTTP_EXCHANGE);
+	if (waits_for_response(http))
+		http->pipelined = true;
 	lose_framing(http);
 	http->last = stream->direction + 1; /* what follows is of the same request */
 	return STEP_DONE;
@@ -1551,12 +1568,6 @@ static __always_inline bool read_segment(struct __sk_buff *skb, struct segment *
 	return segment->size || segment->fin;
 }
 
-/* How far a comes behind b in a stream's numbers, which wrap around; negative: before it. */
-static __always_inline __s32 behind(__u32 a, __u32 b)
-{
-	return a - b;
-}
-
 /* After the other side has sent, a request may begin. */
 static __always_inline void look_for_request(struct socket_state *state, struct http_stream *stream,
 					     struct segment *segment, enum direction direction)
@@ -1589,7 +1600,8 @@ static __always_inline void pass_over(struct http_stream *stream, struct segment
 {
 	__u32 end = segment->sequence + segment->size;
 
-	if (stream->mode == MODE_SEARCH && behind(end, stream->next) > 0)
+	if (stream->mode == MODE_SEARCH && behind(end, stream->next) > 0 &&
+	    behind(end, stream->next) < MAX_WINDOW)
 		stream->next = end;
 }
 
@@ -1626,14 +1638,20 @@ static __always_inline void note_ahead(struct http_stream *stream, struct segmen
 	}
 }
 
-static __always_inline bool has_place_aside(struct http_stream *stream, __u32 end)
+static __always_inline bool take_place_aside(struct http_stream *stream, __u32 end)
 {
+	if (stream->early_segments >= MAX_EARLY_SEGMENTS)
+		return false;
 	if (!stream->early_segments || behind(end, stream->early_end) > 0)
 		stream->early_end = end;
-	return stream->early_segments < MAX_EARLY_SEGMENTS;
+	return true;
 }
 
-/* The next bytes, size of them or as many as there is room for, at offset in the packet. */
+/*
+ * The next bytes, size of them or as many as there is room for, at offset in the packet. Together with the direction it is said
+ * whether the connection is LOCKED: only then what is there already may be replaced by what is longer, as it is sent again
+ * together with what is behind it.
+ */
 __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequence, __u32 offset,
 			      __u32 size)
 {
@@ -1650,15 +1668,18 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	if (size > MAX_EARLY_SEGMENT)
 		size = MAX_EARLY_SEGMENT;
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
-	if (!empty || !has_place_aside(stream, sequence + size))
+	if (!empty || !take_place_aside(stream, sequence + size))
 		return 0;
 	/* before it can be found, and taken out, by who has the lock */
 	__sync_fetch_and_add(&stream->early_segments, 1);
-	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST))
+	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&stream->early_segments, -1);
+		if (!(direction & LOCKED))
+			return 0;
+	}
 	early = bpf_map_lookup_elem(&early_segments, &key);
 	if (!early || early->size >= size)
-		return 0; /* it came twice; together with what is behind it the second time, maybe */
+		return 0;
 	load_bytes(skb, offset, early->bytes, size, MAX_EARLY_SEGMENT);
 	early->size = size; /* now it is there */
 	return 0;
@@ -1666,7 +1687,7 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 
 /* Those of a head, or of chunks, will be needed. What was put together on its way may be large. */
 static __always_inline void put_aside(struct __sk_buff *skb, struct segment *segment,
-				      enum direction direction)
+				      __u32 direction)
 {
 	__u32 from = 0;
 
@@ -1685,7 +1706,7 @@ static __always_inline bool place_segment(struct __sk_buff *skb, struct http_str
 
 	if (missing > 0 && !in_body(stream, missing)) {
 		note_ahead(stream, segment);
-		put_aside(skb, segment, direction);
+		put_aside(skb, segment, direction | LOCKED);
 		return false;
 	}
 	/* before our turn: seen already; in a body, what is missing will come and is only counted */
@@ -2023,37 +2044,6 @@ static __always_inline void start_streams(struct http_connection *http, __u64 ad
 	http->streams[EGRESS].next = sent;
 }
 
-/* What came to nothing was no exchange. */
-static __always_inline void forget_early_connection(struct http_connection *http)
-{
-	drop_exchanges(http, false);
-	if (is_tls(http))
-		drop_handshake(http, false);
-}
-
-/* A segment with payload that belongs to a listening socket. */
-static __noinline void see_early_segment(struct __sk_buff *skb)
-{
-	struct early_connection *early = early_connection();
-	struct http_connection *http;
-	struct segment segment;
-
-	if (!early || !read_segment(skb, &segment) || !segment.size)
-		return;
-	http = &early->state.http;
-	forget_early_connection(http);
-	__builtin_memset(early, 0, sizeof(*early));
-	http->now = segment.now = bpf_ktime_get_boot_ns();
-	http->early = true;
-	/* the time will do for an address: none of the kernel's is as low */
-	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);
-	early->sequence = segment.sequence;
-	early->port = segment.source_port;
-	put_aside(skb, &segment, INGRESS);
-	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
-		read_placed(skb, INGRESS, STEP_ROUNDS);
-}
-
 /* What was put aside is that socket's now; 0: it is not needed. How many pieces are. */
 static __noinline __u32 take_aside(struct early_connection *early, __u64 socket)
 {
@@ -2074,6 +2064,41 @@ static __noinline __u32 take_aside(struct early_connection *early, __u64 socket)
 		to.sequence = from.sequence;
 	}
 	return taken;
+}
+
+/* What came to nothing was no exchange. */
+static __always_inline void forget_early_connection(struct early_connection *early)
+{
+	struct http_connection *http = &early->state.http;
+
+	drop_exchanges(http, false);
+	if (is_tls(http))
+		drop_handshake(http, false);
+	take_aside(early, 0);
+	__builtin_memset(early, 0, sizeof(*early));
+}
+
+/* A segment with payload that belongs to a listening socket. */
+static __noinline void see_early_segment(struct __sk_buff *skb)
+{
+	struct early_connection *early = early_connection();
+	struct http_connection *http;
+	struct segment segment;
+
+	if (!early || !read_segment(skb, &segment) || !segment.size)
+		return;
+	http = &early->state.http;
+	forget_early_connection(early);
+	http->now = segment.now = bpf_ktime_get_boot_ns();
+	http->early = true;
+	/* the time will do for an address: none of the kernel's is as low */
+	start_streams(http, segment.now, ROLE_SERVER, segment.sequence, segment.acknowledged);
+	early->sequence = segment.sequence;
+	early->port = segment.source_port;
+	put_aside(skb, &segment, INGRESS);
+	if (place_segment(skb, &http->streams[INGRESS], &segment, INGRESS))
+		read_placed(skb, INGRESS, STEP_ROUNDS);
+	pass_over(&http->streams[INGRESS], &segment);
 }
 
 /* The connection has a socket now: its exchanges are that socket's. */
@@ -2103,7 +2128,8 @@ static __always_inline struct early_connection *early_of(struct sock *sk)
 	__s32 ahead;
 
 	if (!early || !early->port ||
-	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)))
+	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) ||
+	    early->state.http.streams[EGRESS].next != BPF_CORE_READ(tcp, snd_nxt))
 		return NULL;
 	ahead = behind(early->sequence, BPF_CORE_READ(tcp, rcv_nxt));
 	return ahead >= 0 && ahead < MAX_WINDOW ? early : NULL;
@@ -2114,23 +2140,21 @@ static __always_inline bool take_early(struct sock *sk, struct http_connection *
 {
 	struct early_connection *early = early_of(sk);
 	struct tcp_sock *tcp = (void *)sk;
-	bool begins;
 
 	if (!early)
 		return false;
-	begins = early->sequence == BPF_CORE_READ(tcp, rcv_nxt);
-	if (begins) {
-		take_aside(early, 0);
-		*http = early->state.http;
-		take_over(http, (__u64)sk);
-		http->streams[INGRESS].early_segments = 0;
-	} else {
-		forget_early_connection(&early->state.http);
+	if (early->sequence != BPF_CORE_READ(tcp, rcv_nxt)) {
 		http->streams[INGRESS].early_end = early->state.http.streams[INGRESS].early_end;
 		http->streams[INGRESS].early_segments = take_aside(early, (__u64)sk);
+		forget_early_connection(early);
+		return false;
 	}
+	take_aside(early, 0);
+	*http = early->state.http;
+	take_over(http, (__u64)sk);
+	http->streams[INGRESS].early_segments = 0;
 	__builtin_memset(early, 0, sizeof(*early));
-	return begins;
+	return true;
 }
 
 /*
@@ -2146,6 +2170,7 @@ static __always_inline void begin_connection(struct sock *sk, struct socket_stat
 		return;
 	if (http->streams[EGRESS].mode != MODE_NEW) { /* a client's SYN had data in it */
 		http->streams[INGRESS].next = BPF_CORE_READ(tcp, rcv_nxt);
+		http->found = false;
 		return;
 	}
 	if (state->role == ROLE_SERVER && take_early(sk, http))

@@ -634,7 +634,7 @@ func (d *drawer) endedBy(e exchange, ending step, isEnd bool) exchange {
 
 func (c conversation) String() string {
 	var all strings.Builder
-	fmt.Fprintf(&all, "%s, deferred %t, segments %d, receive buffer %d\n", c.script.Address, c.script.Defer, c.script.MaxSegment, c.script.ReceiveBuffer)
+	fmt.Fprintf(&all, "%s, deferred %t, early %t, segments %d, receive buffer %d\n", c.script.Address, c.script.Defer, c.script.Early, c.script.MaxSegment, c.script.ReceiveBuffer)
 	for _, s := range c.script.Steps {
 		fmt.Fprintf(&all, "%s split %d seed %d after %v %s: %s\n", s.By, s.Split, s.Seed, s.After, s.Do, shortened(s.Send))
 	}

@@ -484,6 +484,22 @@ func (k *talker) converse(steps ...step) {
 	require.Equal(k.t, "done", k.say(string(text)))
 }
 
+// TestHTTPPipelinedWithoutRoom: where the second of two requests finds no slot, it is known that there was one.
+func TestHTTPPipelinedWithoutRoom(t *testing.T) {
+	w := newOwnWorld(t, func(o *Options) { withHTTP(o); o.MaxInFlight = 3 }) // two for the client, and one for the server
+	pid := w.play(script{Steps: []step{
+		client(numberedRequests(1, 2)), server(numberedResponses(1, 1)), client(numberedRequests(3, 3)), server(numberedResponses(2, 3)),
+	}})
+	w.finish()
+	_, found := w.exchangesOf(pid)
+	assert.Equal(t, 3, requireNumbered(t, found))
+	for _, e := range found {
+		assert.Equal(t, "client", e.Role)
+	}
+	assert.Equal(t, source.Counters{Seen: 3 + 2, Unreadable: 1, TableFull: 1}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
 // numbered requests and responses tell by themselves which belong together.
 func numberedRequests(from, to int) (text string) {
 	for i := from; i <= to; i++ {
@@ -722,7 +738,7 @@ func TestHTTPSentAgain(t *testing.T) {
 	w := newWorld(t, withHTTP)
 	answered := exchange{Request: get, Response: noBody, Status: 204}
 	_, found := w.playOver(overAnEchoingWay, script{Steps: []step{
-		client(get), server(noBody + unasked), {By: "server", Send: unasked, After: 2 * late}, client(get), server(noBody),
+		client(get), server(noBody + unasked), client(get), server(noBody),
 	}})
 	assert.ElementsMatch(t, both(answered, answered), found)
 	assert.Equal(t, source.Counters{Seen: 4}, w.httpCounters())
@@ -732,8 +748,8 @@ func TestHTTPSentAgain(t *testing.T) {
 // TestHTTPWhileSomethingIsOnItsWay: the client takes for the response what was sent before its request.
 func TestHTTPWhileSomethingIsOnItsWay(t *testing.T) {
 	w := newWorld(t, withHTTP)
-	_, found := w.playOver(overASlowWay, script{Steps: []step{
-		client(get), server(noBody), {By: "server", Send: unasked, Unread: true}, client(get), {By: "server", Send: noBody, After: 2 * late},
+	_, found := w.playOver(overACrossingWay, script{Steps: []step{
+		client(get), server(noBody), {By: "server", Send: unasked, Unread: true}, client(get), server(noBody),
 	}})
 	answered := exchange{Request: get, Response: noBody, Status: 204}
 	timedOut := exchange{Role: "client", Request: get, Response: unasked, Status: 408, Flags: complete}
@@ -745,7 +761,7 @@ func TestHTTPWhileSomethingIsOnItsWay(t *testing.T) {
 // TestHTTPSegmentsThatAreNotTakenOut: of a body it is enough that its segments are counted. Those that were put aside, as the head
 // had not come, leave their places to others.
 func TestHTTPSegmentsThatAreNotTakenOut(t *testing.T) {
-	const size, bodies = 50, 15 // more than there are places, with seven of each that are put aside
+	const size, bodies = 50, 15 // more than there are places, with five of each that are put aside
 	w := newWorld(t, withHTTP)
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", (inGroup-1)*size)
 	head = strings.Replace(head, "OK", "OK"+strings.Repeat("k", size-len(head)), 1)

@@ -67,7 +67,7 @@ const (
 	overABadWay      = "bad way"
 	overALosingWay   = "losing way"
 	overAnEchoingWay = "echoing way"
-	overASlowWay     = "slow way"
+	overACrossingWay = "crossing way"
 	overAGroupingWay = "grouping way"
 	overAMergingWay  = "merging way"
 )
@@ -79,7 +79,7 @@ func newWay(name string) (*badWay, error) {
 		overABadWay:      newMixingWay,
 		overALosingWay:   newLosingWay,
 		overAnEchoingWay: newEchoingWay,
-		overASlowWay:     newSlowWay,
+		overACrossingWay: newCrossingWay,
 		overAGroupingWay: newGroupingWay,
 		overAMergingWay:  newMergingWay,
 	}

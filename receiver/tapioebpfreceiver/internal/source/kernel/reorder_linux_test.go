@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,34 +225,52 @@ func asItIs(from, to *os.File) {
 	eachPacket(from, func(packet []byte) { to.Write(packet) })
 }
 
-// late is more than what is done on one packet takes.
-const late = 30 * time.Millisecond
-
-// newEchoingWay brings the server each packet with payload once more, late.
+// newEchoingWay brings the server the client's last packet with payload once more, when it has answered.
 func newEchoingWay() (*badWay, error) {
-	return newBadWay(func(from, to *os.File) {
+	var last atomic.Pointer[[]byte]
+	toServer := eachPayload(func(packet []byte, from, to *os.File) {
+		again := slices.Clone(packet)
+		last.Store(&again)
+		to.Write(packet)
+	})
+	return newBadWay(toServer, eachPayload(func(packet []byte, from, to *os.File) {
+		from.Write(*last.Load())
+		to.Write(packet)
+	}))
+}
+
+// newCrossingWay holds the second packet with payload that the server sends until it has had the second one of the client.
+func newCrossingWay() (*badWay, error) {
+	asked, requests, responses := make(chan struct{}), 0, 0
+	toServer := eachPayload(func(packet []byte, from, to *os.File) {
+		to.Write(packet)
+		if requests++; requests == 2 {
+			close(asked)
+		}
+	})
+	return newBadWay(toServer, eachPayload(func(packet []byte, from, to *os.File) {
+		if responses++; responses == 2 {
+			<-asked
+		}
+		to.Write(packet)
+	}))
+}
+
+// eachPayload is for packets with some. Others go their way.
+func eachPayload(do func(packet []byte, from, to *os.File)) carrier {
+	return func(from, to *os.File) {
 		eachPacket(from, func(packet []byte) {
-			to.Write(packet)
 			if tcp := segmentOf(packet); tcp != nil && hasPayload(tcp) {
-				again := slices.Clone(packet)
-				time.AfterFunc(late, func() { to.Write(again) })
+				do(packet, from, to)
+			} else {
+				to.Write(packet)
 			}
 		})
-	}, asItIs)
+	}
 }
 
-// newSlowWay brings the client everything late.
-func newSlowWay() (*badWay, error) {
-	return newBadWay(asItIs, func(from, to *os.File) {
-		eachPacket(from, func(packet []byte) {
-			later := slices.Clone(packet)
-			time.AfterFunc(late, func() { to.Write(later) })
-		})
-	})
-}
-
-// inGroup is how many segments newGroupingWay takes together: as many as TCP begins with (RFC 6928).
-const inGroup = 10
+// inGroup is how many segments newGroupingWay takes together: fewer than TCP begins with (RFC 6928).
+const inGroup = 8
 
 // newGroupingWay brings the client the first two segments of each group after most of the others, and the last one between them.
 func newGroupingWay() (*badWay, error) {
@@ -272,13 +291,13 @@ func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
 	return func(from, to *os.File) {
 		var group [][]byte
 		seen := map[uint32]bool{}
-		eachPacket(from, func(packet []byte) {
-			tcp := segmentOf(packet)
-			if tcp == nil || !hasPayload(tcp) || seen[binary.BigEndian.Uint32(tcp[4:])] {
+		eachPayload(func(packet []byte, from, to *os.File) {
+			sequence := binary.BigEndian.Uint32(segmentOf(packet)[4:])
+			if seen[sequence] {
 				to.Write(packet)
 				return
 			}
-			seen[binary.BigEndian.Uint32(tcp[4:])] = true
+			seen[sequence] = true
 			if group = append(group, slices.Clone(packet)); len(group) < size {
 				return
 			}
@@ -286,7 +305,7 @@ func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
 				to.Write(p)
 			}
 			group = nil
-		})
+		})(from, to)
 	}
 }
 
