@@ -228,7 +228,7 @@ func asItIs(from, to *os.File) {
 // newEchoingWay brings the server the client's last packet with payload once more, when it has answered.
 func newEchoingWay() (*badWay, error) {
 	var last atomic.Pointer[[]byte]
-	toServer := eachPayload(func(packet []byte, from, to *os.File) {
+	toServer := eachPayload(func(packet []byte, _, to *os.File) {
 		again := slices.Clone(packet)
 		last.Store(&again)
 		to.Write(packet)
@@ -242,13 +242,13 @@ func newEchoingWay() (*badWay, error) {
 // newCrossingWay holds the second packet with payload that the server sends until it has had the second one of the client.
 func newCrossingWay() (*badWay, error) {
 	asked, requests, responses := make(chan struct{}), 0, 0
-	toServer := eachPayload(func(packet []byte, from, to *os.File) {
+	toServer := eachPayload(func(packet []byte, _, to *os.File) {
 		to.Write(packet)
 		if requests++; requests == 2 {
 			close(asked)
 		}
 	})
-	return newBadWay(toServer, eachPayload(func(packet []byte, from, to *os.File) {
+	return newBadWay(toServer, eachPayload(func(packet []byte, _, to *os.File) {
 		if responses++; responses == 2 {
 			<-asked
 		}
@@ -291,7 +291,7 @@ func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
 	return func(from, to *os.File) {
 		var group [][]byte
 		seen := map[uint32]bool{}
-		eachPayload(func(packet []byte, from, to *os.File) {
+		eachPayload(func(packet []byte, _, to *os.File) {
 			sequence := binary.BigEndian.Uint32(segmentOf(packet)[4:])
 			if seen[sequence] {
 				to.Write(packet)
