@@ -66,7 +66,8 @@ var foreign = tests(
 // changed are changed back while programs are attached. They run on the kernel of whoever runs all tests. In guests, what the
 // shared programs are loaded for shows that the kernel takes them.
 var slow = tests(
-	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPTooManyInFlight",
+	"HooksOfThreeCapabilities", "HTTPOnConnectionsThatWereNotMet", "HTTPOnOlderConnections", "HTTPPipelinedOnOlderConnections",
+	"HTTPTooManyInFlight", "HTTPPipelinedWithoutRoom",
 	"TheOnlyRequestIsTheCause", "AServerThatHasNotClosedYetIsNotIdle", "ThreadsAndWhatTheySend", "CgroupsForWhichTheRingHasNoRoom",
 	"ATLSClientThatTalksNonsenseIsCounted", "ATLSHandshakeWhoseEndWasNotSeenIsCounted", "NoTLSHandshakesOnOlderConnections",
 	"OthersGoOnWithoutStreams", "MoreUDPFlowsThanThereIsRoomFor", "TrafficDoesNotPushOutTheRest", "HooksWithoutKprobes",
