@@ -36,12 +36,16 @@
 #define MAX_STEPS 2048		 /* parts of messages in a packet: a chunk is one */
 #define STEPS_TOGETHER 256	 /* the verifier follows each of these but once */
 #define STEP_ROUNDS (MAX_STEPS / STEPS_TOGETHER)
-#define MAX_LOOKS 16	     /* for a request, in the middle of a stream that may not have any */
-#define FIRST_BYTES 32	     /* of a request: among them its method ends */
-#define CHUNK_LINE 32	     /* bytes of a chunk's first line that are looked at together */
-#define LINE_END 2	     /* CR LF, behind a chunk's data */
-#define MAX_BLANKS 8	     /* behind a header's value */
-#define MAX_WINDOW (1 << 30) /* of TCP, bytes (RFC 7323, section 2.3) */
+#define MAX_LOOKS 16   /* for a request, in the middle of a stream that may not have any */
+#define FIRST_BYTES 32 /* of a request: among them its method ends */
+#define CHUNK_LINE 32  /* bytes of a chunk's first line that are looked at together */
+#define LINE_END 2     /* CR LF, behind a chunk's data */
+#define MAX_BLANKS 8   /* behind a header's value */
+/*
+ * How far ahead a segment is taken for one, bytes: far more than is put aside. What is read is not checked by TCP yet, and may be
+ * of an older connection, or forged.
+ */
+#define MAX_AHEAD (16 << 20)
 #define LOCK_TRIES 512	     /* tens of microseconds: more than a packet takes to be read */
 #define LOCK_TRIES_AT_END 32 /* with each, the verifier follows what comes then anew */
 
@@ -154,7 +158,6 @@ struct {
 #define MAX_EARLY_SEGMENT 2048
 #define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
 #define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
-#define LOCKED 2	      /* beside a direction */
 #define EARLY_ROUNDS 3 /* of steps, for each: enough for chunks of a byte, with two steps each */
 
 struct early_key {
@@ -1028,10 +1031,15 @@ static __always_inline __s32 behind(__u32 a, __u32 b)
 	return a - b;
 }
 
+static __always_inline bool is_ahead(__u32 a, __u32 b)
+{
+	return behind(a, b) > 0 && behind(a, b) <= MAX_AHEAD;
+}
+
 /* What was put aside of a stream was seen. */
 static __always_inline void drop_aside(struct http_stream *stream)
 {
-	if (stream->early_segments && behind(stream->early_end, stream->next) > 0)
+	if (stream->early_segments && is_ahead(stream->early_end, stream->next))
 		stream->next = stream->early_end;
 	stream->early_segments = 0;
 }
@@ -1590,6 +1598,7 @@ static __always_inline void look_for_request(struct socket_state *state, struct 
 	stream->next = segment->sequence;
 	other->next = segment->acknowledged;
 	stream->ahead = stream->ahead_end = other->ahead = other->ahead_end = 0;
+	stream->early_segments = other->early_segments = 0;
 	stream->socket = other->socket = state->address;
 	stream->direction = direction;
 	other->direction = !direction;
@@ -1600,8 +1609,7 @@ static __always_inline void pass_over(struct http_stream *stream, struct segment
 {
 	__u32 end = segment->sequence + segment->size;
 
-	if (stream->mode == MODE_SEARCH && behind(end, stream->next) > 0 &&
-	    behind(end, stream->next) < MAX_WINDOW)
+	if (stream->mode == MODE_SEARCH && is_ahead(end, stream->next))
 		stream->next = end;
 }
 
@@ -1647,11 +1655,7 @@ static __always_inline bool take_place_aside(struct http_stream *stream, __u32 e
 	return true;
 }
 
-/*
- * The next bytes, size of them or as many as there is room for, at offset in the packet. Together with the direction it is said
- * whether the connection is LOCKED: only then what is there already may be replaced by what is longer, as it is sent again
- * together with what is behind it.
- */
+/* The next bytes, size of them or as many as there is room for, at offset in the packet. */
 __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequence, __u32 offset,
 			      __u32 size)
 {
@@ -1659,7 +1663,7 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	struct early_segment *empty, *early;
 	struct http_stream *stream;
 	struct early_key key;
-	__u32 first = 0;
+	__u32 first = 0, known;
 
 	if (!state)
 		return 0;
@@ -1667,18 +1671,27 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	key = early_key(stream, sequence);
 	if (size > MAX_EARLY_SEGMENT)
 		size = MAX_EARLY_SEGMENT;
+	early = bpf_map_lookup_elem(&early_segments, &key);
+	if (early) {
+		/* it comes again; maybe together with what is behind it, which does not come by itself then */
+		known = early->size;
+		if (!known || known >= size)
+			return 0;
+		key.sequence += known;
+		offset += known;
+		size -= known;
+	}
 	empty = bpf_map_lookup_elem(&empty_segment, &first);
-	if (!empty || !take_place_aside(stream, sequence + size))
+	if (!empty || !take_place_aside(stream, key.sequence + size))
 		return 0;
 	/* before it can be found, and taken out, by who has the lock */
 	__sync_fetch_and_add(&stream->early_segments, 1);
 	if (bpf_map_update_elem(&early_segments, &key, empty, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&stream->early_segments, -1);
-		if (!(direction & LOCKED))
-			return 0;
+		return 0; /* it came before, too */
 	}
 	early = bpf_map_lookup_elem(&early_segments, &key);
-	if (!early || early->size >= size)
+	if (!early)
 		return 0;
 	load_bytes(skb, offset, early->bytes, size, MAX_EARLY_SEGMENT);
 	early->size = size; /* now it is there */
@@ -1687,7 +1700,7 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 
 /* Those of a head, or of chunks, will be needed. What was put together on its way may be large. */
 static __always_inline void put_aside(struct __sk_buff *skb, struct segment *segment,
-				      __u32 direction)
+				      enum direction direction)
 {
 	__u32 from = 0;
 
@@ -1704,9 +1717,11 @@ static __always_inline bool place_segment(struct __sk_buff *skb, struct http_str
 {
 	__s32 missing = behind(segment->sequence, stream->next);
 
+	if (missing > MAX_AHEAD)
+		return false;
 	if (missing > 0 && !in_body(stream, missing)) {
 		note_ahead(stream, segment);
-		put_aside(skb, segment, direction | LOCKED);
+		put_aside(skb, segment, direction);
 		return false;
 	}
 	/* before our turn: seen already; in a body, what is missing will come and is only counted */
@@ -1817,15 +1832,15 @@ static __always_inline void end_of_stream(struct socket_state *state, struct htt
 		response_complete(state, stream, slot, 0);
 }
 
-/* What this side acknowledges it has received, and we have seen; if not, it is gone for us. */
+/* What one side acknowledges the other one has sent, and we have seen; if not, it is gone for us. */
 static __always_inline void check_acknowledged(struct http_connection *http,
 					       struct segment *segment, enum direction direction)
 {
-	struct http_stream *received = &http->streams[INGRESS];
+	struct http_stream *other = &http->streams[!direction];
 
-	if (direction == INGRESS || !has_framing(received))
+	if (!has_framing(other))
 		return;
-	if (behind(segment->acknowledged, received->next) > 1 /* a FIN has a number, too */)
+	if (behind(segment->acknowledged, other->next) > 1 /* a FIN has a number, too */)
 		lose_framing(http);
 }
 
@@ -2125,14 +2140,14 @@ static __always_inline struct early_connection *early_of(struct sock *sk)
 {
 	struct early_connection *early = early_connection();
 	struct tcp_sock *tcp = (void *)sk;
-	__s32 ahead;
+	__u32 begin;
 
 	if (!early || !early->port ||
 	    early->port != bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) ||
 	    early->state.http.streams[EGRESS].next != BPF_CORE_READ(tcp, snd_nxt))
 		return NULL;
-	ahead = behind(early->sequence, BPF_CORE_READ(tcp, rcv_nxt));
-	return ahead >= 0 && ahead < MAX_WINDOW ? early : NULL;
+	begin = BPF_CORE_READ(tcp, rcv_nxt);
+	return early->sequence == begin || is_ahead(early->sequence, begin) ? early : NULL;
 }
 
 /* Whether the connection begins with it. */

@@ -793,3 +793,15 @@ func TestHTTPSegmentsThatAreSentAgainAsOne(t *testing.T) {
 	assert.Equal(t, source.Counters{Seen: 4}, w.httpCounters())
 	assertSlotsAreFree(t, w)
 }
+
+// TestHTTPForgedSegments: what TCP would not take does not hide what comes then.
+func TestHTTPForgedSegments(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	_, found := w.playOver(overAForgingWay, script{Steps: []step{
+		client(get), server(noBody + unasked), client(get), server(noBody), client(get), server(noBody),
+	}})
+	answered := exchange{Request: get, Response: noBody, Status: 204}
+	assert.ElementsMatch(t, both(answered, answered, answered), found)
+	assert.Equal(t, source.Counters{Seen: 6}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapio-io/otelcol-tapio/bpf"
+	"github.com/tapio-io/otelcol-tapio/receiver/tapioebpfreceiver/internal/source"
 )
 
 func init() {
@@ -84,6 +85,56 @@ func TestAnEndThatCameWhileTheConnectionWasRead(t *testing.T) {
 	_, found := w.exchangesOf(talker.pid())
 	assert.ElementsMatch(t, both(exchange{Request: get, Response: untilClose, Status: 200, ResponseBody: 5}), found)
 	assert.Zero(t, w.httpCounters().Unreadable)
+}
+
+// TestAResponseThatWasNotSeen costs its exchange, and no other one.
+func TestAResponseThatWasNotSeen(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	k := startTalker(t, w.workload("converse-http"))
+	var number int
+	_, err := fmt.Sscanf(k.hear(), "open %d", &number)
+	require.NoError(t, err)
+	socket := descriptorOf(t, int(k.pid()), number)
+	answered := exchange{Request: get, Response: noBody, Status: 204}
+	k.converse(client(get), server(noBody))
+	letGo := w.hold(socket)
+	k.converse(client(get), server(noBody))
+	w.loseWhatWasPutAside(egress)
+	letGo()
+	require.NoError(t, unix.Close(socket)) // else it would stay open
+	for range 3 {
+		k.converse(client(get), server(noBody))
+	}
+	k.end()
+	w.finish()
+	_, found := w.exchangesOf(k.pid())
+	want := both(answered, answered, answered, answered, answered)
+	assert.ElementsMatch(t, want[:len(want)-1], found, "all but one of the server's")
+	assert.Equal(t, source.Counters{Seen: 10, Unreadable: 1}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
+const egress = 1 // of enum direction
+
+// loseWhatWasPutAside of one direction, as where there is no room.
+func (w *world) loseWhatWasPutAside(direction uint32) {
+	w.t.Helper()
+	aside := w.source.mapNamed("early_segments")
+	type earlyKey struct {
+		Socket              uint64
+		Sequence, Direction uint32
+	}
+	entries, key, segment, lost := aside.Iterate(), earlyKey{}, make([]byte, aside.ValueSize()), []earlyKey{}
+	for entries.Next(&key, &segment) {
+		if key.Direction == direction {
+			lost = append(lost, key)
+		}
+	}
+	require.NoError(w.t, entries.Err())
+	require.NotEmpty(w.t, lost)
+	for _, key := range lost {
+		require.NoError(w.t, aside.Delete(key))
+	}
 }
 
 // descriptorOf another process's, as one of this process.

@@ -70,6 +70,7 @@ const (
 	overACrossingWay = "crossing way"
 	overAGroupingWay = "grouping way"
 	overAMergingWay  = "merging way"
+	overAForgingWay  = "forging way"
 )
 
 // newWay by its name; nil: loopback.
@@ -82,6 +83,7 @@ func newWay(name string) (*badWay, error) {
 		overACrossingWay: newCrossingWay,
 		overAGroupingWay: newGroupingWay,
 		overAMergingWay:  newMergingWay,
+		overAForgingWay:  newForgingWay,
 	}
 	return ways[name]()
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -228,43 +229,52 @@ func asItIs(from, to *os.File) {
 // newEchoingWay brings the server the client's last packet with payload once more, when it has answered.
 func newEchoingWay() (*badWay, error) {
 	var last atomic.Pointer[[]byte]
-	toServer := eachPayload(func(packet []byte, _, to *os.File) {
+	toServer := eachPayload(func(packet []byte, _ int, _, to *os.File) {
 		again := slices.Clone(packet)
 		last.Store(&again)
 		to.Write(packet)
 	})
-	return newBadWay(toServer, eachPayload(func(packet []byte, from, to *os.File) {
-		from.Write(*last.Load())
+	return newBadWay(toServer, eachPayload(func(packet []byte, _ int, from, to *os.File) {
+		if again := last.Load(); again != nil {
+			from.Write(*again)
+		}
 		to.Write(packet)
 	}))
 }
 
-// newCrossingWay holds the second packet with payload that the server sends until it has had the second one of the client.
+// newCrossingWay holds the second segment with payload that the server sends until it has had the second one of the client.
 func newCrossingWay() (*badWay, error) {
-	asked, requests, responses := make(chan struct{}), 0, 0
-	toServer := eachPayload(func(packet []byte, _, to *os.File) {
+	asked := make(chan struct{})
+	var once sync.Once
+	toServer := eachPayload(func(packet []byte, number int, _, to *os.File) {
 		to.Write(packet)
-		if requests++; requests == 2 {
-			close(asked)
+		if number == 2 {
+			once.Do(func() { close(asked) })
 		}
 	})
-	return newBadWay(toServer, eachPayload(func(packet []byte, _, to *os.File) {
-		if responses++; responses == 2 {
+	return newBadWay(toServer, eachPayload(func(packet []byte, number int, _, to *os.File) {
+		if number == 2 {
 			<-asked
 		}
 		to.Write(packet)
 	}))
 }
 
-// eachPayload is for packets with some. Others go their way.
-func eachPayload(do func(packet []byte, from, to *os.File)) carrier {
+// eachPayload is for segments with some, of one connection. The first one has number 1, also when it is sent again. Others go their way.
+func eachPayload(do func(packet []byte, number int, from, to *os.File)) carrier {
 	return func(from, to *os.File) {
+		numbers := map[uint32]int{} // by sequence number
 		eachPacket(from, func(packet []byte) {
-			if tcp := segmentOf(packet); tcp != nil && hasPayload(tcp) {
-				do(packet, from, to)
-			} else {
+			tcp := segmentOf(packet)
+			if tcp == nil || !hasPayload(tcp) {
 				to.Write(packet)
+				return
 			}
+			sequence := binary.BigEndian.Uint32(tcp[4:])
+			if numbers[sequence] == 0 {
+				numbers[sequence] = len(numbers) + 1
+			}
+			do(packet, numbers[sequence], from, to)
 		})
 	}
 }
@@ -290,14 +300,13 @@ func newMergingWay() (*badWay, error) {
 func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
 	return func(from, to *os.File) {
 		var group [][]byte
-		seen := map[uint32]bool{}
-		eachPayload(func(packet []byte, _, to *os.File) {
-			sequence := binary.BigEndian.Uint32(segmentOf(packet)[4:])
-			if seen[sequence] {
+		taken := 0
+		eachPayload(func(packet []byte, number int, _, to *os.File) {
+			if number <= taken {
 				to.Write(packet)
 				return
 			}
-			seen[sequence] = true
+			taken = number
 			if group = append(group, slices.Clone(packet)); len(group) < size {
 				return
 			}
@@ -309,15 +318,33 @@ func inGroupsOf(size int, order func(group [][]byte) [][]byte) carrier {
 	}
 }
 
-// merged is the first packet with the payload of the second one behind its own (RFC 791 and 9293, sections 3.1).
+// newForgingWay brings the server, with the client's first packet with payload, one that is far outside of what it would take.
+func newForgingWay() (*badWay, error) {
+	const farAway = 1 << 30 // bytes
+	return newBadWay(eachPayload(func(packet []byte, number int, _, to *os.File) {
+		to.Write(packet)
+		if number == 1 {
+			forged := slices.Clone(packet)
+			sequence := segmentOf(forged)[4:]
+			binary.BigEndian.PutUint32(sequence, binary.BigEndian.Uint32(sequence)+farAway)
+			to.Write(withChecksums(forged))
+		}
+	}), asItIs)
+}
+
+// merged is the first packet with the payload of the second one behind its own.
 func merged(first, second []byte) []byte {
 	tcp := segmentOf(second)
-	packet := append(slices.Clone(first), tcp[int(tcp[12]>>4)*4:]...)
+	return withChecksums(append(slices.Clone(first), tcp[int(tcp[12]>>4)*4:]...))
+}
+
+// withChecksums makes the length and the checksums of a packet right (RFC 791 and 9293, sections 3.1).
+func withChecksums(packet []byte) []byte {
 	binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
 	header := packet[:int(packet[0]&0xf)*4]
 	binary.BigEndian.PutUint16(header[10:], 0)
 	binary.BigEndian.PutUint16(header[10:], checksum(header))
-	tcp = segmentOf(packet)
+	tcp := segmentOf(packet)
 	pseudo := binary.BigEndian.AppendUint16(append(slices.Clone(packet[12:20]), 0, unix.IPPROTO_TCP), uint16(len(tcp)))
 	binary.BigEndian.PutUint16(tcp[16:], 0)
 	binary.BigEndian.PutUint16(tcp[16:], checksum(append(pseudo, tcp...)))
