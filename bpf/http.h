@@ -1962,28 +1962,43 @@ static __always_inline void note_end(struct http_stream *stream, struct segment 
 	stream->has_end = true;
 }
 
-/* Reads what was put aside while another segment was read, of either direction. */
-__noinline int http_read_deferred(struct __sk_buff *skb)
+/* Reads what was put aside of one direction while another segment was read. */
+__noinline int http_read_deferred(struct __sk_buff *skb, __u32 direction)
 {
 	struct socket_state *state = state_of_packet(skb);
 	struct http_stream *stream;
 
 	if (!state)
 		return 0;
-	state->http.deferred = false;
-	for (int direction = 0; direction < 2; direction++) {
-		stream = &state->http.streams[direction];
-		if (!has_framing(stream))
-			continue;
-		state->http.now = bpf_ktime_get_boot_ns();
-		if (stream->early_segments) {
-			stream->now = state->http.now;
-			read_early(skb, stream, direction);
-		}
-		if (stream->has_end && stream->end == stream->next)
-			end_of_stream(state, stream);
+	stream = &state->http.streams[direction & 1];
+	if (!has_framing(stream))
+		return 0;
+	state->http.now = bpf_ktime_get_boot_ns();
+	if (stream->early_segments) {
+		stream->now = state->http.now;
+		read_early(skb, stream, direction & 1);
 	}
+	if (stream->has_end && stream->end == stream->next)
+		end_of_stream(state, stream);
 	return 0;
+}
+
+/* Whose turn it is: a response is sent for a request, and the next request after a response. */
+static __always_inline __u32 direction_in_turn(struct http_connection *http)
+{
+	__u32 of_requests = http->role == ROLE_CLIENT ? EGRESS : INGRESS;
+
+	return waits_for_response(http) && !http->reading ? !of_requests : of_requests;
+}
+
+/* One direction, the other one, and what follows that in the first. */
+static __always_inline void read_deferred(struct __sk_buff *skb, struct http_connection *http)
+{
+	__u32 first = direction_in_turn(http);
+
+	http->deferred = false;
+	for (__u32 i = 0; i < 3; i++)
+		http_read_deferred(skb, first ^ (i & 1));
 }
 
 static __always_inline void read_locked(struct __sk_buff *skb, struct socket_state *state,
@@ -2001,7 +2016,7 @@ static __always_inline void read_locked(struct __sk_buff *skb, struct socket_sta
 		return;
 	}
 	if (http->deferred)
-		http_read_deferred(skb);
+		read_deferred(skb, http);
 	note_end(stream, segment);
 	if (segment->size) {
 		read_payload(skb, state, segment, direction);
@@ -2034,14 +2049,14 @@ static __always_inline void see_segment(struct __sk_buff *skb, struct socket_sta
 	if (lock_for_packet(skb, state)) {
 		read_locked(skb, state, &segment, direction);
 		if (http->deferred)
-			http_read_deferred(skb);
+			read_deferred(skb, http);
 		unlock_connection(state);
 	} else {
 		defer_segment(skb, http, &segment, direction);
 	}
 	/* It came a moment before that, or a moment after whoever had the lock has looked for the last time. */
 	if (http->deferred && http_lock(skb)) {
-		http_read_deferred(skb);
+		read_deferred(skb, http);
 		unlock_connection(state);
 	}
 }

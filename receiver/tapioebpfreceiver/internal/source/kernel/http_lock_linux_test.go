@@ -7,6 +7,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,27 +88,55 @@ func TestAnEndThatCameWhileTheConnectionWasRead(t *testing.T) {
 	assert.Zero(t, w.httpCounters().Unreadable)
 }
 
+// TestWhatCameWhileTheConnectionWasRead is read in the order in which one has sent it for the other.
+func TestWhatCameWhileTheConnectionWasRead(t *testing.T) {
+	w := newWorld(t, withHTTP)
+	k, server, client := startConversation(t, w)
+	require.NoError(t, unix.Close(server))
+	k.converse(exchangeOf(get, noBody)...)
+	letGo := w.hold(client)
+	k.converse(exchangeOf(get, noBody)...)
+	letGo()
+	require.NoError(t, unix.Close(client)) // else it would stay open
+	k.converse(exchangeOf(get, noBody)...)
+	k.end()
+	w.finish()
+	_, found := w.exchangesOf(k.pid())
+	answered := exchange{Request: get, Response: noBody, Status: 204}
+	assert.ElementsMatch(t, both(answered, answered, answered), found)
+	assert.Equal(t, source.Counters{Seen: 6}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
+// startConversation has both ends of a connection, whose descriptors are the test's, too.
+func startConversation(t *testing.T, w *world) (k *talker, server, client int) {
+	t.Helper()
+	k = startTalker(t, w.workload("converse-http"))
+	_, err := fmt.Sscanf(k.hear(), "open %d %d", &server, &client)
+	require.NoError(t, err)
+	return k, descriptorOf(t, int(k.pid()), server), descriptorOf(t, int(k.pid()), client)
+}
+
+func exchangeOf(request, response string) []step { return []step{client(request), server(response)} }
+
 // TestAResponseThatWasNotSeen costs its exchange, and no other one.
 func TestAResponseThatWasNotSeen(t *testing.T) {
 	w := newWorld(t, withHTTP)
-	k := startTalker(t, w.workload("converse-http"))
-	var number int
-	_, err := fmt.Sscanf(k.hear(), "open %d", &number)
-	require.NoError(t, err)
-	socket := descriptorOf(t, int(k.pid()), number)
-	answered := exchange{Request: get, Response: noBody, Status: 204}
-	k.converse(client(get), server(noBody))
-	letGo := w.hold(socket)
-	k.converse(client(get), server(noBody))
-	w.loseWhatWasPutAside(egress)
+	k, server, client := startConversation(t, w)
+	require.NoError(t, unix.Close(client))
+	k.converse(exchangeOf(get, noBody)...)
+	letGo := w.hold(server)
+	k.converse(exchangeOf(get, noBody)...)
+	w.loseWhatWasPutAside(egress, noBody)
 	letGo()
-	require.NoError(t, unix.Close(socket)) // else it would stay open
+	require.NoError(t, unix.Close(server)) // else it would stay open
 	for range 3 {
-		k.converse(client(get), server(noBody))
+		k.converse(exchangeOf(get, noBody)...)
 	}
 	k.end()
 	w.finish()
 	_, found := w.exchangesOf(k.pid())
+	answered := exchange{Request: get, Response: noBody, Status: 204}
 	want := both(answered, answered, answered, answered, answered)
 	assert.ElementsMatch(t, want[:len(want)-1], found, "all but one of the server's")
 	assert.Equal(t, source.Counters{Seen: 10, Unreadable: 1}, w.httpCounters())
@@ -116,8 +145,8 @@ func TestAResponseThatWasNotSeen(t *testing.T) {
 
 const egress = 1 // of enum direction
 
-// loseWhatWasPutAside of one direction, as where there is no room.
-func (w *world) loseWhatWasPutAside(direction uint32) {
+// loseWhatWasPutAside of one direction, and is that text, as where there is no room.
+func (w *world) loseWhatWasPutAside(direction uint32, text string) {
 	w.t.Helper()
 	aside := w.source.mapNamed("early_segments")
 	type earlyKey struct {
@@ -126,7 +155,7 @@ func (w *world) loseWhatWasPutAside(direction uint32) {
 	}
 	entries, key, segment, lost := aside.Iterate(), earlyKey{}, make([]byte, aside.ValueSize()), []earlyKey{}
 	for entries.Next(&key, &segment) {
-		if key.Direction == direction {
+		if key.Direction == direction && bytes.HasPrefix(segment[4:], []byte(text)) { // behind its size
 			lost = append(lost, key)
 		}
 	}

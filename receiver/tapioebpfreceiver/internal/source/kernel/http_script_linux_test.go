@@ -231,20 +231,24 @@ func bothEnds() (map[string]*net.TCPConn, error) {
 	return map[string]*net.TCPConn{"client": client.(*net.TCPConn), "server": server.(*net.TCPConn)}, nil
 }
 
-// converseHTTPWorkload is both ends of one connection, opened first, when it prints the server's descriptor; each line of its
-// input has steps.
+// converseHTTPWorkload is both ends of one connection, opened first, when it prints the server's descriptor and the client's; each
+// line of its input has steps.
 func converseHTTPWorkload([]string) error {
 	ends, err := bothEnds()
 	if err != nil {
 		return err
 	}
-	raw, err := ends["server"].SyscallConn()
-	if err != nil {
-		return err
+	var numbers []any
+	for _, end := range []string{"server", "client"} {
+		raw, err := ends[end].SyscallConn()
+		if err != nil {
+			return err
+		}
+		if err := raw.Control(func(fd uintptr) { numbers = append(numbers, fd) }); err != nil {
+			return err
+		}
 	}
-	if err := raw.Control(func(fd uintptr) { fmt.Println("open", fd) }); err != nil {
-		return err
-	}
+	fmt.Println(append([]any{"open"}, numbers...)...)
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
 		var steps []step
