@@ -157,6 +157,7 @@ struct {
 
 #define MAX_EARLY_SEGMENT 2048
 #define MAX_EARLY_PIECES 32   /* of a segment: 64 KiB */
+#define MAX_KNOWN 32	      /* of them one behind the other, that come again as one */
 #define MAX_EARLY_SEGMENTS 64 /* of a stream at a time, that are read one after the other */
 #define EARLY_ROUNDS 3 /* of steps, for each: enough for chunks of a byte, with two steps each */
 
@@ -1671,9 +1672,11 @@ __noinline int http_put_aside(struct __sk_buff *skb, __u32 direction, __u32 sequ
 	key = early_key(stream, sequence);
 	if (size > MAX_EARLY_SEGMENT)
 		size = MAX_EARLY_SEGMENT;
-	early = bpf_map_lookup_elem(&early_segments, &key);
-	if (early) {
-		/* it comes again; maybe together with what is behind it, which does not come by itself then */
+	/* what comes again may have what is behind it with it, which does not come by itself then */
+	for (int i = 0; i < MAX_KNOWN; i++) {
+		early = bpf_map_lookup_elem(&early_segments, &key);
+		if (!early)
+			break;
 		known = early->size;
 		if (!known || known >= size)
 			return 0;

@@ -786,7 +786,7 @@ func TestHTTPSegmentsThatAreSentAgainAsOne(t *testing.T) {
 	w := newWorld(t, withHTTP)
 	response := "HTTP/1.1 204 No\r\nA:b\r\n\r\n"
 	_, found := w.playOver(overAMergingWay, script{Steps: []step{
-		client(get), {By: "server", Send: response, Split: len(response) / 3}, client(get), {By: "server", Send: response, Split: len(response) / 3},
+		client(get), {By: "server", Send: response, Split: len(response) / 4}, client(get), {By: "server", Send: response, Split: len(response) / 4},
 	}})
 	answered := exchange{Request: get, Response: response, Status: 204}
 	assert.ElementsMatch(t, both(answered, answered), found)

@@ -289,10 +289,11 @@ func newGroupingWay() (*badWay, error) {
 	}))
 }
 
-// newMergingWay brings the client the second of three segments, then it and the third one as one, and the first one last.
+// newMergingWay brings the client the second and the third of four segments, then these and the fourth one as one, and the first one
+// last.
 func newMergingWay() (*badWay, error) {
-	return newBadWay(asItIs, inGroupsOf(3, func(group [][]byte) [][]byte {
-		return [][]byte{group[1], merged(group[1], group[2]), group[0]}
+	return newBadWay(asItIs, inGroupsOf(4, func(group [][]byte) [][]byte {
+		return [][]byte{group[1], group[2], merged(merged(group[1], group[2]), group[3]), group[0]}
 	}))
 }
 
