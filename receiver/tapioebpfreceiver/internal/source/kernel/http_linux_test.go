@@ -706,6 +706,16 @@ func (w *world) playOver(way string, scripts ...script) ([]bpf.WireHttpExchange,
 	return w.exchangesOf(uint32(command.Process.Pid))
 }
 
+// assertTold is for a script of which all that is told is wanted.
+func assertTold(t *testing.T, way string, steps []step, want []exchange) {
+	t.Helper()
+	w := newWorld(t, withHTTP)
+	_, found := w.playOver(way, script{Steps: steps})
+	assert.ElementsMatch(t, want, found)
+	assert.Equal(t, source.Counters{Seen: uint64(len(want))}, w.httpCounters())
+	assertSlotsAreFree(t, w)
+}
+
 // TestHTTPWhereTheFirstSegmentComesLater: what ends the handshake is then not what the connection begins with.
 func TestHTTPWhereTheFirstSegmentComesLater(t *testing.T) {
 	w := newWorld(t, withHTTP)
@@ -735,34 +745,22 @@ const unasked = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 
 // TestHTTPSentAgain: a request that comes again while the next one is looked for is not another one.
 func TestHTTPSentAgain(t *testing.T) {
-	w := newWorld(t, withHTTP)
 	answered := exchange{Request: get, Response: noBody, Status: 204}
-	_, found := w.playOver(overAnEchoingWay, script{Steps: []step{
-		client(get), server(noBody + unasked), client(get), server(noBody),
-	}})
-	assert.ElementsMatch(t, both(answered, answered), found)
-	assert.Equal(t, source.Counters{Seen: 4}, w.httpCounters())
-	assertSlotsAreFree(t, w)
+	assertTold(t, overAnEchoingWay, []step{client(get), server(noBody + unasked), client(get), server(noBody)}, both(answered, answered))
 }
 
 // TestHTTPWhileSomethingIsOnItsWay: the client takes for the response what was sent before its request.
 func TestHTTPWhileSomethingIsOnItsWay(t *testing.T) {
-	w := newWorld(t, withHTTP)
-	_, found := w.playOver(overACrossingWay, script{Steps: []step{
-		client(get), server(noBody), {By: "server", Send: unasked, Unread: true}, client(get), server(noBody),
-	}})
+	steps := []step{client(get), server(noBody), {By: "server", Send: unasked, Unread: true}, client(get), server(noBody)}
 	answered := exchange{Request: get, Response: noBody, Status: 204}
 	timedOut := exchange{Role: "client", Request: get, Response: unasked, Status: 408, Flags: complete}
-	assert.ElementsMatch(t, append(both(answered), timedOut), found)
-	assert.Equal(t, source.Counters{Seen: 3}, w.httpCounters())
-	assertSlotsAreFree(t, w)
+	assertTold(t, overACrossingWay, steps, append(both(answered), timedOut))
 }
 
 // TestHTTPSegmentsThatAreNotTakenOut: of a body it is enough that its segments are counted. Those that were put aside, as the head
 // had not come, leave their places to others.
 func TestHTTPSegmentsThatAreNotTakenOut(t *testing.T) {
 	const size, bodies = 50, 15 // more than there are places, with five of each that are put aside
-	w := newWorld(t, withHTTP)
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", (inGroup-1)*size)
 	head = strings.Replace(head, "OK", "OK"+strings.Repeat("k", size-len(head)), 1)
 	long := "HTTP/1.1 204 No\r\nA: \r\n\r\n"
@@ -775,33 +773,20 @@ func TestHTTPSegmentsThatAreNotTakenOut(t *testing.T) {
 	}
 	steps = append(steps, client(get), step{By: "server", Send: long, Split: size})
 	want = append(want, exchange{Request: get, Response: long, Status: 204})
-	_, found := w.playOver(overAGroupingWay, script{Steps: steps})
-	assert.ElementsMatch(t, both(want...), found)
-	assert.Equal(t, source.Counters{Seen: 2 * (bodies + 1)}, w.httpCounters())
-	assertSlotsAreFree(t, w)
+	assertTold(t, overAGroupingWay, steps, both(want...))
 }
 
 // TestHTTPSegmentsThatAreSentAgainAsOne: what was put aside comes once more, with what is behind it, which does not come by itself.
 func TestHTTPSegmentsThatAreSentAgainAsOne(t *testing.T) {
-	w := newWorld(t, withHTTP)
 	response := "HTTP/1.1 204 No\r\nA:b\r\n\r\n"
-	_, found := w.playOver(overAMergingWay, script{Steps: []step{
-		client(get), {By: "server", Send: response, Split: len(response) / 4}, client(get), {By: "server", Send: response, Split: len(response) / 4},
-	}})
+	inFour := step{By: "server", Send: response, Split: len(response) / 4}
 	answered := exchange{Request: get, Response: response, Status: 204}
-	assert.ElementsMatch(t, both(answered, answered), found)
-	assert.Equal(t, source.Counters{Seen: 4}, w.httpCounters())
-	assertSlotsAreFree(t, w)
+	assertTold(t, overAMergingWay, []step{client(get), inFour, client(get), inFour}, both(answered, answered))
 }
 
 // TestHTTPForgedSegments: what TCP would not take does not hide what comes then.
 func TestHTTPForgedSegments(t *testing.T) {
-	w := newWorld(t, withHTTP)
-	_, found := w.playOver(overAForgingWay, script{Steps: []step{
-		client(get), server(noBody + unasked), client(get), server(noBody), client(get), server(noBody),
-	}})
+	steps := []step{client(get), server(noBody + unasked), client(get), server(noBody), client(get), server(noBody)}
 	answered := exchange{Request: get, Response: noBody, Status: 204}
-	assert.ElementsMatch(t, both(answered, answered, answered), found)
-	assert.Equal(t, source.Counters{Seen: 6}, w.httpCounters())
-	assertSlotsAreFree(t, w)
+	assertTold(t, overAForgingWay, steps, both(answered, answered, answered))
 }

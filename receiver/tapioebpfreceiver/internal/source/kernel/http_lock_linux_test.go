@@ -91,13 +91,8 @@ func TestAnEndThatCameWhileTheConnectionWasRead(t *testing.T) {
 // TestWhatCameWhileTheConnectionWasRead is read in the order in which one has sent it for the other.
 func TestWhatCameWhileTheConnectionWasRead(t *testing.T) {
 	w := newWorld(t, withHTTP)
-	k, server, client := startConversation(t, w)
-	require.NoError(t, unix.Close(server))
-	k.converse(exchangeOf(get, noBody)...)
-	letGo := w.hold(client)
-	k.converse(exchangeOf(get, noBody)...)
+	k, letGo := startHeld(t, w, "client")
 	letGo()
-	require.NoError(t, unix.Close(client)) // else it would stay open
 	k.converse(exchangeOf(get, noBody)...)
 	k.end()
 	w.finish()
@@ -108,13 +103,22 @@ func TestWhatCameWhileTheConnectionWasRead(t *testing.T) {
 	assertSlotsAreFree(t, w)
 }
 
-// startConversation has both ends of a connection, whose descriptors are the test's, too.
-func startConversation(t *testing.T, w *world) (k *talker, server, client int) {
+// startHeld has both ends of a connection, an exchange that was told, and one that came while another CPU read the connection at one
+// end. letGo is to be called then.
+func startHeld(t *testing.T, w *world, end string) (k *talker, letGo func()) {
 	t.Helper()
 	k = startTalker(t, w.workload("converse-http"))
+	var server, client int
 	_, err := fmt.Sscanf(k.hear(), "open %d %d", &server, &client)
 	require.NoError(t, err)
-	return k, descriptorOf(t, int(k.pid()), server), descriptorOf(t, int(k.pid()), client)
+	socket := descriptorOf(t, int(k.pid()), map[string]int{"server": server, "client": client}[end])
+	k.converse(exchangeOf(get, noBody)...)
+	release := w.hold(socket)
+	k.converse(exchangeOf(get, noBody)...)
+	return k, func() {
+		release()
+		require.NoError(t, unix.Close(socket)) // else it would stay open
+	}
 }
 
 func exchangeOf(request, response string) []step { return []step{client(request), server(response)} }
@@ -122,14 +126,9 @@ func exchangeOf(request, response string) []step { return []step{client(request)
 // TestAResponseThatWasNotSeen costs its exchange, and no other one.
 func TestAResponseThatWasNotSeen(t *testing.T) {
 	w := newWorld(t, withHTTP)
-	k, server, client := startConversation(t, w)
-	require.NoError(t, unix.Close(client))
-	k.converse(exchangeOf(get, noBody)...)
-	letGo := w.hold(server)
-	k.converse(exchangeOf(get, noBody)...)
+	k, letGo := startHeld(t, w, "server")
 	w.loseWhatWasPutAside(egress, noBody)
 	letGo()
-	require.NoError(t, unix.Close(server)) // else it would stay open
 	for range 3 {
 		k.converse(exchangeOf(get, noBody)...)
 	}
